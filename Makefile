@@ -1,0 +1,30 @@
+# Two commands are enough: `make book` and `make test`. Each sets up what it needs in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: book test check-site lint bench clean
+
+book: $(STAMP)
+	$(BIN)/emibook book
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+check-site: $(STAMP)
+	$(BIN)/python -m pytest tests/site
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+
+bench: $(STAMP)
+	for table in benchmarks/*.py; do $(BIN)/python $$table || exit 1; done
+
+clean:
+	rm -rf .venv _build work book/executed notebooks/*.ipynb emibook.egg-info
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(None if ok else f"emibook needs Python 3.11 to 3.13, $(PYTHON) is {sys.version.split()[0]}: say make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --constraint constraints.txt --editable .[book,test]
+	touch $@

@@ -1,0 +1,286 @@
+"""The command line: every command is a function of the library, called with what was typed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+from emibook import InputError, __version__
+
+# The library is imported inside each command, so that --help answers before torch and pandas could load.
+
+DESCRIPTION = "From raw video to emotional mimicry intensities: the stages of arXiv 2403.11757, one command each."
+
+Root = Annotated[Positional[Path], arg(metavar="ROOT")]
+Work = Annotated[Path, arg(metavar="WORK")]
+Features = Annotated[tuple[str, ...], arg(metavar="NAME...")]
+Runs = Annotated[tuple[Path, ...], arg(metavar="RUN...")]
+
+app = tyro.extras.SubcommandApp()
+
+
+def _command(function: Callable[..., int]) -> Callable[..., int]:
+    """Register a command. Parsing hands back the call instead of making it, so that complaints of the two differ."""
+
+    @functools.wraps(function)
+    def parsed(*values: object, **options: object) -> Callable[[], int]:
+        return functools.partial(function, *values, **options)
+
+    app.command(parsed, name=function.__name__.replace("_", "-"))
+    return function
+
+
+@_command
+def make_corpus(root: Root, /, *, clips: int = 150, seed: int = 0, workers: int | None = None) -> int:
+    """Write a corpus of drawn faces and made voices, as real video files in the data set's layout.
+
+    Args:
+        root: folder to write; a run that was stopped goes on
+        clips: how many clips
+        seed: the same seed gives the same bytes
+        workers: worker processes (default: one a core)
+    """
+    from emibook.corpus.synthetic import make_corpus
+
+    print(make_corpus(root, clips=clips, seed=seed, workers=workers))
+    return 0
+
+
+@_command
+def check(root: Root, /) -> int:
+    """Say which layout ROOT has and list everything in it that is not as it should be.
+
+    Args:
+        root: a data set in the layout of Hume-Vidmimic2, or any folder of clips
+    """
+    from emibook.corpus import check
+
+    report = check(root)
+    print(f"layout: {report.layout}")
+    for what, count in report.counts.items():
+        print(f"{what}: {count}")
+    for problem in report.problems:
+        print(f"problem: {problem}")
+    print(f"{len(report.problems)} problems")
+    return 1 if report.problems else 0
+
+
+@_command
+def preprocess(root: Root, /, *, work: Work, workers: int | None = None, scheduler: str | None = None) -> int:
+    """Put every clip on the 30 fps clock: faces found, followed, aligned to 112x112; sound as 16 kHz mono.
+
+    Args:
+        root: a data set in any known layout, or any folder of videos
+        work: folder to write; a run that was stopped goes on
+        workers: worker processes (default: one a core)
+        scheduler: address of a running Dask scheduler to use instead
+    """
+    from emibook.corpus import open_corpus
+    from emibook.preprocess import preprocess
+
+    table = preprocess(open_corpus(root), work, workers=workers, scheduler=scheduler)
+    counts = table["status"].value_counts()
+    print(", ".join(f"{counts.get(status, 0)} {status}" for status in ("ok", "no_face", "failed")))
+    for row in table[table["status"] == "failed"].itertuples():
+        print(f"failed: clip {row.clip}: {row.error}", file=sys.stderr)
+    print(Path(work) / "preprocess.csv")
+    return 0
+
+
+@_command
+def extract(
+    root: Root,
+    /,
+    *,
+    work: Work,
+    features: Features,
+    weights: Annotated[tuple[str, ...], arg(metavar="NAME=SOURCE...")] = (),
+    workers: int | None = None,
+) -> int:
+    """Turn faces and sound into feature sequences, one safetensors file a clip and feature set.
+
+    Args:
+        root: the corpus that WORK was made from
+        work: folder of the preprocessed clips
+        features: feature sets, for example resnet18 aus mfcc
+        weights: where a set's weights come from: builtin, pretrained, untrained or a file
+        workers: worker processes (default: one a core)
+    """
+    from emibook.corpus import open_corpus
+    from emibook.features import extract, parse_weights
+
+    folders = extract(open_corpus(root), work, list(features), weights=parse_weights(weights), workers=workers)
+    for folder in folders.values():
+        print(folder)
+    return 0
+
+
+@_command
+def train(root: Root, /, *, work: Work, features: str, seed: int = 0, recipe: str | None = None) -> int:
+    """Train one branch; the last line printed is the folder of the run.
+
+    Args:
+        root: the corpus that WORK was made from
+        work: folder of the extracted features
+        features: a feature set, or several of one modality joined, as resnet18+aus
+        seed: the same seed on the same machine gives the same numbers
+        recipe: paper or small (default: small below 1,000 training clips)
+    """
+    from emibook.corpus import open_corpus
+    from emibook.experiments import train
+
+    print(train(open_corpus(root), work, features, seed=seed, recipe=recipe))
+    return 0
+
+
+@_command
+def tables(
+    root: Root,
+    /,
+    *,
+    work: Work,
+    seeds: int = 3,
+    participants: Path | None = None,
+    workers: int | None = None,
+) -> int:
+    """Make every run that Tables 2 and 3 need and is missing, then write both tables.
+
+    Args:
+        root: a data set in any known layout
+        work: folder to write
+        seeds: runs for each row
+        participants: CSV with the columns clip,participant, where the data set names none
+        workers: worker processes (default: one a core)
+    """
+    from emibook.corpus import open_corpus
+    from emibook.experiments import tables
+
+    corpus = open_corpus(root, participants=participants)
+    for table in tables(corpus, work, seeds=seeds, workers=workers):
+        print(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    if corpus.note:
+        print(f"{corpus.name}: {corpus.note}")
+    print(Path(work) / "tables")
+    return 0
+
+
+@_command
+def predict(
+    clips: Annotated[Positional[tuple[Path, ...]], arg(metavar="CLIP...")],
+    /,
+    *,
+    run: Runs,
+    out: Path | None = None,
+    pictures: Path | None = None,
+) -> int:
+    """Predict the corpus's targets for any clip from one run or from several, fused.
+
+    Args:
+        clips: video files
+        run: folders of runs; runs of one feature set are averaged, then feature sets are fused
+        out: CSV to write as well
+        pictures: folder for one picture a clip: its faces, its sound, its targets
+    """
+    from emibook.predict import predict
+
+    table = predict(list(clips), list(run), out=out, pictures=pictures)
+    print(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    return 0
+
+
+@_command
+def submit(root: Root, /, *, run: Runs, out: Path) -> int:
+    """Write the challenge's submission file: every test clip once, values in [0, 1].
+
+    Args:
+        root: the corpus that the runs were trained on
+        run: folders of runs; runs of one feature set are averaged, then feature sets are fused
+        out: CSV to write
+    """
+    from emibook.corpus import open_corpus
+    from emibook.predict import submit
+
+    print(submit(open_corpus(root), list(run), out))
+    return 0
+
+
+@_command
+def book(
+    *,
+    profile: Literal["builtin", "open", "paper"] = "builtin",
+    root: Path | None = None,
+    work: Path | None = None,
+    chapter: Annotated[tuple[str, ...], arg(metavar="NAME...")] = (),
+) -> int:
+    """Run the chapters and build the site in _build/html.
+
+    Args:
+        profile: builtin makes its own corpus; open and paper take theirs from ROOT
+        root: the data set (builtin: made where it is missing)
+        work: folder to work in
+        chapter: only these chapters (default: all)
+    """
+    from emibook.publish import book
+
+    print(book(profile=profile, root=root, work=work, chapters=list(chapter) or None))
+    return 0
+
+
+@_command
+def doctor() -> int:
+    """Say what this machine has, what it lacks, and the command that mends it."""
+    from emibook.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        mark = "ok" if finding.good else "MISSING" if finding.needed else "without"
+        print(f"{mark:8} {finding.what}: {finding.found}" + (f"  ->  {finding.mend}" if not finding.good else ""))
+    return 1 if any(not finding.good and finding.needed for finding in findings) else 0
+
+
+def _one_line(report: str) -> str:
+    """The parser's boxed complaint as one line: what is wrong, without the help that follows it."""
+    words = " ".join(re.sub("[╭╮╰╯│─•]", " ", report).split())
+    for follows in ("Argument helptext:", "For full helptext"):
+        words = words.partition(follows)[0]
+    return words.strip()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command. Returns 0; 1 where the input cannot be used; 2 where the command line was not understood."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:
+        print(__version__)
+        return 0
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            command = app.cli(prog="emibook", description=DESCRIPTION, args=arguments)
+    except SystemExit as stop:
+        if stop.code:
+            print(f"emibook: {_one_line(complaint.getvalue())}; see emibook --help", file=sys.stderr)
+        return int(stop.code or 0)
+    try:
+        return command()
+    except InputError as error:
+        print(f"emibook: {error}", file=sys.stderr)
+    except OSError as error:
+        place = f": {error.filename}" if error.filename else ""
+        print(f"emibook: {error.strerror or error}{place}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("emibook: stopped; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

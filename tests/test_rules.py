@@ -1,0 +1,136 @@
+"""Rules of the house: imports point one way, files stay small, heavy packages load late, no pickle, no shell string."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ORDER = (
+    "corpus",
+    "preprocess",
+    "features",
+    "dataset",
+    "models",
+    "training",
+    "fusion",
+    "metrics",
+    "evaluation",
+    "experiments",
+    "claims",
+    "predict",
+    "publish",
+    "exercises",
+    "doctor",
+    "cluster",
+    "cli",
+)
+LEAVES = ("metrics", "features.store", "features.weights", "cluster")
+MODULES = sorted((ROOT / "emibook").rglob("*.py"))
+SOURCES = MODULES + sorted((ROOT / "tests").rglob("*.py")) + sorted((ROOT / "benchmarks").glob("*.py"))
+
+
+def name(path: Path) -> str:
+    parts = path.relative_to(ROOT / "emibook").with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of ours that a file imports, without the leading package name."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
+            found.add(node.module)
+            submodules = ROOT.joinpath(*node.module.split("."))
+            found |= {f"{node.module}.{alias.name}" for alias in node.names if _is_module(submodules / alias.name)}
+    return {text.removeprefix("emibook.") for text in found if text.startswith("emibook.")}
+
+
+def _is_module(path: Path) -> bool:
+    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_imports_point_one_way(path):
+    own = name(path)
+    room = own.split(".")[0]
+    if own in ("", "cli"):
+        return
+    for other in imported(path):
+        if own in LEAVES:
+            raise AssertionError(f"leaf {own} imports {other}")
+        other_room = other.split(".")[0]
+        if other_room == room or any(other == leaf or other.startswith(f"{leaf}.") for leaf in LEAVES):
+            continue
+        assert ORDER.index(other_room) < ORDER.index(room), f"{own} imports {other}, which comes later"
+
+
+def test_every_module_has_its_place():
+    rooms = {name(path).split(".")[0] for path in MODULES} - {""}
+    assert rooms <= set(ORDER)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_public_things_are_documented_and_files_are_small(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400, "a file this long wants splitting"
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "module docstring"
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            assert ast.get_docstring(node), f"{node.name} has no docstring"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_unsafe(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import | ast.ImportFrom) and path in MODULES:
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None)]
+            assert not {"pickle", "joblib", "shelve", "dill"} & set(names)
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in ("os.system", "os.popen", "eval", "exec")
+            keywords = {keyword.arg: keyword.value for keyword in node.keywords}
+            assert "shell" not in keywords, f"{path.name}:{node.lineno}: shell"
+            if called == "torch.load" and path in MODULES:
+                assert ast.unparse(keywords["weights_only"]) == "True"
+            assert not (called in ("torch.save", "np.save", "numpy.save") and path in MODULES)
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import emibook", {"torch", "pandas", "numpy", "cv2", "av"}),
+        ("from emibook import cli", {"torch", "pandas", "numpy", "cv2", "av", "transformers"}),
+        ("import emibook.corpus", {"torch"}),
+    ],
+)
+def test_heavy_packages_load_late(statement, absent):
+    program = f"{statement}\nimport sys\nprint(*sys.modules)"
+    loaded = set(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split())
+    assert not loaded & absent
+
+
+def test_the_project_names_no_machine():
+    """No path of a machine, no address, in anything that is kept."""
+    kept = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    assert len(kept) > 10
+    for file in filter(None, kept):
+        path = ROOT / file
+        if path.suffix not in (".py", ".md", ".yml", ".toml", ".txt", ".cff", ".bib", "") or not path.is_file():
+            continue
+        text = path.read_text()
+        for trace in ("/" + "work/", "/" + "root/", "/" + "home/", "index" + "-url", "py" + "pi."):
+            assert trace not in text, f"{file}: {trace}"
+
+
+def test_ruff_is_content():
+    result = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
