@@ -1,0 +1,139 @@
+"""Feature sequences on disk: one safetensors file a clip, one folder a feature set and its settings.
+
+A leaf: anyone may import it, and it imports nothing of ours but ``InputError``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from emibook import InputError
+
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSequence:
+    """What one extractor says of one clip, at the extractor's own rate.
+
+    ``values`` (time, feature) float32, finite; ``times`` (time,) float64 seconds on the clip's zero, rising;
+    ``names`` one text a feature. ``extractor`` is its name in the registry, ``weights`` what its numbers are
+    (``builtin``, ``formula``, ``untrained control``, ``file:...``), ``version`` the extractor's. A clip that is empty in the
+    modality has no rows. Raises ``ValueError`` where the parts do not fit together.
+    """
+
+    values: np.ndarray
+    times: np.ndarray
+    names: tuple[str, ...]
+    extractor: str
+    weights: str
+    version: str
+
+    def __post_init__(self) -> None:
+        shape, steps = self.values.shape, self.times.shape
+        if self.values.dtype != np.float32 or self.times.dtype != np.float64:
+            raise ValueError(f"{self.extractor}: values {self.values.dtype}, times {self.times.dtype}, "
+                             "expected float32 and float64")
+        if len(shape) != 2 or steps != shape[:1] or len(self.names) != shape[1]:
+            raise ValueError(f"{self.extractor}: values {shape}, times {steps} and {len(self.names)} names do not fit")
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"{self.extractor}: a feature is named twice")
+        if not np.isfinite(self.values).all():
+            raise ValueError(f"{self.extractor}: a value is not finite")
+        if not (np.isfinite(self.times).all() and (np.diff(self.times) > 0).all()):
+            raise ValueError(f"{self.extractor}: times do not rise")
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+def clip_path(folder: Path, clip: str) -> Path:
+    """The file of one clip in a feature set's folder. Raises ``InputError`` for an id that would leave the folder."""
+    if not clip or clip in (".", "..") or any(mark in clip for mark in "/\\\0"):
+        raise InputError(f"clip {clip!r}: no file can be named after this id; rename the clip")
+    return folder / f"{clip}.safetensors"
+
+
+def save(sequence: FeatureSequence, path: Path) -> None:
+    """Write one clip's sequence; the file appears whole or not at all, and equal sequences give equal bytes."""
+    about = {key: getattr(sequence, key) for key in ("names", "extractor", "weights", "version")}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    tensors = {"values": np.ascontiguousarray(sequence.values), "times": np.ascontiguousarray(sequence.times)}
+    try:
+        # One metadata entry, because the order of several is not fixed by the format's writer.
+        save_file(tensors, temporary, metadata={"sequence": json.dumps(about)})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: Path) -> FeatureSequence:
+    """Read one clip's sequence. Raises ``InputError`` where the file is absent or damaged."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            about = json.loads(file.metadata()["sequence"])
+            about["names"] = tuple(about["names"])
+            return FeatureSequence(values=file.get_tensor("values"), times=file.get_tensor("times"), **about)
+    except FileNotFoundError:
+        raise InputError(f"no features at {path}; run emibook extract") from None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no feature file ({error}); delete it and run emibook extract") from None
+
+
+def fingerprint(settings: dict[str, Any]) -> str:
+    """Twelve hexadecimal digits that stand for these settings."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def feature_folder(work: Path, name: str) -> Path:
+    """Where the feature set in use called ``name`` lies."""
+    return Path(work) / "features" / name
+
+
+def read_settings(work: Path, name: str) -> dict[str, Any] | None:
+    """The settings of the feature set in use, or None where there is none yet."""
+    folder = feature_folder(work, name)
+    if not folder.exists():
+        return None
+    try:
+        settings = json.loads((folder / SETTINGS).read_text())
+        if not isinstance(settings, dict):
+            raise ValueError("no JSON object")
+        return settings
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} has no readable {SETTINGS} ({error}); move the folder away") from None
+
+
+def open_folder(work: Path, name: str, settings: dict[str, Any]) -> Path:
+    """Make ``WORK/features/<name>/`` the folder of exactly these settings, and return it.
+
+    A folder made with other settings is moved to ``<name>@<fingerprint>/``, and one that was moved there earlier comes
+    back when its settings are wanted again, so features of two kinds are never mixed and none are lost.
+    """
+    folder = feature_folder(work, name)
+    present = read_settings(work, name)
+    if present == settings:
+        return folder
+    if present is not None:
+        aside = folder.with_name(f"{name}@{fingerprint(present)}")
+        if aside.exists():
+            raise InputError(f"{folder} and {aside} both hold features with the same settings; move one away")
+        folder.rename(aside)
+    wanted = folder.with_name(f"{name}@{fingerprint(settings)}")
+    if not wanted.exists():
+        # Made aside and renamed, so that a folder without its settings is never seen.
+        building = folder.with_name(f".{name}.{os.getpid()}")
+        building.mkdir(parents=True, exist_ok=True)
+        (building / SETTINGS).write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n")
+        building.rename(wanted)
+    wanted.rename(folder)
+    return folder
