@@ -1,0 +1,87 @@
+"""Transformer encoder: every step of a clip looks at every other step of the same clip.
+
+Source: Vaswani et al. (2017), arXiv 1706.03762, sections 3.1 to 3.5 (normalised after each sum, sinusoidal positions).
+The paper cascades it behind the visual TCN (section 3.3) with two blocks and four heads (section 4.2).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class TransformerEncoder(nn.Module):
+    """Sinusoidal positions, then blocks of self-attention and a feedforward network, each with a residual path."""
+
+    def __init__(self, channels: int = 128, layers: int = 2, heads: int = 4) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(channels, heads) for _ in range(layers))
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        """(batch, time, channels) and (batch, time) true where there is data -> (batch, time, channels).
+
+        Steps outside the mask are attended by none; what stands in them afterwards means nothing.
+        """
+        hidden = values + positions(values.shape[1], values.shape[2]).to(values)
+        for block in self.blocks:
+            hidden = block(hidden, mask)
+        return hidden
+
+
+class Block(nn.Module):
+    """Self-attention, then a feedforward network four times as wide; layer normalisation after each residual sum."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.attention = SelfAttention(channels, heads)
+        self.attention_norm = nn.LayerNorm(channels)
+        wide = 4 * channels
+        self.feedforward = nn.Sequential(nn.Linear(channels, wide), nn.ReLU(), nn.Linear(wide, channels))
+        self.feedforward_norm = nn.LayerNorm(channels)
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        hidden = self.attention_norm(values + self.attention(values, mask))
+        return self.feedforward_norm(hidden + self.feedforward(hidden))
+
+
+class SelfAttention(nn.Module):
+    """softmax(Q K^T / sqrt(width of a head)) V in several heads, over the steps in the mask.
+
+    Source: Vaswani et al., equation (1) and section 3.2.2.
+    """
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        if channels % heads:
+            raise ValueError(f"{channels} channels do not divide into {heads} heads")
+        self.heads = heads
+        self.project_in = nn.Linear(channels, 3 * channels)
+        self.project_out = nn.Linear(channels, channels)
+
+    def forward(self, values: Tensor, mask: Tensor) -> Tensor:
+        batch, time, channels = values.shape
+        projected = self.project_in(values).view(batch, time, 3, self.heads, channels // self.heads)
+        query, key, value = projected.permute(2, 0, 3, 1, 4)  # each (batch, head, time, channels / heads)
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=_keys(mask))
+        return self.project_out(attended.transpose(1, 2).reshape(batch, time, channels))
+
+
+def _keys(mask: Tensor) -> Tensor:
+    """(batch, 1, 1, time): the steps that may be attended; all of them in a clip that has none, against 0/0."""
+    return (mask | ~mask.any(dim=1, keepdim=True))[:, None, None, :]
+
+
+def positions(time: int, channels: int) -> Tensor:
+    """(time, channels): sines in the even columns, cosines in the odd ones, periods from 2 pi to 10000 * 2 pi steps.
+
+    Source: Vaswani et al., section 3.5.
+    """
+    step = torch.arange(time, dtype=torch.float32)[:, None]
+    frequency = torch.exp(torch.arange(0, channels, 2, dtype=torch.float32) * (-math.log(10000.0) / channels))
+    table = torch.empty(time, channels)
+    table[:, 0::2] = torch.sin(step * frequency)
+    table[:, 1::2] = torch.cos(step * frequency[: channels // 2])
+    return table

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from emibook.models import KINDS, TCN, IntensityRegressor, describe, rebuild
+from emibook.models.regressor import masked_mean
+from emibook.models.transformer import SelfAttention, TransformerEncoder, positions
+
+SMALL = {"regressor": {"channels": 16}, "recurrent": {"channels": 16}, "linear": {}}
+
+
+def models() -> list[torch.nn.Module]:
+    """One of each kind, the regressor as both branches, with scales that are not the trivial ones."""
+    torch.manual_seed(0)
+    made = [KINDS[kind](5, 3, **SMALL[kind]) for kind in KINDS]
+    made.append(IntensityRegressor(5, 3, transformer_layers=0, channels=16))
+    for model in made:
+        model.standardise(torch.randn(5), torch.rand(5) + 0.5, torch.tensor([0.1, 0.2, 0.3]))
+    return [model.eval() for model in made]
+
+
+def ragged(lengths: list[int], seed: int = 0, filler: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.full((len(lengths), max(max(lengths), 1), 5), filler)
+    mask = torch.zeros(values.shape[:2], dtype=torch.bool)
+    for clip, length in enumerate(lengths):
+        values[clip, :length] = torch.randn(length, 5, generator=generator)
+        mask[clip, :length] = True
+    return values, mask
+
+
+@pytest.mark.parametrize(("kernel_size", "layers", "field"), [(3, 5, 63), (3, 1, 3), (2, 4, 16), (3, 3, 15)])
+def test_output_depends_on_exactly_the_receptive_field(kernel_size, layers, field):
+    torch.manual_seed(1)
+    tcn = TCN(4, channels=32, kernel_size=kernel_size, layers=layers).double()
+    assert tcn.receptive_field == field
+    values = torch.randn(1, 110, 4, dtype=torch.float64, requires_grad=True)
+    out = tcn(values)
+    assert out.shape == (1, 110, 32)
+    for step in (0, 20, 61, 62, 63, 109):
+        (gradient,) = torch.autograd.grad(out[0, step].sum(), values, retain_graph=True)
+        reached = torch.nonzero(gradient[0].abs().sum(dim=1)).flatten().tolist()
+        assert reached == list(range(max(0, step - field + 1), step + 1))
+
+
+def test_tcn_equals_a_convolution_written_out_in_numpy():
+    torch.manual_seed(2)
+    tcn = TCN(3, channels=6).double()
+    values = np.random.default_rng(2).normal(size=(2, 40, 3))
+    hidden = values
+    for depth, layer in enumerate(tcn.convolutions):
+        weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+        out = np.empty((2, 40, 6))
+        for step in range(40):
+            total = np.tile(bias, (2, 1))
+            for tap in range(3):
+                source = step - (2 - tap) * 2**depth
+                if source >= 0:
+                    total += hidden[:, source] @ weight[:, :, tap].T
+            out[:, step] = np.maximum(total, 0)
+        hidden = out
+    np.testing.assert_allclose(tcn(torch.from_numpy(values)).detach().numpy(), hidden, atol=1e-12)
+    assert (hidden > 0).any()
+
+
+def attention_in_numpy(module: SelfAttention, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    weight, bias = module.project_in.weight.detach().numpy(), module.project_in.bias.detach().numpy()
+    channels = values.shape[-1]
+    width = channels // module.heads
+    out = np.zeros_like(values)
+    for clip in range(len(values)):
+        steps = np.flatnonzero(mask[clip])
+        query, key, value = np.split(values[clip] @ weight.T + bias, 3, axis=1)
+        for head in range(module.heads):
+            columns = slice(head * width, (head + 1) * width)
+            for step in range(values.shape[1]):
+                scores = [query[step, columns] @ key[other, columns] / math.sqrt(width) for other in steps]
+                chances = np.exp(scores) / np.exp(scores).sum()
+                out[clip, step, columns] = chances @ value[steps, columns]
+    return out @ module.project_out.weight.detach().numpy().T + module.project_out.bias.detach().numpy()
+
+
+def test_attention_equals_one_written_out_in_numpy():
+    torch.manual_seed(3)
+    module = SelfAttention(12, heads=4).double()
+    values = np.random.default_rng(3).normal(size=(2, 7, 12))
+    mask = np.array([[True] * 7, [True] * 4 + [False] * 3])
+    ours = module(torch.from_numpy(values), torch.from_numpy(mask)).detach().numpy()
+    np.testing.assert_allclose(ours, attention_in_numpy(module, values, mask), atol=1e-12)
+
+
+def test_attention_alone_knows_no_order_and_positions_give_it_one():
+    torch.manual_seed(4)
+    encoder = TransformerEncoder(16, layers=2, heads=4).double()
+    values, mask = torch.randn(1, 9, 16, dtype=torch.float64), torch.ones(1, 9, dtype=torch.bool)
+    order = torch.randperm(9)
+    module = encoder.blocks[0]
+    torch.testing.assert_close(module(values[:, order], mask), module(values, mask)[:, order])
+    assert (encoder(values[:, order], mask) - encoder(values, mask)[:, order]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("channels", [8, 7])
+def test_positions_are_the_cited_sines_and_cosines(channels):
+    table = positions(50, channels)
+    for step in (0, 1, 49):
+        for column in range(channels):
+            angle = step / 10000 ** (2 * (column // 2) / channels)
+            expected = math.cos(angle) if column % 2 else math.sin(angle)
+            assert table[step, column].item() == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("filler", [0.0, 1e6, float("nan"), float("inf")])
+def test_a_clip_alone_equals_the_clip_in_any_batch_whatever_the_padding_holds(filler):
+    lengths = [70, 1, 33, 0, 70]
+    values, mask = ragged(lengths, filler=filler)
+    longer = torch.nn.functional.pad(values, (0, 0, 0, 90), value=filler)
+    longer_mask = torch.nn.functional.pad(mask, (0, 90))
+    for model in models():
+        with torch.no_grad():
+            together = model(values, mask)
+            assert torch.isfinite(together).all()
+            torch.testing.assert_close(model(longer, longer_mask), together, atol=1e-5, rtol=0)
+            order = torch.tensor([3, 1, 4, 0, 2])
+            torch.testing.assert_close(model(values[order], mask[order]), together[order], atol=1e-5, rtol=0)
+            for clip, length in enumerate(lengths):
+                alone = model(values[clip : clip + 1, : max(length, 1)], mask[clip : clip + 1, : max(length, 1)])
+                torch.testing.assert_close(alone[0], together[clip], atol=1e-5, rtol=0)
+        assert (together[0] - together[4]).abs().max() > 1e-4, "the model does not look at its input"
+
+
+def test_a_clip_with_nothing_in_it_is_predicted_as_the_training_mean():
+    values, mask = ragged([0, 4, 0])
+    for model in models():
+        out = model(values, mask)
+        torch.testing.assert_close(out[[0, 2]], model.target_mean.expand(2, 3))
+        out.sum().backward()
+        assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_intensities_depend_on_every_step_in_the_mask_and_on_no_other():
+    values, mask = ragged([90, 40])
+    for model in models():
+        values.requires_grad_(True)
+        (gradient,) = torch.autograd.grad(model(values, mask).sum(), values)
+        assert torch.equal(gradient.abs().sum(dim=2) > 0, mask)
+
+
+def test_audio_branch_is_the_mean_of_the_tcn_through_equation_4():
+    torch.manual_seed(5)
+    model = IntensityRegressor(5, 6, transformer_layers=0, channels=8)
+    values, mask = ragged([30, 12])
+    first, last = model.ffn[0], model.ffn[2]
+    for clip, length in enumerate((30, 12)):
+        pooled = model.tcn(values[clip : clip + 1, :length])[0].mean(dim=0)
+        by_hand = torch.relu(pooled @ first.weight.T + first.bias) @ last.weight.T + last.bias
+        torch.testing.assert_close(model(values, mask)[clip], by_hand, atol=1e-5, rtol=0)
+
+
+def test_masked_mean_equals_the_mean_of_what_is_there():
+    values, mask = ragged([5, 3, 0], filler=99.0)
+    means = masked_mean(values, mask)
+    torch.testing.assert_close(means[0], values[0].mean(dim=0))
+    torch.testing.assert_close(means[1], values[1, :3].mean(dim=0))
+    assert (means[2] == 0).all()
+
+
+def test_the_unit_of_a_feature_does_not_matter_and_a_constant_one_does_no_harm():
+    values, mask = ragged([20, 9])
+    values[..., 2] = 4.0
+    steps = values[mask]
+    for model in models():
+        model.standardise(steps.mean(0), steps.std(0, correction=0), torch.zeros(3))
+        expected = model(values, mask)
+        other = values * 100 - 7
+        model.standardise(other[mask].mean(0), other[mask].std(0, correction=0), torch.zeros(3))
+        torch.testing.assert_close(model(other, mask), expected, atol=1e-4, rtol=0)
+
+
+def test_every_parameter_of_the_visual_branch_learns():
+    torch.manual_seed(6)
+    model = IntensityRegressor(5)
+    values, mask = ragged([40, 20])
+    assert model(values, mask).shape == (2, 6)
+    model(values, mask).square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().any()] == []
+
+
+def test_rebuilds_from_json_and_safetensors_with_its_scales(tmp_path):
+    values, mask = ragged([12, 7])
+    for model in models():
+        save_file(model.state_dict(), tmp_path / "weights.safetensors")
+        description = json.loads(json.dumps(describe(model)))
+        again = rebuild(description, load_file(tmp_path / "weights.safetensors")).eval()
+        torch.testing.assert_close(again(values, mask), model(values, mask), atol=0, rtol=0)
+        with pytest.raises(RuntimeError, match="Missing key"):
+            rebuild(description, {})
+
+
+def test_heads_that_do_not_divide_the_width_are_refused():
+    with pytest.raises(ValueError, match="130 channels"):
+        IntensityRegressor(5, channels=130)
