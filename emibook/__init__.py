@@ -1,7 +1,7 @@
 """emibook: one challenge paper on emotional mimicry intensity, rebuilt from pixels and waveforms to its last table.
 
-Source: Yu, Zhu, Zhu (2024), arXiv 2403.11757. The data go through the modules in this order:
-``corpus``, ``preprocess``, ``features``, ``dataset``, ``models``, ``training``, ``fusion``, ``experiments``, ``predict``.
+Source: Yu, Zhu, Zhu (2024), arXiv 2403.11757. The data go through the modules in this order: ``corpus``,
+``preprocess``, ``features``, ``dataset``, ``models``, ``training``, ``fusion``, ``experiments``, ``predict``.
 """
 
 __version__ = "0.1.0"

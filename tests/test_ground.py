@@ -63,7 +63,7 @@ def test_packages_are_all_listed():
 def test_readme_names_the_makefile_targets_and_they_exist():
     makefile = (ROOT / "Makefile").read_text()
     readme = (ROOT / "README.md").read_text()
-    for target in re.findall(r"make ([a-z-]+)", readme):
+    for target in re.findall(r"(?:^    |`)make ([a-z-]+)", readme, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     assert "make book" in readme and "make test" in readme
 

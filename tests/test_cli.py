@@ -1,0 +1,181 @@
+"""The command line: help without weight, one line for whatever cannot be used, nothing half-written."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from emibook.cli import main
+
+COMMANDS = "make-corpus check preprocess extract train tables predict submit book doctor".split()
+HEADER = "Filename,Admiration,Amusement,Determination,Empathic Pain,Excitement,Joy\n"
+
+
+def run(capsys, *arguments) -> tuple[int, str]:
+    """Exit code and what was complained of."""
+    code = main([str(argument) for argument in arguments])
+    return code, capsys.readouterr().err
+
+
+def write_video(path: Path, frames: int = 6) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(frames):
+            image = np.full((48, 64, 3), 40 * index, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Six grey clips in the data set's layout: enough for everything that reads labels, quick for everything else."""
+    root = tmp_path / "corpus"
+    write_video(root / "raw" / "00000.mp4")
+    for clip in range(1, 6):
+        shutil.copy(root / "raw" / "00000.mp4", root / "raw" / f"{clip:05}.mp4")
+    rows = [f"{clip:05},{clip / 10},0,0,0.5,0,0.25\n" for clip in range(6)]
+    (root / "train_split.csv").write_text(HEADER + "".join(rows[:3]))
+    (root / "valid_split.csv").write_text(HEADER + "".join(rows[3:]))
+    return root
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    assert main([command, "--help"]) == 0
+    assert f"usage: emibook {command}" in capsys.readouterr().out
+
+
+def test_installed_command_answers():
+    result = subprocess.run([sys.executable, "-m", "emibook.cli", "--help"], capture_output=True, text=True)
+    assert result.returncode == 0
+    assert all(command in result.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["make-corpus"], "ROOT"),
+        (["make-corpus", "x", "--clips", "many"], "many"),
+        (["extract", "x", "--work", "w"], "--features"),
+        (["fly"], "fly"),
+        ([], "subcommand"),
+        (["book", "--profile", "secret"], "secret"),
+    ],
+)
+def test_a_command_line_not_understood_is_one_line(arguments, said, capsys):
+    code, complaint = run(capsys, *arguments)
+    assert code == 2
+    assert said in complaint and complaint.count("\n") == 1
+
+
+def test_check_accepts_what_is_as_documented(corpus, capsys):
+    assert main(["check", str(corpus)]) == 0
+    assert "hume-vidmimic2" in capsys.readouterr().out.lower()
+
+
+def _spoil(root: Path, how: str) -> None:
+    train = root / "train_split.csv"
+    lines = train.read_text().splitlines()
+    if how == "missing root":
+        shutil.rmtree(root)
+    elif how == "empty root":
+        shutil.rmtree(root)
+        root.mkdir()
+    elif how == "column":
+        train.write_text("\n".join(line.rsplit(",", 1)[0] for line in lines))
+    elif how == "range":
+        train.write_text("\n".join([*lines, lines[-1].replace("0.5", "1.5").replace("00002", "00003")]))
+    elif how == "not a number":
+        train.write_text("\n".join([lines[0], lines[1].replace("0.5", "much"), *lines[2:]]))
+    elif how == "twice":
+        train.write_text("\n".join([*lines, lines[-1]]))
+    elif how == "absent":
+        (root / "raw" / "00001.mp4").unlink()
+
+
+SPOILS = {
+    "missing root": "corpus",
+    "empty root": "corpus",
+    "column": "Joy",
+    "range": "1.5",
+    "not a number": "much",
+    "twice": "00002",
+    "absent": "00001",
+}
+
+
+@pytest.mark.parametrize("how", SPOILS)
+@pytest.mark.parametrize("command", ["check", "preprocess", "train", "tables", "submit"])
+def test_a_spoilt_corpus_is_one_line_and_nothing_is_written(corpus, tmp_path, capsys, how, command):
+    _spoil(corpus, how)
+    work = tmp_path / "made"
+    options = {
+        "check": [],
+        "preprocess": ["--work", work],
+        "train": ["--work", work, "--features", "aus"],
+        "tables": ["--work", work],
+        "submit": ["--run", tmp_path, "--out", tmp_path / "made"],
+    }[command]
+    code = main([command, str(corpus), *map(str, options)])
+    output = capsys.readouterr()
+    assert code == 1
+    if command == "check" and how not in ("missing root", "empty root"):
+        assert SPOILS[how] in output.out
+    else:
+        assert SPOILS[how] in output.err
+        assert output.err.count("\n") == 1
+    assert not work.exists()
+
+
+def test_check_lists_everything_at_once(corpus, capsys):
+    for how in ("range", "absent", "twice"):
+        _spoil(corpus, how)
+    assert main(["check", str(corpus)]) == 1
+    listed = capsys.readouterr().out
+    assert all(SPOILS[how] in listed for how in ("range", "absent", "twice"))
+
+
+@pytest.mark.parametrize("command", ["extract", "train"])
+def test_an_unknown_feature_set_lists_those_that_exist(corpus, tmp_path, capsys, command):
+    code, complaint = run(capsys, command, corpus, "--work", tmp_path / "w", "--features", "resnet81")
+    assert code == 1
+    assert "resnet81" in complaint and "resnet18" in complaint and "mfcc" in complaint
+    assert complaint.count("\n") == 1
+    assert not (tmp_path / "w").exists()
+
+
+def test_features_before_faces_name_the_missing_command(corpus, tmp_path, capsys):
+    code, complaint = run(capsys, "extract", corpus, "--work", tmp_path / "w", "--features", "mfcc")
+    assert code == 1
+    assert "emibook preprocess" in complaint and complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["make-corpus", "preprocess"])
+def test_a_file_where_a_folder_should_be(corpus, tmp_path, capsys, command):
+    file = tmp_path / "file"
+    file.write_text("kept")
+    arguments = ["make-corpus", file, "--clips", "20"] if command == "make-corpus" else [command, corpus, "--work", file]
+    code, complaint = run(capsys, *arguments)
+    assert code == 1
+    assert "file" in complaint and complaint.count("\n") == 1
+    assert file.read_text() == "kept"
+
+
+def test_predict_without_a_run_or_a_clip(tmp_path, capsys):
+    write_video(tmp_path / "one.mp4")
+    code, complaint = run(capsys, "predict", tmp_path / "one.mp4", "--run", tmp_path / "nowhere")
+    assert code == 1 and "nowhere" in complaint and complaint.count("\n") == 1
+
+
+def test_profiles_that_need_data_say_so(capsys):
+    for profile in ("open", "paper"):
+        code, complaint = run(capsys, "book", "--profile", profile)
+        assert code == 1 and "--root" in complaint and complaint.count("\n") == 1
