@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -42,14 +43,38 @@ class Corpus:
         return self.clips[self.clips["partition"] == name].reset_index(drop=True)
 
 
+@dataclass(frozen=True)
+class Report:
+    """What ``check`` found: one line for each thing that is not as the layout documents it.
+
+    ``problems`` are errors; ``notes`` are oddities that the reader copes with, each line saying how. ``counts`` maps
+    what was counted (a partition, files of a kind, participants) to how many there are.
+    """
+
+    layout: str
+    counts: dict[str, int]
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
 def open_corpus(root: Path | str, participants: Path | str | None = None) -> Corpus:
     """Read the corpus under ``root``, whichever known layout it has.
 
     ``participants`` is a CSV with the columns ``clip,participant`` for a data set that names none.
     Raises ``InputError`` with one line where the corpus cannot be used.
     """
+    return _reader(Path(root)).read(Path(root), participants=Path(participants) if participants else None)
+
+
+def check(root: Path | str) -> Report:
+    """Everything under ``root`` that is not as its layout documents it.
+
+    Raises ``InputError`` where there is nothing to check: no such folder, or no video in it.
+    """
+    return _reader(Path(root)).check(Path(root))
+
+
+def _reader(root: Path) -> ModuleType:
     from emibook.corpus import folder, layout
 
-    root = Path(root)
-    reader = layout if layout.recognises(root) else folder
-    return reader.read(root, participants=Path(participants) if participants else None)
+    return layout if layout.recognises(root) else folder
