@@ -1,0 +1,422 @@
+"""The book: chapters through papermill, then the site through Jupyter Book.
+
+A chapter is a percent file in ``notebooks/``, the only form of it that is committed. It is converted one way, executed
+in ``book/executed/`` under another name, moved into place when its last cell has run, and built into ``_build/html``.
+Nothing that is up to date is done again.
+"""
+
+from __future__ import annotations
+
+import ast
+import csv
+import hashlib
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from emibook import InputError
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+    from emibook.corpus import Corpus
+
+EXECUTED = Path("book/executed")
+SITE = Path("_build/html")
+LOG = Path("_build/sphinx.log")
+LEDGER = "timings.csv"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A corpus and a set of weights; no stage knows which profile it runs in."""
+
+    name: str
+    data: str
+    """What the clips are, in words for the top of a page."""
+    clips: int | None
+    """How many clips are drawn; None where the corpus is the reader's."""
+    seeds: int
+    weights: dict[str, str] = field(default_factory=dict)
+    """Feature name to source; a name left out takes what the work folder already uses."""
+
+
+PROFILES = {
+    profile.name: profile
+    for profile in (
+        Profile("builtin", "the puppet, drawn by this book", 150, 3, {"vit": "untrained", "wav2vec2": "untrained"}),
+        Profile("open", "CREMA-D, open data of real people", None, 5, {"vit": "pretrained", "wav2vec2": "pretrained"}),
+        Profile("paper", "Hume-Vidmimic2, licensed by its owners", None, 5,
+                {"vit": "pretrained", "wav2vec2": "pretrained", "resnet18": "pretrained"}),
+    )
+}  # fmt: skip
+
+
+def book(
+    profile: str = "builtin",
+    root: Path | str | None = None,
+    work: Path | str | None = None,
+    chapters: Sequence[str] | None = None,
+    parameters: dict[str, Any] | None = None,
+) -> Path:
+    """Bring the chapters and the site up to date; returns the folder of the site, ``_build/html``.
+
+    ``root`` is the corpus (made on the spot for ``builtin``), ``work`` everything computed from it
+    (``work/<profile>`` unless given). ``chapters`` are names as in ``notebooks/``, all of them unless given; a chapter
+    that is then neither chosen nor up to date gets a page that says so. ``parameters`` overrides the profile's values.
+    Raises ``InputError`` for an unknown profile, chapter or parameter, a missing root, a cell that stops, a warning of
+    Sphinx, and where the current folder is not the project's.
+    """
+    sources = _sources()
+    names = list(dict.fromkeys(chapters)) if chapters else list(sources)
+    if unknown := [name for name in names if name not in sources]:
+        raise InputError(f"no chapter {unknown[0]} in notebooks/; there are {', '.join(sources)}")
+    values = _values(profile, root, work, parameters)
+
+    notebooks = {name: read_chapter(path) for name, path in sources.items()}
+    declared = {name: _declared(notebook) for name, notebook in notebooks.items()}
+    if unknown := sorted(set(parameters or {}) - set().union(*(declared[name] for name in names))):
+        raise InputError(f"no parameter {unknown[0]} in {', '.join(names)}; see the first code cell of each")
+    given = {name: {key: values[key] for key in declared[name] if key in values} for name in sources}
+    prints = {name: fingerprint(path, given[name]) for name, path in sources.items()}
+
+    stale = [name for name in names if not _fresh(name, prints[name])]
+    if stale:
+        _stages(values, set().union(*(declared[name] for name in stale)))
+    for name in stale:
+        print(f"chapter {name}", file=sys.stderr)
+        with _timed(Path(values["work"]), f"chapter {name}"):
+            execute(notebooks[name], EXECUTED / f"{name}.ipynb", given[name])
+        _write(_record(name), json.dumps({"fingerprint": prints[name], "profile": profile, "parameters": given[name]}))
+    for name in sources:
+        if not _fresh(name, prints[name]):
+            _record(name).unlink(missing_ok=True)
+            _write(EXECUTED / f"{name}.ipynb", _placeholder(name, notebooks[name]))
+    for line in pair():
+        print(line, file=sys.stderr)
+    return build_site()
+
+
+# ---------------------------------------------------------------------------------------------------- chapters
+
+
+def read_chapter(path: Path) -> NotebookNode:
+    """A percent file as a notebook whose cell ids depend on its text only."""
+    import jupytext
+
+    notebook = jupytext.read(path, fmt="py:percent")
+    for index, cell in enumerate(notebook.cells):
+        cell["id"] = f"{index:03d}-{hashlib.sha256(cell.source.encode()).hexdigest()[:8]}"
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    notebook.metadata.setdefault(
+        "kernelspec", {"name": "python3", "display_name": "Python 3", "language": "python"}
+    )
+    return notebook
+
+
+def execute(notebook: NotebookNode, target: Path, parameters: dict[str, Any]) -> None:
+    """Run a notebook with ``parameters`` and leave it at ``target`` once its last cell has run.
+
+    The notebook as far as it ran stays beside ``target`` as ``.<name>.failed.ipynb`` where a cell stops.
+    Raises ``InputError`` for a parameter that the notebook does not declare, and for a cell that stops.
+    """
+    import nbformat
+    import papermill
+
+    declared = _declared(notebook)
+    if unknown := sorted(set(parameters) - set(declared)):
+        raise InputError(f"{target.stem}: no parameter {unknown[0]}; it has {', '.join(declared) or 'none'}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.stem}.running.ipynb")
+    try:
+        executed = papermill.execute_notebook(
+            notebook, str(partial), parameters, cwd=str(Path.cwd()), kernel_name="python3", progress_bar=False
+        )
+    except papermill.PapermillExecutionError as error:
+        failed = target.with_name(f".{target.stem}.failed.ipynb")
+        os.replace(partial, failed)
+        reason = " ".join(f"{error.ename}: {error.evalue}".split())
+        raise InputError(f"chapter {target.stem}: a cell stopped with {reason}; as far as it ran: {failed}") from None
+    as_written = all(declared[name] == value for name, value in parameters.items())
+    for index, cell in enumerate(executed.cells):
+        tags = cell.metadata.get("tags", [])
+        if "injected-parameters" in tags:
+            cell["id"] = f"{index:03d}-parameters"
+        if "injected-parameters" in tags or ("parameters" in tags and not as_written):
+            tags.append("remove-cell")  # a page shows no value that it did not run with
+        cell.metadata.pop("papermill", None)
+    executed.metadata.pop("papermill", None)  # it holds paths of this machine
+    nbformat.write(executed, partial)
+    os.replace(partial, target)
+
+
+def fingerprint(chapter: Path, parameters: dict[str, Any]) -> str:
+    """Changes with the chapter's source, with any library source that it imports, and with its parameters."""
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    for path in [chapter, *library_files(chapter)]:
+        digest.update(f"\n{path.name}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def library_files(source: Path) -> list[Path]:
+    """Files of ``emibook`` that ``source`` imports, itself or through others; nothing is run to find out.
+
+    A package counts whole, since it may load its modules late. This module counts but is not followed: it runs
+    every stage.
+    """
+    package = Path(__file__).parent
+    found: set[Path] = set()
+    waiting = [source]
+    while waiting:
+        path = waiting.pop()
+        for module in _imports(path):
+            parts = module.split(".")[1:]
+            place = package.joinpath(*parts)
+            if not parts:
+                files = [package / "__init__.py"]
+            elif place.is_dir():
+                files = sorted(place.rglob("*.py"))
+            else:
+                files = [place.with_suffix(".py")] if place.with_suffix(".py").exists() else []
+            fresh = [file for file in files if file not in found]
+            found.update(fresh)
+            waiting += [file for file in fresh if file != Path(__file__)]
+    return sorted(found)
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Dotted names under ``emibook`` that a file imports, functions included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "emibook")
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            if node.module.split(".")[0] == "emibook":
+                yield node.module
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _declared(notebook: NotebookNode) -> dict[str, Any]:
+    """Names and defaults in the cell tagged ``parameters``."""
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            assigned = [node for node in ast.parse(cell.source).body if isinstance(node, ast.Assign)]
+            return {node.targets[0].id: ast.literal_eval(node.value) for node in assigned}
+    return {}
+
+
+def _sources() -> dict[str, Path]:
+    folder = Path("notebooks")
+    sources = {path.stem: path for path in sorted(folder.glob("*.py"))}
+    if not sources or not Path("_config.yml").exists():
+        raise InputError(f"no notebooks/ and _config.yml in {Path.cwd()}: run this in the folder of the project")
+    return sources
+
+
+def _values(
+    profile: str, root: Path | str | None, work: Path | str | None, parameters: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What a profile gives the chapters that declare it."""
+    if profile not in PROFILES:
+        raise InputError(f"no profile {profile}; there are {', '.join(PROFILES)}")
+    settings = PROFILES[profile]
+    work = Path(work) if work else Path("work") / profile
+    if root is None and settings.clips is None:
+        raise InputError(f"profile {profile} needs --root, the folder of {settings.data}")
+    if root is None:
+        root = work / "corpus"
+    elif settings.clips is None and not Path(root).is_dir():
+        raise InputError(f"no folder {root}; profile {profile} needs the folder of {settings.data}")
+    values = {"profile": profile, "root": str(root), "work": str(work), "clips": settings.clips, "seed": 0}
+    return values | {"seeds": settings.seeds, "weights": settings.weights} | (parameters or {})
+
+
+def _record(name: str) -> Path:
+    return EXECUTED / f"{name}.json"
+
+
+def _fresh(name: str, wanted: str) -> bool:
+    record = _record(name)
+    if not record.exists() or not (EXECUTED / f"{name}.ipynb").exists():
+        return False
+    return json.loads(record.read_text(encoding="utf-8"))["fingerprint"] == wanted
+
+
+def _placeholder(name: str, notebook: NotebookNode) -> str:
+    """The page of a chapter that was not chosen and is not up to date: its title, and how to run it."""
+    import nbformat
+
+    title = next(cell.source for cell in notebook.cells if cell.cell_type == "markdown").splitlines()[0]
+    text = f"{title}\n\nNot run in this build. To run it: `emibook book --chapter {name}`."
+    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text, id="not-run")])
+    page.metadata = notebook.metadata
+    return nbformat.writes(page)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+
+
+# ---------------------------------------------------------------------------------------------------- stages
+
+
+def _stages(values: dict[str, Any], needed: set[str]) -> None:
+    """Everything the chapters will find done, here in the terminal where progress can be seen.
+
+    A chapter that takes ``weights`` reads features, and one that takes ``seeds`` reads the tables.
+    """
+    from emibook.corpus import open_corpus
+
+    if not needed & {"root", "work"}:
+        return
+    root, work = Path(values["root"]), Path(values["work"])
+    if PROFILES[values["profile"]].clips is not None:
+        from emibook.corpus.synthetic import make_corpus
+
+        with _timed(work, "make-corpus"):
+            make_corpus(root, clips=values["clips"], seed=values["seed"])
+    corpus = open_corpus(root)
+    from emibook.preprocess import preprocess
+
+    with _timed(work, "preprocess"):
+        preprocess(corpus, work)
+    if needed & {"weights", "seeds"}:
+        from emibook.features import extract
+
+        with _timed(work, "extract"):
+            extract(corpus, work, TABLE_FEATURES, weights=values["weights"])
+    if "seeds" in needed:
+        from emibook.experiments import tables
+
+        with _timed(work, "tables"):
+            tables(corpus, work, seeds=values["seeds"])
+
+
+TABLE_FEATURES = ("vit", "resnet18", "aus", "wav2vec2", "mfcc")
+
+
+@contextmanager
+def _timed(work: Path, stage: str) -> Iterator[None]:
+    """Add a stage's seconds to ``WORK/timings.csv``, whether it ended well or not."""
+    start, ended = time.perf_counter(), "stopped"
+    try:
+        yield
+        ended = "ok"
+    finally:
+        ledger = work / LEDGER
+        ledger.parent.mkdir(parents=True, exist_ok=True)
+        new = not ledger.exists()
+        with ledger.open("a", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            if new:
+                rows.writerow(["stage", "seconds", "ended"])
+            rows.writerow([stage, f"{time.perf_counter() - start:.1f}", ended])
+
+
+# ---------------------------------------------------------------------------------------------------- site
+
+
+def build_site() -> Path:
+    """``_build/html`` from the executed chapters; warnings are errors, and all that Sphinx said is in the log.
+
+    Built from nothing each time, because Sphinx repeats no warning about a page that it has read before; skipped
+    where no input has changed since the last good build.
+    """
+    stamp = SITE.parent / "site.json"
+    inputs = [Path("_config.yml"), *sorted(path for path in Path("book").rglob("*") if path.is_file())]
+    inputs = [path for path in inputs if not path.name.startswith(".") and path != _record(path.stem)]
+    state = hashlib.sha256(b"".join(str(path).encode() + path.read_bytes() for path in inputs)).hexdigest()
+    if stamp.exists() and (SITE / "index.html").exists() and json.loads(stamp.read_text())["inputs"] == state:
+        return SITE
+    program = Path(sysconfig.get_path("scripts")) / "jupyter-book"
+    if not program.exists():
+        raise InputError("jupyter-book is not installed here: pip install 'emibook[book]'")
+    stamp.unlink(missing_ok=True)
+    for old in (SITE, SITE.parent / ".doctrees", SITE.parent / "jupyter_execute"):
+        shutil.rmtree(old, ignore_errors=True)
+    command = [str(program), "build", ".", "--toc", "book/_toc.yml", "-n", "-W", "--keep-going"]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    said = re.sub(r"\x1b\[[0-9;]*m", "", ended.stdout)
+    _write(LOG, said)
+    wrong = [line.strip() for line in said.splitlines() if re.search(r"WARNING|ERROR|Error:", line)]
+    if ended.returncode or not (SITE / "index.html").exists():
+        first = wrong[0] if wrong else f"jupyter-book ended with code {ended.returncode}"
+        raise InputError(f"the site was not built: {first} ({len(wrong)} in all, see {LOG})")
+    _write(stamp, json.dumps({"inputs": state}))
+    return SITE
+
+
+# ---------------------------------------------------------------------------------------------------- notebooks
+
+
+def pair() -> list[str]:
+    """Write ``notebooks/<chapter>.ipynb`` beside each percent file; returns a line for each one left alone.
+
+    Either opens in JupyterLab, and papermill's own command line runs the ``.ipynb``. One that was edited since it was
+    written here is never overwritten.
+    """
+    import nbformat
+
+    kept = []
+    for path in _sources().values():
+        notebook = read_chapter(path)
+        notebook.metadata["jupytext"]["formats"] = "ipynb,py:percent"
+        cells = _cells(notebook)
+        notebook.metadata["emibook"] = {"written": cells}
+        target = path.with_suffix(".ipynb")
+        if target.exists():
+            present = nbformat.read(target, as_version=4)
+            now = _cells(present)
+            if now == cells:
+                continue
+            if now != present.metadata.get("emibook", {}).get("written"):
+                kept.append(f"{target} was edited and differs from {path}; left as it is: delete it for a new one")
+                continue
+        _write(target, nbformat.writes(notebook))
+    return kept
+
+
+def _cells(notebook: NotebookNode) -> str:
+    """A hash of what a reader can type: the cells' kinds, tags and text."""
+    typed = [(cell.cell_type, cell.metadata.get("tags", []), cell.source) for cell in notebook.cells]
+    return hashlib.sha256(json.dumps(typed).encode()).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------- in a chapter
+
+
+def project_path(path: Path | str) -> Path:
+    """A path from the project's folder, wherever in the project the notebook was opened; others as they are."""
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if (folder / "_config.yml").exists() and (folder / "notebooks").is_dir():
+            return folder / path
+    return Path(path)
+
+
+def banner(profile: str, corpus: Corpus) -> Any:
+    """What stands below a chapter's title: the profile, the corpus with its size, and what must be said of it."""
+    from IPython.display import HTML
+
+    sizes = corpus.clips["partition"].value_counts()
+    shares = ", ".join(f"{sizes[name]} {name}" for name in sizes.index if name)
+    text = f"{len(corpus.clips)} clips of the corpus {corpus.name}" + (f" ({shares})" if shares else "") + "."
+    if corpus.note:
+        text += f" {corpus.note[0].upper()}{corpus.note[1:]}."
+    title = f"Made by the profile “{profile}”: {PROFILES[profile].data}"
+    return HTML(
+        f'<div class="admonition note"><p class="admonition-title">{html.escape(title)}</p>'
+        f"<p>{html.escape(text)}</p></div>"
+    )

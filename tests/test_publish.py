@@ -1,0 +1,284 @@
+"""The book's machinery: conversion, parameters, staleness, pairing, and a real site of one page."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from emibook import InputError, publish
+
+nbformat = pytest.importorskip("nbformat")
+PROJECT = Path(__file__).parents[1]
+
+HEADER = """\
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#     cell_metadata_filter: tags,mystnb
+#     text_representation: {extension: .py, format_name: percent}
+#   kernelspec: {display_name: Python 3, language: python, name: python3}
+# ---
+"""
+
+CHAPTER = HEADER + '''
+# %% [markdown]
+# # A line
+#
+# See {numref}`line-figure`.
+
+# %% tags=["parameters"]
+seed = 0
+height = 2
+
+# %%
+import os
+
+from myst_nb import glue
+
+glue("top", height * 7, display=False)
+
+# %% mystnb={"image": {"alt": "a rising line"}, "figure": {"caption": "It rises.", "name": "line-figure"}}
+import matplotlib.pyplot as plt
+
+plt.plot([0, height]);
+
+# %% [markdown]
+# Its top times seven is {glue:text}`top`, and $x^2$.
+'''
+
+FAILING = HEADER + """
+# %% [markdown]
+# # One that stops
+
+# %% tags=["parameters"]
+seed = 0
+
+# %%
+raise RuntimeError("no such luck")
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty book with one chapter, and the current folder in it. The stages are another module's test."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "book").mkdir()
+    (tmp_path / "notebooks/01_line.py").write_text(CHAPTER)
+    shutil.copy(PROJECT / "_config.yml", tmp_path)
+    shutil.copytree(PROJECT / "book/static", tmp_path / "book/static")
+    (tmp_path / "book/references.bib").write_text("")
+    (tmp_path / "book/intro.md").write_text("# Front\n\nRead [on](executed/01_line.ipynb).\n")
+    (tmp_path / "book/_toc.yml").write_text(
+        "format: jb-book\nroot: book/intro\nchapters:\n  - file: book/executed/01_line\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """Counts which chapters are executed and how often the site is built, without doing either."""
+    done = []
+    monkeypatch.setattr(publish, "execute", lambda notebook, target, parameters: _pretend(done, target))
+    monkeypatch.setattr(publish, "build_site", lambda: publish.SITE)
+    return done
+
+
+def _pretend(done: list[str], target: Path) -> None:
+    done.append(target.stem)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text("{}")
+
+
+def test_the_site_from_one_chapter(project):
+    site = publish.book(parameters={"height": 3})
+    page = (site / "book/executed/01_line.html").read_text()
+    assert re.search(r"times seven is <span[^>]*>21</span>", page)  # the parameter went in, the number came out
+    assert 'alt="a rising line"' in page
+    assert "<span class=\"n\">seed</span>" not in page  # neither papermill's cell nor defaults that were not used
+    assert not re.findall(r"""<(?:script|link|img)[^>]*(?:src|href)=["'](?:https?:)?//""", page)
+    assert (site / "index.html").exists()
+    assert "\x1b" not in publish.LOG.read_text()
+    executed = (publish.EXECUTED / "01_line.ipynb").read_text()
+    assert str(project) not in executed
+
+    written = (site / "index.html").stat().st_mtime_ns
+    publish.book(parameters={"height": 3})
+    assert (site / "index.html").stat().st_mtime_ns == written
+
+    Path("book/intro.md").write_text("# Front\n\nRead [on](executed/01_nowhere.ipynb).\n")
+    for _ in range(2):  # and not only the first time: Sphinx does not repeat itself about pages it knows
+        with pytest.raises(InputError, match="01_nowhere"):
+            publish.book(parameters={"height": 3})
+
+
+def test_a_cell_that_stops(project):
+    Path("notebooks/02_stops.py").write_text(FAILING)
+    with pytest.raises(InputError, match="02_stops.*RuntimeError: no such luck") as error:
+        publish.book(chapters=["02_stops"])
+    assert "\n" not in str(error.value)
+    assert not (publish.EXECUTED / "02_stops.ipynb").exists()
+    assert (publish.EXECUTED / ".02_stops.failed.ipynb").exists()
+
+
+def test_cell_ids_depend_on_the_text_only(project):
+    ids = [[cell.id for cell in publish.read_chapter(Path("notebooks/01_line.py")).cells] for _ in range(2)]
+    assert ids[0] == ids[1] and len(set(ids[0])) == len(ids[0])
+
+
+def test_only_what_changed_runs_again(project, runs, monkeypatch):
+    Path("notebooks/02_other.py").write_text(FAILING)
+    publish.book()
+    assert runs == ["01_line", "02_other"]
+    publish.book()
+    assert len(runs) == 2
+    Path("notebooks/02_other.py").write_text(FAILING + "\n# one more word\n")
+    publish.book()
+    assert runs[2:] == ["02_other"]
+    publish.book(parameters={"height": 5})  # only the first declares it
+    assert runs[3:] == ["01_line"]
+    (publish.EXECUTED / "01_line.ipynb").unlink()
+    publish.book(parameters={"height": 5})
+    assert runs[4:] == ["01_line"]
+
+
+def test_a_chapter_neither_chosen_nor_fresh_gets_a_page_that_says_so(project, runs):
+    Path("notebooks/02_other.py").write_text(FAILING)
+    publish.book(chapters=["01_line"])
+    assert runs == ["01_line"]
+    page = nbformat.read(publish.EXECUTED / "02_other.ipynb", as_version=4)
+    assert page.cells[0].source.startswith("# One that stops") and "Not run in this build" in page.cells[0].source
+    publish.book()
+    assert runs == ["01_line", "02_other"]
+
+
+def test_library_files_follow_imports(tmp_path, monkeypatch):
+    package = tmp_path / "emibook"
+    for name, text in {
+        "__init__": "",
+        "publish": "from emibook import unrelated",
+        "unrelated": "",
+        "metrics": "",
+        "fusion": "def late():\n    from emibook.metrics import pearson",
+        "parts/__init__": "LATE = 'emibook.parts.inner'",
+        "parts/inner": "import emibook.deep",
+        "deep": "",
+    }.items():
+        path = package / f"{name}.py"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(text)
+    monkeypatch.setattr(publish, "__file__", str(package / "publish.py"))
+    source = tmp_path / "chapter.py"
+
+    def names(text: str) -> set[str]:
+        source.write_text(text)
+        return {path.relative_to(package).with_suffix("").as_posix() for path in publish.library_files(source)}
+
+    assert names("import numpy") == set()
+    assert names("from emibook import fusion") == {"__init__", "fusion", "metrics"}
+    assert names("from emibook.publish import banner") == {"publish"}
+    assert names("from emibook.parts import LATE") == {"parts/__init__", "parts/inner", "deep"}
+    before = publish.fingerprint(source, {"seed": 0})
+    (package / "deep.py").write_text("x = 1")
+    after = publish.fingerprint(source, {"seed": 0})
+    (package / "fusion.py").write_text("x = 1")
+    assert before != after == publish.fingerprint(source, {"seed": 0}) != publish.fingerprint(source, {"seed": 1})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"profile": "bultin"}, "no profile bultin; there are builtin, open, paper"),
+        ({"profile": "paper"}, "needs --root"),
+        ({"profile": "open", "root": "nowhere"}, "no folder nowhere"),
+        ({"chapters": ["07_lost"]}, "no chapter 07_lost .* 01_line"),
+        ({"parameters": {"hight": 3}}, "no parameter hight"),
+    ],
+)
+def test_bad_input_is_one_line(project, runs, arguments, words):
+    with pytest.raises(InputError, match=words) as error:
+        publish.book(**arguments)
+    assert "\n" not in str(error.value)
+    assert not runs
+
+
+def test_outside_the_project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="notebooks/"):
+        publish.book()
+
+
+def test_execute_refuses_a_parameter_that_is_not_declared(project):
+    notebook = publish.read_chapter(Path("notebooks/01_line.py"))
+    with pytest.raises(InputError, match="no parameter sede; it has seed, height"):
+        publish.execute(notebook, Path("out.ipynb"), {"sede": 1})
+    assert not list(Path().glob("*out*"))
+
+
+def test_pairs(project):
+    source, target = Path("notebooks/01_line.py"), Path("notebooks/01_line.ipynb")
+    assert publish.pair() == []
+    notebook = nbformat.read(target, as_version=4)
+    assert notebook.metadata.jupytext.formats == "ipynb,py:percent"
+    assert notebook.metadata.kernelspec.name == "python3"
+    figure = next(cell for cell in notebook.cells if "plt.plot" in cell.source)
+    assert figure.metadata.mystnb.image.alt == "a rising line"
+
+    source.write_text(CHAPTER.replace("height = 2", "height = 4"))
+    assert publish.pair() == []
+    assert "height = 4" in target.read_text()
+
+    edited = json.loads(target.read_text())
+    edited["cells"][1]["source"] = ["seed = 7"]
+    target.write_text(json.dumps(edited))
+    source.write_text(CHAPTER)
+    (line,) = publish.pair()
+    assert "01_line.ipynb was edited" in line and "seed = 7" in target.read_text()
+    target.unlink()
+    assert publish.pair() == [] and "height = 2" in target.read_text()
+
+
+def test_running_a_notebook_by_hand_is_no_edit(project):
+    publish.pair()
+    target = Path("notebooks/01_line.ipynb")
+    notebook = nbformat.read(target, as_version=4)
+    notebook.cells[1].execution_count = 1
+    nbformat.write(notebook, target)
+    Path("notebooks/01_line.py").write_text(CHAPTER.replace("height = 2", "height = 4"))
+    assert publish.pair() == [] and "height = 4" in target.read_text()
+
+
+def test_paths_mean_the_project_wherever_the_notebook_was_opened(project, monkeypatch):
+    monkeypatch.chdir(project / "notebooks")
+    assert publish.project_path("work/x") == project / "work/x"
+    assert publish.project_path("/elsewhere") == Path("/elsewhere")
+
+
+def test_the_ledger(tmp_path):
+    with publish._timed(tmp_path, "one"):
+        pass
+    with pytest.raises(RuntimeError), publish._timed(tmp_path, "two"):
+        raise RuntimeError
+    rows = [line.split(",") for line in (tmp_path / publish.LEDGER).read_text().splitlines()]
+    assert rows[0] == ["stage", "seconds", "ended"]
+    assert [(row[0], row[2]) for row in rows[1:]] == [("one", "ok"), ("two", "stopped")]
+
+
+def test_banner_says_what_the_clips_are(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    from emibook.corpus import COLUMNS, Corpus
+
+    table = pandas.DataFrame(
+        [["00000", "train", "a", "", ""], ["00001", "valid", "b", "", ""]], columns=list(COLUMNS)
+    )
+    text = publish.banner("builtin", Corpus("puppet", tmp_path, table, (), note="says <nothing> about people")).data
+    assert "2 clips" in text and "1 train" in text and "builtin" in text
+    assert "Says &lt;nothing&gt; about people." in text
+
+
+def test_profiles_are_the_three_of_the_design():
+    assert list(publish.PROFILES) == ["builtin", "open", "paper"]
+    assert [profile.clips is None for profile in publish.PROFILES.values()] == [False, True, True]
