@@ -1,7 +1,7 @@
 """Features of the sound, at each extractor's own rate; times lie on the clip's zero.
 
-A clip without sound has a sequence of no rows. A clip of any sound at all, however short, has at least one row: where it
-is shorter than what an extractor looks at, silence is put after (``wav2vec2``) or around it (``mfcc``).
+A clip without sound has a sequence of no rows. A clip of any sound at all, however short, has at least one row: where
+it is shorter than what an extractor looks at, silence is put after (``wav2vec2``) or around it (``mfcc``).
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Histograms of oriented gradients of the 112-pixel crop, and the geometry of its five landmarks, go to one linear (ridge)
 model a unit. OpenFace 2 estimates action units in the same way, from its own 112-pixel aligned face and its own
 landmarks, with support vector machines in the place of ridge.
-Source: the paper, section 3.2.1 (17 units, detection and intensity, 34 columns, intensity on 0..1); Baltrusaitis et al.,
-"OpenFace 2.0" (2018), for histograms and geometry into linear models.
+Source: the paper, section 3.2.1 (17 units, detection and intensity, 34 columns, intensity on 0..1); Baltrusaitis et
+al., "OpenFace 2.0" (2018), for histograms and geometry into linear models.
 """
 
 from __future__ import annotations

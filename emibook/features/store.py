@@ -27,8 +27,8 @@ class FeatureSequence:
 
     ``values`` (time, feature) float32, finite; ``times`` (time,) float64 seconds on the clip's zero, rising;
     ``names`` one text a feature. ``extractor`` is its name in the registry, ``weights`` what its numbers are
-    (``builtin``, ``formula``, ``untrained control``, ``file:...``), ``version`` the extractor's. A clip that is empty in the
-    modality has no rows. Raises ``ValueError`` where the parts do not fit together.
+    (``builtin``, ``formula``, ``untrained control``, ``file:...``), ``version`` the extractor's. A clip that is empty
+    in the modality has no rows. Raises ``ValueError`` where the parts do not fit together.
     """
 
     values: np.ndarray

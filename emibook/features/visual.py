@@ -53,7 +53,7 @@ def read_resnet18(path: Path | str) -> dict[str, Tensor]:
     """
     path = Path(path)
     state = load_state(path)
-    for outer, prefix in LAYOUTS.items():
+    for outer in LAYOUTS:
         if isinstance(state.get(outer), dict):
             state = state[outer]
             break
@@ -152,7 +152,8 @@ class ViT(VisualEncoder):
 
     def processed(self, images: Tensor) -> Tensor:
         """(face, height, width, 3) bytes as the model wants them: its own size, its own mean and deviation."""
-        return self.processor(images=images.permute(0, 3, 1, 2), return_tensors="pt", device=self.device)["pixel_values"]
+        planes = images.permute(0, 3, 1, 2)
+        return self.processor(images=planes, return_tensors="pt", device=self.device)["pixel_values"]
 
     def pooled(self, pixels: Tensor) -> Tensor:
         return self.model(pixels).last_hidden_state[:, 0]

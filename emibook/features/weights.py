@@ -78,8 +78,8 @@ def file_fingerprint(path: Path) -> str:
 def load_state(path: Path) -> dict[str, Any]:
     """The contents of a checkpoint: safetensors, or a PyTorch file read with ``weights_only``.
 
-    A PyTorch file may nest dictionaries (``{"model": {...}}``); a safetensors file is flat. Raises ``InputError``, in one
-    line, for a file that is absent, damaged, no checkpoint, or holds objects that would need code to be run.
+    A PyTorch file may nest dictionaries (``{"model": {...}}``); a safetensors file is flat. Raises ``InputError``, in
+    one line, for a file that is absent, damaged, no checkpoint, or holds objects that would need code to be run.
     """
     import torch
 
