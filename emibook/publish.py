@@ -7,7 +7,6 @@ Nothing that is up to date is done again.
 
 from __future__ import annotations
 
-import ast
 import csv
 import hashlib
 import html
@@ -26,6 +25,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emibook import InputError
+from emibook.chapters import declared, execute, fingerprint, read_chapter
+from emibook.chapters import pair as pair_chapters
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -49,18 +50,17 @@ class Profile:
     """How many clips are drawn; None where the corpus is the reader's."""
     seeds: int
     weights: dict[str, str] = field(default_factory=dict)
-    """Feature name to source; a name left out takes what the work folder already uses."""
+    """Feature name to source; a name left out takes what the work folder uses, or else that feature's default."""
 
 
 PROFILES = {
     profile.name: profile
     for profile in (
         Profile("builtin", "the puppet, drawn by this book", 150, 3, {"vit": "untrained", "wav2vec2": "untrained"}),
-        Profile("open", "CREMA-D, open data of real people", None, 5, {"vit": "pretrained", "wav2vec2": "pretrained"}),
-        Profile("paper", "Hume-Vidmimic2, licensed by its owners", None, 5,
-                {"vit": "pretrained", "wav2vec2": "pretrained", "resnet18": "pretrained"}),
+        Profile("open", "open data of real people, on the reader's disk", None, 5),
+        Profile("paper", "Hume-Vidmimic2, licensed by its owners, on the reader's disk", None, 5),
     )
-}  # fmt: skip
+}
 
 
 def book(
@@ -85,15 +85,15 @@ def book(
     values = _values(profile, root, work, parameters)
 
     notebooks = {name: read_chapter(path) for name, path in sources.items()}
-    declared = {name: _declared(notebook) for name, notebook in notebooks.items()}
-    if unknown := sorted(set(parameters or {}) - set().union(*(declared[name] for name in names))):
+    taken = {name: declared(notebook) for name, notebook in notebooks.items()}
+    if unknown := sorted(set(parameters or {}) - set().union(*(taken[name] for name in names))):
         raise InputError(f"no parameter {unknown[0]} in {', '.join(names)}; see the first code cell of each")
-    given = {name: {key: values[key] for key in declared[name] if key in values} for name in sources}
+    given = {name: {key: values[key] for key in taken[name] if key in values} for name in sources}
     prints = {name: fingerprint(path, given[name]) for name, path in sources.items()}
 
     stale = [name for name in names if not _fresh(name, prints[name])]
     if stale:
-        _stages(values, set().union(*(declared[name] for name in stale)))
+        _stages(values, set().union(*(taken[name] for name in stale)))
     for name in stale:
         print(f"chapter {name}", file=sys.stderr)
         with _timed(Path(values["work"]), f"chapter {name}"):
@@ -106,113 +106,6 @@ def book(
     for line in pair():
         print(line, file=sys.stderr)
     return build_site()
-
-
-# ---------------------------------------------------------------------------------------------------- chapters
-
-
-def read_chapter(path: Path) -> NotebookNode:
-    """A percent file as a notebook whose cell ids depend on its text only."""
-    import jupytext
-
-    notebook = jupytext.read(path, fmt="py:percent")
-    for index, cell in enumerate(notebook.cells):
-        cell["id"] = f"{index:03d}-{hashlib.sha256(cell.source.encode()).hexdigest()[:8]}"
-    notebook.nbformat, notebook.nbformat_minor = 4, 5
-    notebook.metadata.setdefault(
-        "kernelspec", {"name": "python3", "display_name": "Python 3", "language": "python"}
-    )
-    return notebook
-
-
-def execute(notebook: NotebookNode, target: Path, parameters: dict[str, Any]) -> None:
-    """Run a notebook with ``parameters`` and leave it at ``target`` once its last cell has run.
-
-    The notebook as far as it ran stays beside ``target`` as ``.<name>.failed.ipynb`` where a cell stops.
-    Raises ``InputError`` for a parameter that the notebook does not declare, and for a cell that stops.
-    """
-    import nbformat
-    import papermill
-
-    declared = _declared(notebook)
-    if unknown := sorted(set(parameters) - set(declared)):
-        raise InputError(f"{target.stem}: no parameter {unknown[0]}; it has {', '.join(declared) or 'none'}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.stem}.running.ipynb")
-    try:
-        executed = papermill.execute_notebook(
-            notebook, str(partial), parameters, cwd=str(Path.cwd()), kernel_name="python3", progress_bar=False
-        )
-    except papermill.PapermillExecutionError as error:
-        failed = target.with_name(f".{target.stem}.failed.ipynb")
-        os.replace(partial, failed)
-        reason = " ".join(f"{error.ename}: {error.evalue}".split())
-        raise InputError(f"chapter {target.stem}: a cell stopped with {reason}; as far as it ran: {failed}") from None
-    as_written = all(declared[name] == value for name, value in parameters.items())
-    for index, cell in enumerate(executed.cells):
-        tags = cell.metadata.get("tags", [])
-        if "injected-parameters" in tags:
-            cell["id"] = f"{index:03d}-parameters"
-        if "injected-parameters" in tags or ("parameters" in tags and not as_written):
-            tags.append("remove-cell")  # a page shows no value that it did not run with
-        cell.metadata.pop("papermill", None)
-    executed.metadata.pop("papermill", None)  # it holds paths of this machine
-    nbformat.write(executed, partial)
-    os.replace(partial, target)
-
-
-def fingerprint(chapter: Path, parameters: dict[str, Any]) -> str:
-    """Changes with the chapter's source, with any library source that it imports, and with its parameters."""
-    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
-    for path in [chapter, *library_files(chapter)]:
-        digest.update(f"\n{path.name}\n".encode() + path.read_bytes())
-    return digest.hexdigest()
-
-
-def library_files(source: Path) -> list[Path]:
-    """Files of ``emibook`` that ``source`` imports, itself or through others; nothing is run to find out.
-
-    A package counts whole, since it may load its modules late. This module counts but is not followed: it runs
-    every stage.
-    """
-    package = Path(__file__).parent
-    found: set[Path] = set()
-    waiting = [source]
-    while waiting:
-        path = waiting.pop()
-        for module in _imports(path):
-            parts = module.split(".")[1:]
-            place = package.joinpath(*parts)
-            if not parts:
-                files = [package / "__init__.py"]
-            elif place.is_dir():
-                files = sorted(place.rglob("*.py"))
-            else:
-                files = [place.with_suffix(".py")] if place.with_suffix(".py").exists() else []
-            fresh = [file for file in files if file not in found]
-            found.update(fresh)
-            waiting += [file for file in fresh if file != Path(__file__)]
-    return sorted(found)
-
-
-def _imports(path: Path) -> Iterator[str]:
-    """Dotted names under ``emibook`` that a file imports, functions included."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "emibook")
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            if node.module.split(".")[0] == "emibook":
-                yield node.module
-                yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def _declared(notebook: NotebookNode) -> dict[str, Any]:
-    """Names and defaults in the cell tagged ``parameters``."""
-    for cell in notebook.cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            assigned = [node for node in ast.parse(cell.source).body if isinstance(node, ast.Assign)]
-            return {node.targets[0].id: ast.literal_eval(node.value) for node in assigned}
-    return {}
 
 
 def _sources() -> dict[str, Path]:
@@ -232,11 +125,11 @@ def _values(
     settings = PROFILES[profile]
     work = Path(work) if work else Path("work") / profile
     if root is None and settings.clips is None:
-        raise InputError(f"profile {profile} needs --root, the folder of {settings.data}")
+        raise InputError(f"profile {profile} needs a root: {settings.data}")
     if root is None:
         root = work / "corpus"
     elif settings.clips is None and not Path(root).is_dir():
-        raise InputError(f"no folder {root}; profile {profile} needs the folder of {settings.data}")
+        raise InputError(f"no folder {root}; profile {profile} needs {settings.data}")
     values = {"profile": profile, "root": str(root), "work": str(work), "clips": settings.clips, "seed": 0}
     return values | {"seeds": settings.seeds, "weights": settings.weights} | (parameters or {})
 
@@ -268,9 +161,6 @@ def _write(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
-
-
-# ---------------------------------------------------------------------------------------------------- stages
 
 
 def _stages(values: dict[str, Any], needed: set[str]) -> None:
@@ -326,9 +216,6 @@ def _timed(work: Path, stage: str) -> Iterator[None]:
             rows.writerow([stage, f"{time.perf_counter() - start:.1f}", ended])
 
 
-# ---------------------------------------------------------------------------------------------------- site
-
-
 def build_site() -> Path:
     """``_build/html`` from the executed chapters; warnings are errors, and all that Sphinx said is in the log.
 
@@ -359,43 +246,9 @@ def build_site() -> Path:
     return SITE
 
 
-# ---------------------------------------------------------------------------------------------------- notebooks
-
-
 def pair() -> list[str]:
-    """Write ``notebooks/<chapter>.ipynb`` beside each percent file; returns a line for each one left alone.
-
-    Either opens in JupyterLab, and papermill's own command line runs the ``.ipynb``. One that was edited since it was
-    written here is never overwritten.
-    """
-    import nbformat
-
-    kept = []
-    for path in _sources().values():
-        notebook = read_chapter(path)
-        notebook.metadata["jupytext"]["formats"] = "ipynb,py:percent"
-        cells = _cells(notebook)
-        notebook.metadata["emibook"] = {"written": cells}
-        target = path.with_suffix(".ipynb")
-        if target.exists():
-            present = nbformat.read(target, as_version=4)
-            now = _cells(present)
-            if now == cells:
-                continue
-            if now != present.metadata.get("emibook", {}).get("written"):
-                kept.append(f"{target} was edited and differs from {path}; left as it is: delete it for a new one")
-                continue
-        _write(target, nbformat.writes(notebook))
-    return kept
-
-
-def _cells(notebook: NotebookNode) -> str:
-    """A hash of what a reader can type: the cells' kinds, tags and text."""
-    typed = [(cell.cell_type, cell.metadata.get("tags", []), cell.source) for cell in notebook.cells]
-    return hashlib.sha256(json.dumps(typed).encode()).hexdigest()
-
-
-# ---------------------------------------------------------------------------------------------------- in a chapter
+    """Write an ``.ipynb`` beside each percent file; returns a line for each that a reader edited and that stays."""
+    return pair_chapters(_sources().values())
 
 
 def project_path(path: Path | str) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from emibook import InputError, publish
+from emibook import InputError, chapters, publish
 
 nbformat = pytest.importorskip("nbformat")
 PROJECT = Path(__file__).parents[1]
@@ -125,7 +125,7 @@ def test_a_cell_that_stops(project):
 
 
 def test_cell_ids_depend_on_the_text_only(project):
-    ids = [[cell.id for cell in publish.read_chapter(Path("notebooks/01_line.py")).cells] for _ in range(2)]
+    ids = [[cell.id for cell in chapters.read_chapter(Path("notebooks/01_line.py")).cells] for _ in range(2)]
     assert ids[0] == ids[1] and len(set(ids[0])) == len(ids[0])
 
 
@@ -170,29 +170,29 @@ def test_library_files_follow_imports(tmp_path, monkeypatch):
         path = package / f"{name}.py"
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(text)
-    monkeypatch.setattr(publish, "__file__", str(package / "publish.py"))
+    monkeypatch.setattr(chapters, "__file__", str(package / "chapters.py"))
     source = tmp_path / "chapter.py"
 
     def names(text: str) -> set[str]:
         source.write_text(text)
-        return {path.relative_to(package).with_suffix("").as_posix() for path in publish.library_files(source)}
+        return {path.relative_to(package).with_suffix("").as_posix() for path in chapters.library_files(source)}
 
     assert names("import numpy") == set()
     assert names("from emibook import fusion") == {"__init__", "fusion", "metrics"}
     assert names("from emibook.publish import banner") == {"publish"}
     assert names("from emibook.parts import LATE") == {"parts/__init__", "parts/inner", "deep"}
-    before = publish.fingerprint(source, {"seed": 0})
+    before = chapters.fingerprint(source, {"seed": 0})
     (package / "deep.py").write_text("x = 1")
-    after = publish.fingerprint(source, {"seed": 0})
+    after = chapters.fingerprint(source, {"seed": 0})
     (package / "fusion.py").write_text("x = 1")
-    assert before != after == publish.fingerprint(source, {"seed": 0}) != publish.fingerprint(source, {"seed": 1})
+    assert before != after == chapters.fingerprint(source, {"seed": 0}) != chapters.fingerprint(source, {"seed": 1})
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ({"profile": "bultin"}, "no profile bultin; there are builtin, open, paper"),
-        ({"profile": "paper"}, "needs --root"),
+        ({"profile": "paper"}, "needs a root"),
         ({"profile": "open", "root": "nowhere"}, "no folder nowhere"),
         ({"chapters": ["07_lost"]}, "no chapter 07_lost .* 01_line"),
         ({"parameters": {"hight": 3}}, "no parameter hight"),
@@ -212,9 +212,9 @@ def test_outside_the_project(tmp_path, monkeypatch):
 
 
 def test_execute_refuses_a_parameter_that_is_not_declared(project):
-    notebook = publish.read_chapter(Path("notebooks/01_line.py"))
+    notebook = chapters.read_chapter(Path("notebooks/01_line.py"))
     with pytest.raises(InputError, match="no parameter sede; it has seed, height"):
-        publish.execute(notebook, Path("out.ipynb"), {"sede": 1})
+        chapters.execute(notebook, Path("out.ipynb"), {"sede": 1})
     assert not list(Path().glob("*out*"))
 
 
