@@ -1,0 +1,133 @@
+"""MFCC and wav2vec 2.0: what they compute, and when in the clip it was."""
+
+from __future__ import annotations
+
+import librosa
+import numpy as np
+import pytest
+import torch
+
+from emibook.features import EXTRACTORS
+from emibook.features.acoustic import MFCC, Wav2Vec2
+from emibook.features.weights import Weights
+
+
+def sound(seconds: float, seed: int = 0) -> np.ndarray:
+    """A gliding tone with noise, int16."""
+    rng, time = np.random.default_rng(seed), np.arange(round(seconds * 16000)) / 16000
+    wave = 0.4 * np.sin(2 * np.pi * (150 + 200 * time) * time) + 0.05 * rng.standard_normal(len(time))
+    return np.round(wave * 32767).clip(-32768, 32767).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("encoders")
+    return {"mfcc": MFCC(Weights("formula"), folder), "wav2vec2": Wav2Vec2(Weights("untrained", seed=0), folder)}
+
+
+@pytest.mark.parametrize("name", ["mfcc", "wav2vec2"])
+@pytest.mark.parametrize("case", ["none", "no samples", "one sample", "0.02 s", "0.06 s", "silent", "2 s"])
+def test_any_sound_and_none(encoders, name, case):
+    samples = {
+        "none": None, "no samples": np.zeros(0, np.int16), "one sample": np.full(1, 9, np.int16), "0.02 s": sound(0.02),
+        "0.06 s": sound(0.06), "silent": np.zeros(32000, np.int16), "2 s": sound(2),
+    }[case]
+    encoder, declared = encoders[name], EXTRACTORS[name]
+    sequence = encoder(samples)  # a FeatureSequence refuses what is not finite, and times that do not rise
+    assert sequence.values.shape[1] == declared.width == len(sequence.names)
+    assert (len(sequence) == 0) == (case in ("none", "no samples"))
+    np.testing.assert_array_equal(encoder(samples).values, sequence.values)
+    if case in ("silent", "2 s"):
+        assert abs(len(sequence) - 2 * declared.rate) <= 1
+        assert np.allclose(np.diff(sequence.times), 1 / declared.rate)
+        assert 0 <= sequence.times[0] < 1 / declared.rate
+    if len(sequence):
+        assert sequence.times[-1] <= len(samples) / 16000 + 0.0125  # nothing is later than the clip and half a window
+
+
+def test_mfcc_equals_librosa_run_by_hand(encoders):
+    samples = sound(1)
+    wave = samples / np.float32(32768)
+    power = np.abs(librosa.stft(wave, n_fft=512, hop_length=160, win_length=400, window="hann", center=True)) ** 2
+    bands = librosa.filters.mel(sr=16000, n_fft=512, n_mels=40) @ power
+    from scipy.fftpack import dct
+
+    static = dct(librosa.power_to_db(bands), axis=0, type=2, norm="ortho")[:20]
+    slopes = librosa.feature.delta(static, mode="nearest")
+    np.testing.assert_allclose(encoders["mfcc"](samples).values, np.concatenate([static, slopes]).T, atol=2e-3)
+
+
+def test_gain_moves_only_the_level_terms_of_mfcc_and_nothing_of_wav2vec2(encoders):
+    loud = sound(1)
+    quiet = (loud // 4).astype(np.int16)
+    loud = quiet * 4  # exactly, no rounding between them
+    changed = np.abs(encoders["mfcc"](loud).values - encoders["mfcc"](quiet).values).max(0)
+    assert changed[0] > 10 and (changed[1:20] < 1e-3).all()
+    difference = encoders["wav2vec2"](loud).values - encoders["wav2vec2"](quiet).values
+    assert np.abs(difference).max() < 1e-3
+
+
+def test_a_click_at_one_second_lands_there(encoders):
+    samples = np.zeros(32000, np.int16)
+    samples[16000:16016] = 20000
+    mfcc = encoders["mfcc"](samples)
+    quiet = encoders["mfcc"](np.zeros(32000, np.int16)).values
+    moved = np.abs(mfcc.values[:, 0] - mfcc.values[0, 0])
+    assert quiet.std(0).max() < 1e-3
+    assert abs(mfcc.times[moved.argmax()] - 1.0) < 1 / 30
+    assert (np.abs(mfcc.times[moved > 0.1 * moved.max()] - 1.0) < 1 / 30).all()
+
+    # wav2vec 2.0's Transformer smears time by design, so the click is looked for in what its convolutions see.
+    encoder, waves = encoders["wav2vec2"], []
+    for each in (samples, np.zeros_like(samples)):
+        with torch.no_grad():
+            waves.append(encoder.model.feature_extractor(torch.from_numpy(each / np.float32(32768))[None])[0].numpy())
+    moved = np.abs(waves[0] - waves[1]).max(0)
+    times = encoder(samples).times
+    assert len(times) == len(moved)
+    seen = times[moved > 1e-6]
+    assert len(seen) and (np.abs(seen - 1.0) < 1 / 30).all()
+    assert abs(seen.mean() - 1.0) <= 0.02  # centred, and not only near
+
+
+def test_wav2vec2_equals_transformers_run_by_hand(encoders):
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    torch.manual_seed(0)
+    model = Wav2Vec2Model(Wav2Vec2Config(
+        hidden_size=1024, num_hidden_layers=2, num_attention_heads=16, intermediate_size=2048, conv_dim=(64,) * 7,
+        num_conv_pos_embeddings=32, feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True, layerdrop=0.0,
+    )).eval()
+    samples = sound(1.5)
+    wave = samples / np.float32(32768)
+    wave = (wave - wave.mean()) / np.sqrt(wave.var() + 1e-7)
+    with torch.no_grad():
+        expected = model(torch.from_numpy(wave)[None]).last_hidden_state[0].numpy()
+    np.testing.assert_allclose(encoders["wav2vec2"](samples).values, expected, atol=1e-4)
+
+
+def test_wav2vec2_takes_several_clips_alike_because_its_convolutions_have_layer_norm(encoders):
+    """A clip padded in a batch, with a mask, gives what it gives alone; so each may be taken alone."""
+    encoder = encoders["wav2vec2"]
+    short, long = sound(1, seed=1), sound(2, seed=2)
+    waves = [each.astype(np.float32) / 32768 for each in (short, long)]
+    batch = encoder.processor(waves, sampling_rate=16000, padding=True, return_attention_mask=True, return_tensors="pt")
+    with torch.no_grad():
+        hidden = encoder.model(**batch).last_hidden_state.numpy()
+    alone = encoder(short).values
+    np.testing.assert_allclose(hidden[0, : len(alone)], alone, atol=1e-4)
+
+
+def test_a_long_clip_is_read_window_by_window_on_one_grid(encoders, monkeypatch):
+    encoder, samples = encoders["wav2vec2"], sound(3)
+    whole = encoder(samples)
+    monkeypatch.setattr(Wav2Vec2, "window_rows", 64)
+    parts = encoder(samples)
+    np.testing.assert_array_equal(parts.times, whole.times)
+    # The convolutions agree; the Transformer sees less, so that the hidden states are near and not equal.
+    assert np.corrcoef(parts.values.ravel(), whole.values.ravel())[0, 1] > 0.9
+    seen = []
+    monkeypatch.setattr(encoder.model, "forward", lambda window: seen.append(window.shape[1]) or original(window))
+    original = type(encoder.model).forward.__get__(encoder.model)
+    encoder(samples)
+    assert max(seen) == 63 * 320 + 400 and len(seen) == 3
