@@ -68,6 +68,8 @@ def check(root: Root, /) -> int:
     print(f"layout: {report.layout}")
     for what, count in report.counts.items():
         print(f"{what}: {count}")
+    for note in report.notes:
+        print(f"note: {note}")
     for problem in report.problems:
         print(f"problem: {problem}")
     print(f"{len(report.problems)} problems")
@@ -116,9 +118,11 @@ def extract(
         workers: worker processes (default: one a core)
     """
     from emibook.corpus import open_corpus
-    from emibook.features import extract, parse_weights
+    from emibook.features import extract
+    from emibook.features.weights import parse_sources
 
-    folders = extract(open_corpus(root), work, list(features), weights=parse_weights(weights), workers=workers)
+    sources = parse_sources(weights)
+    folders = extract(open_corpus(root), work, list(features), weights=sources, workers=workers)
     for folder in folders.values():
         print(folder)
     return 0

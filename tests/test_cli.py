@@ -162,8 +162,8 @@ def test_features_before_faces_name_the_missing_command(corpus, tmp_path, capsys
 def test_a_file_where_a_folder_should_be(corpus, tmp_path, capsys, command):
     file = tmp_path / "file"
     file.write_text("kept")
-    arguments = ["make-corpus", file, "--clips", "20"] if command == "make-corpus" else [command, corpus, "--work", file]
-    code, complaint = run(capsys, *arguments)
+    arguments = {"make-corpus": [file, "--clips", "20"], "preprocess": [corpus, "--work", file]}[command]
+    code, complaint = run(capsys, command, *arguments)
     assert code == 1
     assert "file" in complaint and complaint.count("\n") == 1
     assert file.read_text() == "kept"

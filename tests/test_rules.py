@@ -23,6 +23,7 @@ ORDER = (
     "experiments",
     "claims",
     "predict",
+    "chapters",
     "publish",
     "exercises",
     "doctor",
