@@ -1,0 +1,97 @@
+"""Figures of the chapters: one style, and the drawings that more than one line of matplotlib makes.
+
+Drawn 4.8 inches wide on a white ground of their own, so that they read at phone width and in the dark theme, in the
+colours of Okabe and Ito, which readers who do not see all colours tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#595959"
+WIDTH = 4.8  # inches
+SMALLEST_TEXT = 9  # points
+
+
+def use_style() -> None:
+    """Make every figure after this one of the book's; in a notebook they are drawn as SVG, the same bytes each time."""
+    plt.rcParams.update({
+        "figure.figsize": (WIDTH, 3.2), "figure.constrained_layout.use": True, "figure.facecolor": "white",
+        "font.size": 10, "axes.titlesize": 10, "axes.labelsize": 10, "legend.fontsize": SMALLEST_TEXT,
+        "xtick.labelsize": SMALLEST_TEXT, "ytick.labelsize": SMALLEST_TEXT,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.grid": False, "legend.frameon": False,
+        "axes.prop_cycle": plt.cycler(color=[BLUE, ORANGE, GREEN, PURPLE, GREY]), "lines.linewidth": 1.8,
+        "svg.hashsalt": "emibook", "image.interpolation": "none",
+    })  # fmt: skip
+    try:
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+    except ImportError:  # no notebook
+        return
+    set_matplotlib_formats("svg", metadata={"Date": None})
+
+
+def show_faces(images: np.ndarray, captions: Sequence[str] | None = None, columns: int = 6) -> None:
+    """Face crops in reading order, (face, height, width, 3) uint8 RGB, each under its caption."""
+    rows = -(-len(images) // columns)
+    height = WIDTH / columns * rows * (1.25 if captions else 1.0)
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False)
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
+    for index, axis in enumerate(axes.flat):
+        axis.set_axis_off()
+        if index < len(images):
+            axis.imshow(images[index])
+            if captions:
+                axis.set_title(captions[index], fontsize=SMALLEST_TEXT, pad=3)
+
+
+def show_detections(
+    picture: np.ndarray,
+    boxes: np.ndarray,
+    landmarks: np.ndarray,
+    probabilities: Sequence[float] | None = None,
+    axis: Axes | None = None,
+) -> None:
+    """A frame with ``boxes`` (face, 4) and ``landmarks`` (face, 5, 2) in its pixels, and each face's probability."""
+    axis = axis or plt.subplots(figsize=(WIDTH, WIDTH * picture.shape[0] / picture.shape[1]))[1]
+    axis.imshow(picture)
+    axis.set_axis_off()
+    for index, (box, points) in enumerate(zip(boxes, landmarks, strict=True)):
+        color = (BLUE, ORANGE, GREEN, PURPLE)[index % 4]
+        corner, size = box[:2], box[2:] - box[:2]
+        axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor="white", linewidth=3.5))
+        axis.add_patch(Rectangle(corner, *size, fill=False, edgecolor=color, linewidth=2))
+        axis.plot(points[:, 0], points[:, 1], "o", color=color, markeredgecolor="white", markersize=6)
+        if probabilities is not None:
+            axis.text(box[0], box[1] - 4, f"{probabilities[index]:.3f}", color="white", va="bottom",
+                      bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5})  # fmt: skip
+
+
+def show_rows(table: pandas.DataFrame, paper: bool = False) -> None:
+    """Rows of Table 2 or 3: mean correlation with its interval, hollow where an encoder is an untrained control.
+
+    ``table`` has the columns ``features``, ``mean``, ``low``, ``high``, ``weights`` and ``paper``; the paper's value
+    is drawn only where ``paper`` is true, because it belongs beside results on the paper's own corpus and no others.
+    """
+    _, axis = plt.subplots(figsize=(WIDTH, 0.7 + 0.46 * len(table)))
+    axis.axvline(0, color=GREY, linewidth=1, linestyle=":")
+    for place, row in enumerate(table.itertuples()):
+        control = "untrained" in str(row.weights)
+        color = GREY if control else BLUE
+        axis.plot([row.low, row.high], [place, place], color=color, linewidth=2)
+        axis.plot(row.mean, place, "o", color=color, markersize=8, markerfacecolor="white" if control else color)
+        if paper and np.isfinite(row.paper):
+            axis.plot(row.paper, place, "D", color=ORANGE, markersize=6)
+    names = [row.features.replace(" & ", "\n& ") for row in table.itertuples()]
+    axis.set_yticks(range(len(names)), names)
+    axis.invert_yaxis()
+    axis.set_xlabel("mean Pearson correlation, validation")
+    hollow = plt.Line2D([], [], color=GREY, marker="o", markerfacecolor="white", label="untrained control")
+    filled = plt.Line2D([], [], color=BLUE, marker="o", label="trained or fitted")
+    marks = [filled, hollow] + ([plt.Line2D([], [], color=ORANGE, marker="D", ls="", label="the paper")] if paper else [])
+    axis.figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), handletextpad=0.4, columnspacing=1.0)
