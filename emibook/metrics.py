@@ -17,7 +17,7 @@ from emibook import InputError
 def pearson(truth: ArrayLike, prediction: ArrayLike, *, names: Sequence[str] | None = None) -> np.ndarray:
     """Pearson's correlation of each emotion over all clips.
 
-    rho_i = cov(y_i, p_i) / sqrt(var(y_i) var(p_i)), computed in float64 over the whole partition, never a batch at a time.
+    rho_i = cov(y_i, p_i) / sqrt(var(y_i) var(p_i)), computed in float64 over the whole partition, never batch by batch.
 
     Args:
         truth: labels, (clip, emotion).

@@ -69,6 +69,15 @@ def test_tcn_equals_a_convolution_written_out_in_numpy():
     assert (hidden > 0).any()
 
 
+def test_the_signal_keeps_its_size_through_the_layers_at_the_start():
+    torch.manual_seed(9)
+    values = torch.randn(4, 200, 64)
+    for layers in (1, 5):
+        out = TCN(64, layers=layers)(values)[:, 63:]
+        # Variation over clips and steps, which is what an input can change, in units of the input's.
+        assert 0.3 < out.var(dim=(0, 1)).mean().item() < 3
+
+
 def attention_in_numpy(module: SelfAttention, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     weight, bias = module.project_in.weight.detach().numpy(), module.project_in.bias.detach().numpy()
     channels = values.shape[-1]

@@ -75,6 +75,6 @@ class IntensityRegressor(Branch):
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """(batch, time, channels), (batch, time) -> (batch, channels): mean over the steps in the mask, zero without any."""
+    """(batch, time, channels), (batch, time) -> (batch, channels): mean over the mask, zero where it is empty."""
     total = values.masked_fill(~mask[..., None], 0.0).sum(dim=1)
     return total / mask.sum(dim=1, keepdim=True).clamp(min=1)

@@ -1,7 +1,8 @@
 """Temporal convolutional network: local temporal context, from the past only.
 
-Source: paper section 3.3, equation (2); kernel 3 and five layers from section 4.2. The paper states no dilations: here they
-double, 1 2 4 8 16. Layers are plain: convolution and ReLU, no residual path, no normalisation.
+Source: paper section 3.3, equation (2); kernel 3 and five layers from section 4.2. The paper states no dilations: here
+they double, 1 2 4 8 16. Layers are plain: convolution and ReLU, no residual path, no normalisation.
+Weights start as in He et al. (2015), arXiv 1502.01852, so that the signal keeps its size through the layers.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ class TCN(nn.Module):
         self.convolutions = nn.ModuleList(
             nn.Conv1d(widths[n], widths[n + 1], kernel_size, dilation=2**n) for n in range(layers)
         )
+        for layer in self.convolutions:
+            # PyTorch's default takes most of the signal's power away at each ReLU layer; after five, biases are left.
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
 
     @property
     def receptive_field(self) -> int:

@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import made
+import numpy as np
+import pandas
+import pytest
+import torch
+
+from emibook import InputError, training
+from emibook.dataset import load
+from emibook.metrics import pearson
+from emibook.training import Recipe, load_model, predict, statistics, train
+
+QUICK = Recipe("quick", rate=3e-3, batch=8, epochs=6, threads=1)
+AUDIO = {"kind": "regressor", "transformer_layers": 0, "channels": 16}
+VIDEO = {"kind": "regressor", "transformer_layers": 1, "channels": 16}
+NUMBERS = ("loss", "rate", "mean_pearson")
+
+
+@pytest.fixture(scope="module")
+def sequences(tmp_path_factory):
+    """(train, valid) of the planted corpus; one clip in each without a face."""
+    work = tmp_path_factory.mktemp("work")
+    corpus = made.corpus(work / "root")
+    made.write(corpus, work, "aus", signal=6.0, empty=("00003", "00033"))
+    return load(corpus, work, "aus", "train"), load(corpus, work, "aus", "valid")
+
+
+def run(sequences, folder, recipe=QUICK, seed=0, model=AUDIO) -> pandas.DataFrame:
+    train(*sequences, recipe, seed, folder, model=model, device="cpu", progress=False)
+    return pandas.read_csv(folder / "log.csv")
+
+
+def same(first: Path, second: Path) -> None:
+    assert (first / "weights.safetensors").read_bytes() == (second / "weights.safetensors").read_bytes()
+    logs = [pandas.read_csv(folder / "log.csv").drop(columns="seconds") for folder in (first, second)]
+    pandas.testing.assert_frame_equal(*logs, check_exact=True)
+
+
+@pytest.mark.parametrize("model", [AUDIO, VIDEO, {"kind": "recurrent", "channels": 16}, {"kind": "linear"}])
+def test_learns_a_planted_signal(sequences, tmp_path, model):
+    log = run(sequences, tmp_path, replace(QUICK, rate=0.01, epochs=40), model=model)
+    assert log["loss"].iloc[-1] < 0.5 * log["loss"].iloc[0]
+    assert log["mean_pearson"].max() > 0.8
+
+
+def test_same_seed_same_numbers_other_seed_other_numbers(sequences, tmp_path):
+    torch.manual_seed(1)
+    run(sequences, tmp_path / "a", model=VIDEO)
+    torch.manual_seed(2)
+    np.random.seed(3)
+    run(sequences, tmp_path / "b", model=VIDEO)
+    same(tmp_path / "a", tmp_path / "b")
+    run(sequences, tmp_path / "c", seed=1, model=VIDEO)
+    models = [load_model(tmp_path / folder) for folder in "ac"]
+    assert not np.allclose(*(predict(model, sequences[1]) for model in models), atol=1e-3)
+
+
+def test_leaves_torch_as_it_was(sequences, tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    threads = torch.get_num_threads()
+    torch.manual_seed(5)
+    run(sequences, tmp_path, replace(QUICK, epochs=1, threads=threads + 1))
+    assert torch.equal(torch.rand(3), expected) and torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("stop_after", [1, 4])
+def test_a_training_stopped_between_epochs_ends_with_the_same_numbers(sequences, tmp_path, monkeypatch, stop_after):
+    recipe = replace(QUICK, patience=2)  # so that the waiting and the rate have to be taken up as well
+    log = run(sequences, tmp_path / "whole", recipe, model=VIDEO)
+    finish_epoch = training._Progress.finish_epoch
+
+    def stops(state, row, patience):
+        finish_epoch(state, row, patience)
+        if row["epoch"] == stop_after:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training._Progress, "finish_epoch", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run(sequences, tmp_path / "stopped", recipe, model=VIDEO)
+    assert not (tmp_path / "stopped" / "weights.safetensors").exists()
+    monkeypatch.undo()
+    again = run(sequences, tmp_path / "stopped", recipe, model=VIDEO)
+    same(tmp_path / "whole", tmp_path / "stopped")
+    assert list(again["seconds"][:stop_after]) != list(log["seconds"][:stop_after]), "these epochs were made before"
+    assert sorted(path.name for path in (tmp_path / "stopped").iterdir()) == [
+        "log.csv", "training.json", "weights.safetensors"
+    ]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import made, test_training
+from emibook.dataset import load
+work = Path({work!r})
+corpus = made.corpus(work / "root")
+pair = load(corpus, work, "aus", "train"), load(corpus, work, "aus", "valid")
+test_training.run(pair, work / "killed", test_training.LONG, model=test_training.VIDEO)
+"""
+LONG = replace(QUICK, epochs=150, patience=3)
+
+
+def test_a_killed_training_ends_with_the_same_numbers(tmp_path):
+    corpus = made.corpus(tmp_path / "root")
+    made.write(corpus, tmp_path, "aus", signal=2.0)
+    pair = load(corpus, tmp_path, "aus", "train"), load(corpus, tmp_path, "aus", "valid")
+    run(pair, tmp_path / "whole", LONG, model=VIDEO)
+    script = KILLED.format(tests=str(Path(__file__).parent), work=str(tmp_path))
+    process = subprocess.Popen([sys.executable, "-c", script], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    log = tmp_path / "killed" / "log.csv"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") > 5):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    epochs = log.read_text().count("\n") - 1
+    assert 5 <= epochs < LONG.epochs
+    run(pair, tmp_path / "killed", LONG, model=VIDEO)
+    same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_the_best_epoch_is_kept_and_the_logged_score_is_that_of_its_weights(sequences, tmp_path):
+    log = run(sequences, tmp_path, replace(QUICK, epochs=12, rate=0.02))
+    valid = sequences[1]
+    rho = pearson(valid.targets, predict(load_model(tmp_path), valid))
+    assert rho.mean() == pytest.approx(log["mean_pearson"].max(), abs=1e-12)
+    best = log.loc[log["mean_pearson"].idxmax()]
+    np.testing.assert_allclose(rho, [best[f"pearson {name}"] for name in valid.target_names], atol=1e-12)
+    assert log["mean_pearson"].idxmax() < len(log) - 1, "the last epoch is the best: the test shows nothing"
+
+
+def test_the_rate_is_halved_after_epochs_without_a_rise(sequences, tmp_path):
+    log = run(sequences, tmp_path, replace(QUICK, epochs=30, rate=0.02, patience=4))
+    rate, best, waited, expected = 0.02, -np.inf, 0, []
+    for score in log["mean_pearson"]:
+        expected.append(rate)
+        waited = 0 if score > best else waited + 1
+        best = max(best, score)
+        if waited == 4:
+            rate, waited = rate / 2, 0
+    np.testing.assert_allclose(log["rate"], expected)
+    assert log["rate"].iloc[-1] < 0.02, "the rate never fell: the test shows nothing"
+
+
+def test_every_validation_clip_counts_once_in_any_order(sequences, tmp_path, monkeypatch):
+    run(sequences, tmp_path)
+    model, valid = load_model(tmp_path), sequences[1]
+    whole = predict(model, valid)
+    assert len(whole) == 18
+    np.testing.assert_array_equal(predict(model, valid), whole)
+    monkeypatch.setattr(training, "VALID_BATCH", 5)  # 18 clips: a last batch of three
+    np.testing.assert_allclose(predict(model, valid), whole, atol=1e-5)
+    order = np.random.default_rng(0).permutation(18)
+    rows = [valid.values[valid.offsets[clip] : valid.offsets[clip + 1]] for clip in order]
+    shuffled = replace(
+        valid,
+        values=np.concatenate(rows),
+        offsets=np.concatenate([[0], np.cumsum([len(row) for row in rows])]),
+        targets=valid.targets[order],
+        clips=tuple(valid.clips[clip] for clip in order),
+    )
+    np.testing.assert_allclose(predict(model, shuffled), whole[order], atol=1e-5)
+
+
+def test_an_empty_clip_is_predicted_as_the_training_mean_and_not_trained_on(sequences, tmp_path):
+    pair = sequences
+    run(pair, tmp_path / "a")
+    predicted = predict(load_model(tmp_path / "a"), pair[1])[3]
+    np.testing.assert_allclose(predicted, pair[0].targets.mean(axis=0), atol=1e-6)
+    # Two targets that trade places over the empty clip and leave the mean as it is: nothing else may change.
+    mean = pair[0].targets[3]
+    other = pair[0].targets.copy()
+    other[3] = mean + 0.3
+    run((replace(pair[0], targets=other), pair[1]), tmp_path / "b")
+    first, second = load_model(tmp_path / "a").state_dict(), load_model(tmp_path / "b").state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first if name != "target_mean")
+
+
+def test_validation_values_only_choose_they_never_train(sequences, tmp_path):
+    """Other validation labels may choose another epoch and rate; the losses before the first choice are the same."""
+    recipe = replace(QUICK, epochs=3)
+    log = run(sequences, tmp_path / "a", recipe)
+    noise = np.random.default_rng(0).random(sequences[1].targets.shape).astype(np.float32)
+    other = run((sequences[0], replace(sequences[1], targets=noise)), tmp_path / "b", recipe)
+    pandas.testing.assert_series_equal(log["loss"], other["loss"], check_exact=True)
+    assert list(log["mean_pearson"]) != list(other["mean_pearson"])
+
+
+def test_statistics_are_those_of_the_training_steps(sequences):
+    part = sequences[0]
+    mean, scale, target_mean = statistics(part)
+    np.testing.assert_allclose(mean, part.values.astype(np.float64).mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(scale, part.values.astype(np.float64).std(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(target_mean, part.targets.mean(axis=0), rtol=1e-6)
+    constant = part.values.copy()
+    constant[:, 1] = 0.1
+    assert statistics(replace(part, values=constant))[1][1] == 1
+
+
+def refusal(pair, folder, recipe=QUICK) -> str:
+    with pytest.raises(InputError) as error:
+        run(pair, folder, recipe)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_what_cannot_be_trained_is_refused_in_one_line(sequences, tmp_path):
+    part, valid = sequences
+    constant = valid.targets.copy()
+    constant[:, 1] = 0.25
+    text = refusal((part, replace(valid, targets=constant)), tmp_path)
+    assert "valid" in text and "Joy is 0.25 in all 18 clips" in text
+    unlabelled = part.targets.copy()
+    unlabelled[4, 0] = np.nan
+    assert "1 of 30 clips lack a label (first 00004)" in refusal((replace(part, targets=unlabelled), valid), tmp_path)
+    few = replace(valid, values=valid.values[: valid.offsets[2]], offsets=valid.offsets[:3], targets=valid.targets[:2],
+                  clips=valid.clips[:2], participants=valid.participants[:2])
+    assert "2 clips are too few" in refusal((part, few), tmp_path)
+    empty = replace(part, values=part.values[:0], offsets=np.zeros_like(part.offsets))
+    assert "all 30 train clips are empty" in refusal((empty, valid), tmp_path)
+    assert "not finite" in refusal((part, valid), tmp_path / "steep", replace(QUICK, rate=1e30))
+    assert list(tmp_path.glob("**/weights.safetensors")) == []
+
+
+def test_a_folder_belongs_to_one_training(sequences, tmp_path):
+    run(sequences, tmp_path)
+    written = (tmp_path / "weights.safetensors").stat().st_mtime_ns
+    run(sequences, tmp_path)
+    assert (tmp_path / "weights.safetensors").stat().st_mtime_ns == written
+    assert "other settings" in refusal(sequences, tmp_path, replace(QUICK, rate=1e-4))
+
+
+def test_a_folder_that_is_no_run_is_refused_in_one_line(sequences, tmp_path):
+    with pytest.raises(InputError, match="no finished run"):
+        load_model(tmp_path)
+    run(sequences, tmp_path)
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match="train it again") as error:
+        load_model(tmp_path)
+    assert "\n" not in str(error.value)
