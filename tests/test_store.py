@@ -11,7 +11,7 @@ import pytest
 from emibook import InputError
 from emibook.features import store
 from emibook.features.store import FeatureSequence
-from emibook.features.weights import Weights, file_fingerprint, load_state, parse_sources
+from emibook.features.weights import Weights, file_fingerprint, load_state, parse_weights
 
 
 def sequence(rows: int = 3, width: int = 2, seed: int = 0) -> FeatureSequence:
@@ -135,11 +135,11 @@ def test_a_clip_id_cannot_leave_its_folder(tmp_path, clip):
 
 
 def test_sources_are_split_at_the_first_equals_sign():
-    assert parse_sources(["vit=untrained", "resnet18=/a/b=c.pt"]) == {"vit": "untrained", "resnet18": "/a/b=c.pt"}
-    assert parse_sources([]) == {}
+    assert parse_weights(["vit=untrained", "resnet18=/a/b=c.pt"]) == {"vit": "untrained", "resnet18": "/a/b=c.pt"}
+    assert parse_weights([]) == {}
     for texts in (["vit"], ["=x"], ["vit="], ["vit=a", "vit=b"]):
         with pytest.raises(InputError, match="--weights"):
-            parse_sources(texts)
+            parse_weights(texts)
 
 
 def test_weights_name_what_they_are(tmp_path):

@@ -22,12 +22,14 @@ import numpy as np
 from emibook import InputError
 from emibook.cluster import run
 from emibook.features import store
-from emibook.features.weights import Weights, file_fingerprint
+from emibook.features.weights import Weights, file_fingerprint, parse_weights
 
 if TYPE_CHECKING:
     import pandas
 
     from emibook.corpus import Corpus
+
+__all__ = ["EXTRACTORS", "Extractor", "copy_encoders", "extract", "load_encoder", "parse_weights"]
 
 FILE = "FILE"  # stands for the path of a checkpoint in ``Extractor.sources``
 SEED = 0  # of untrained weights

@@ -53,7 +53,7 @@ class Weights:
         return path
 
 
-def parse_sources(texts: Iterable[str]) -> dict[str, str]:
+def parse_weights(texts: Iterable[str]) -> dict[str, str]:
     """``["resnet18=builtin", "vit=/models/vit.pt"]`` as a dictionary from name to source.
 
     Raises ``InputError`` for a text without a name or a source, and for a name given twice.

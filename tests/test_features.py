@@ -1,0 +1,242 @@
+"""The registry, and extraction over a corpus: what is written, skipped, moved aside, refused and carried along."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import wave
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+from emibook import InputError
+from emibook.corpus import Corpus
+from emibook.features import EXTRACTORS, builtin, copy_encoders, extract, load_encoder, store
+from emibook.features.action_units import DESCRIPTION
+from emibook.features.weights import file_fingerprint
+from emibook.preprocess import read_audio, read_faces
+from emibook.preprocess.faces import TEMPLATE
+
+TRACK = ["frame", "time", "face", "probability", "x1", "y1", "x2", "y2"] + [
+    f"{point}_{axis}" for point in ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right") for axis in "xy"
+]
+POINTS = TEMPLATE * 1.5 + [40, 30]  # the five landmarks in the source video
+ALL = ["vit", "aus", "wav2vec2", "mfcc"]
+
+
+def write_clip(work: Path, clip: str, shown: list[int], frames: int, samples: np.ndarray | None) -> dict:
+    """What preprocessing leaves of one clip; ``shown`` are the frames with a face."""
+    rng = np.random.default_rng(len(clip) + frames)
+    (work / "faces" / clip).mkdir(parents=True, exist_ok=True)
+    (work / "audio").mkdir(exist_ok=True)
+    rows = []
+    for frame in range(frames):
+        numbers = [0.99, 60, 50, 200, 220, *POINTS.ravel()] if frame in shown else [""] * 15
+        rows.append([frame, frame / 30, int(frame in shown), *numbers])
+        if frame in shown:
+            crop = cv2.resize(rng.integers(0, 256, (14, 14, 3), dtype=np.uint8), (112, 112))
+            cv2.imwrite(str(work / "faces" / clip / f"{frame:06}.jpg"), crop)
+    pd.DataFrame(rows, columns=TRACK).to_csv(work / "faces" / f"{clip}.csv", index=False)
+    if samples is not None:
+        with wave.open(str(work / "audio" / f"{clip}.wav"), "wb") as file:
+            file.setparams((1, 2, 16000, len(samples), "NONE", ""))
+            file.writeframes(samples.astype("<i2").tobytes())
+    return {"clip": clip, "status": "ok" if shown else "no_face", "error": "", "frames": frames, "faces": len(shown),
+            "seconds": frames / 30, "audio_seconds": 0 if samples is None else len(samples) / 16000}
+
+
+def make_work(work: Path) -> Corpus:
+    """Four clips: 00007 whole, 00008 without face or sound, 00009 of 0.06 s with one face, broken one failed."""
+    rng = np.random.default_rng(0)
+    rows = [
+        write_clip(work, "00007", [0, 1, 4, 5], 7, rng.integers(-9000, 9000, 4000).astype(np.int16)),
+        write_clip(work, "00008", [], 5, None),
+        write_clip(work, "00009", [1], 2, rng.integers(-9000, 9000, 960).astype(np.int16)),
+        {"clip": "broken", "status": "failed", "error": "no video stream", "frames": 0, "faces": 0, "seconds": 0,
+         "audio_seconds": 0},
+    ]
+    pd.DataFrame(rows).to_csv(work / "preprocess.csv", index=False)
+    clips = pd.DataFrame({key: [row["clip"] for row in rows] for key in ("clip", "path")})
+    clips = clips.assign(partition="", audio="", participant="")[["clip", "partition", "path", "audio", "participant"]]
+    plant_action_units(work / "encoders", seed=0)
+    return Corpus("folder", work, clips, ())
+
+
+def plant_action_units(encoders: Path, seed: int) -> None:
+    """A built-in estimator that needs no fitting."""
+    encoders.mkdir(exist_ok=True)
+    rng, path = np.random.default_rng(seed), encoders / "aus-builtin.safetensors"
+    slopes = rng.normal(0, 0.01, (DESCRIPTION, 34)).astype(np.float32)
+    save_file({"slopes": slopes, "offsets": np.full(34, 0.4, np.float32)}, path)
+    weights = {"kind": "builtin", "file": path.name, "sha256": file_fingerprint(path), "seed": 0}
+    path.with_suffix(".json").write_text(json.dumps({"version": builtin.VERSION, "weights": weights}))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A work folder with every feature set that needs no fitting."""
+    work = tmp_path_factory.mktemp("done") / "w"
+    work.mkdir()
+    corpus = make_work(work)
+    folders = extract(corpus, work, ALL, workers=1, progress=False)
+    return work, corpus, folders
+
+
+@pytest.fixture
+def work(done, tmp_path):
+    """A copy of it to change."""
+    shutil.copytree(done[0], tmp_path / "w")
+    return tmp_path / "w"
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_registry_says_what_the_encoders_do():
+    assert list(EXTRACTORS) == [extractor.name for extractor in EXTRACTORS.values()]
+    for name, extractor in EXTRACTORS.items():
+        encoder = extractor.encoder_class
+        assert (encoder.name, encoder.width) == (name, extractor.width)
+        assert (extractor.modality, extractor.rate is None) in (("V", True), ("A", False))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_file_holds_what_the_encoder_says_of_the_clip(done, name):
+    work, corpus, folders = done
+    extractor = EXTRACTORS[name]
+    encoder = extractor.load(None, work / "encoders")
+    assert folders[name] == work / "features" / name
+    assert {path.stem for path in folders[name].glob("*.safetensors")} == set(corpus.clips["clip"])
+    for clip in ("00007", "00008", "00009"):
+        inputs = read_faces(work, clip) if extractor.modality == "V" else (read_audio(work, clip),)
+        expected, found = encoder(*inputs), store.load(folders[name] / f"{clip}.safetensors")
+        np.testing.assert_allclose(found.values, expected.values, atol=1e-5)
+        np.testing.assert_array_equal(found.times, expected.times)
+        assert found.names == expected.names and found.extractor == name
+    np.testing.assert_allclose(store.load(folders["vit"] / "00007.safetensors").times, np.array([0, 1, 4, 5]) / 30)
+    for clip in ("00008", "broken"):
+        empty = store.load(folders[name] / f"{clip}.safetensors")
+        assert empty.values.shape == (0, extractor.width)
+    assert len(store.load(folders[name] / "00009.safetensors")) >= 1
+    assert len(os.listdir(folders[name])) == 1 + len(corpus.clips)
+
+
+def test_untrained_controls_say_so(done):
+    labels = {name: store.load(done[2][name] / "00007.safetensors").weights for name in ALL}
+    assert labels == {"vit": "untrained control", "aus": "builtin", "wav2vec2": "untrained control", "mfcc": "formula"}
+
+
+def test_what_is_done_is_skipped_and_what_is_older_than_its_input_is_not(work, done, capfd):
+    corpus = done[1]
+    for path in (work / "features").rglob("*.safetensors"):
+        os.utime(path, (4e8, 4e8))
+    for path in [*(work / "faces").glob("*.csv"), *(work / "audio").glob("*.wav")]:
+        os.utime(path, (3e8, 3e8))
+    before = times(work / "features")
+    extract(corpus, work, ALL, workers=1)
+    assert times(work / "features") == before
+    assert "mfcc: formula encoder; 0 of 4 clips to do" in capfd.readouterr().err
+    os.utime(work / "audio" / "00009.wav", (5e8, 5e8))
+    (work / "features" / "vit" / "00007.safetensors").unlink()
+    extract(corpus, work, ALL, workers=1, progress=False)
+    after = times(work / "features")
+    changed = {path for path in after if before[path] != after[path]}
+    assert changed == {"mfcc/00009.safetensors", "wav2vec2/00009.safetensors", "vit/00007.safetensors"}
+
+
+def test_features_of_other_weights_are_moved_and_not_mixed(work, done):
+    corpus = done[1]
+    before = store.load(work / "features" / "aus" / "00007.safetensors").values
+    shutil.copytree(work / "encoders", work / "first")
+    plant_action_units(work / "encoders", seed=1)
+    extract(corpus, work, ["aus"], workers=1, progress=False)
+    assert np.abs(store.load(work / "features" / "aus" / "00007.safetensors").values - before).max() > 0.01
+    [aside] = (work / "features").glob("aus@*")
+    np.testing.assert_array_equal(store.load(aside / "00007.safetensors").values, before)
+    shutil.rmtree(work / "encoders")
+    (work / "first").rename(work / "encoders")
+    moved = times(aside)
+    extract(corpus, work, ["aus"], workers=1, progress=False)
+    assert times(work / "features" / "aus") == moved
+
+
+def test_a_given_checkpoint_is_used_kept_and_used_again(work, done):
+    from emibook.features.visual import resnet18_trunk
+
+    corpus = done[1]
+    torch.manual_seed(0)
+    torch.save(resnet18_trunk().state_dict(), work / "given.pth")
+    extract(corpus, work, ["resnet18"], weights={"resnet18": str(work / "given.pth")}, workers=1, progress=False)
+    first = store.load(work / "features" / "resnet18" / "00007.safetensors")
+    assert first.values.shape == (4, 512) and first.weights.startswith("file:")
+    (work / "given.pth").unlink()
+    (work / "features" / "resnet18" / "00007.safetensors").unlink()
+    extract(corpus, work, ["resnet18"], workers=1, progress=False)
+    again = store.load(work / "features" / "resnet18" / "00007.safetensors")
+    np.testing.assert_array_equal(again.values, first.values)
+    assert not list((work / "features").glob("resnet18@*"))
+
+
+def test_a_run_carries_its_encoders(work, done, tmp_path):
+    names = ["aus", "mfcc", "vit"]
+    for _ in range(2):
+        copy_encoders(work, names, tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run" / "encoders").iterdir()} == {
+        "aus.json", "mfcc.json", "vit.json", "aus-builtin.safetensors"}
+    faces, samples = read_faces(work, "00007"), read_audio(work, "00007")
+    shutil.rmtree(work)
+    for name in names:
+        inputs = faces if EXTRACTORS[name].modality == "V" else (samples,)
+        found = load_encoder(name, tmp_path / "run" / "encoders")(*inputs)
+        expected = store.load(done[2][name] / "00007.safetensors")
+        np.testing.assert_allclose(found.values, expected.values, atol=1e-5)
+        assert found.weights == expected.weights
+    with pytest.raises(InputError, match="wav2vec2.json"):
+        load_encoder("wav2vec2", tmp_path / "run" / "encoders")
+    path = tmp_path / "run" / "encoders" / "aus-builtin.safetensors"
+    path.write_bytes(path.read_bytes()[:-8] + bytes(8))
+    with pytest.raises(InputError, match="SHA-256"):
+        load_encoder("aus", tmp_path / "run" / "encoders")
+
+
+def test_a_clip_that_cannot_be_encoded_is_named_and_the_others_are_done(work, done):
+    shutil.rmtree(work / "features")
+    (work / "faces" / "00007" / "000004.jpg").write_bytes(b"no picture")
+    with pytest.raises(InputError, match="clip 00007") as caught:
+        extract(done[1], work, ["vit"], workers=1, progress=False)
+    assert "\n" not in str(caught.value)
+    assert {path.stem for path in (work / "features" / "vit").glob("*.safetensors")} == {"00008", "00009", "broken"}
+
+
+def refused(corpus: Corpus, work: Path, features: list[str], **more) -> str:
+    with pytest.raises(InputError) as caught:
+        extract(corpus, work, features, progress=False, **more)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_bad_input_is_refused_before_anything_is_written(work, done):
+    corpus, before = done[1], times(work)
+    assert all(name in refused(corpus, work, ["resnet19"]) for name in ["resnet19", *EXTRACTORS])
+    assert "vit" in refused(corpus, work, ["mfcc"], weights={"vit": "untrained"})
+    assert "nowhere" in refused(corpus, work, ["mfcc"], weights={"nowhere": "untrained"})
+    message = refused(corpus, work, ["resnet18"], weights={"resnet18": "pretrained"})
+    assert "pretrained" in message and "builtin or the path of a checkpoint" in message
+    assert "formula" in refused(corpus, work, ["mfcc"], weights={"mfcc": "builtin"})
+    assert "absent.pt" in refused(corpus, work, ["resnet18"], weights={"resnet18": str(work / "absent.pt")})
+    assert times(work) == before
+
+    table = pd.read_csv(work / "preprocess.csv", dtype={"clip": str})
+    table[table["clip"] != "00008"].to_csv(work / "preprocess.csv", index=False)
+    message = refused(corpus, work, ["mfcc"])
+    assert "00008" in message and "1 of 4" in message and "emibook preprocess" in message
+    (work / "preprocess.csv").unlink()
+    assert "emibook preprocess" in refused(corpus, work, ["mfcc"])
+    assert "emibook extract" in str(pytest.raises(InputError, copy_encoders, work, ["resnet18"], work / "run").value)
