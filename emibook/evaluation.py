@@ -1,0 +1,140 @@
+"""How sure a mean Pearson correlation is: a bootstrap over participants.
+
+Clips of one participant resemble each other, so participants are drawn, with all their clips, not clips.
+Source: Efron and Tibshirani (1993), An Introduction to the Bootstrap, section 13.3 (percentile interval); Field and
+Welsh (2007), Journal of the Royal Statistical Society B 69, 369-390 (drawing clusters).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from emibook import InputError
+from emibook.metrics import mean_pearson
+
+CLIPS = "clips (too narrow)"  # the label of an interval that had to take clips for independent
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean Pearson correlation and its interval. ``over`` names what was drawn: ``participants`` or ``CLIPS``.
+
+    ``dropped`` of ``draws`` held an emotion without any variation and were left out; where that is more than a few the
+    interval describes the draws that were kept. NaN for both ends where none was kept.
+    """
+
+    mean: float
+    low: float
+    high: float
+    over: str
+    draws: int
+    dropped: int
+
+
+def bootstrap_interval(
+    truth: ArrayLike,
+    predictions: Sequence[ArrayLike],
+    participants: Sequence[str],
+    *,
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+) -> Interval:
+    """The mean Pearson correlation over emotions and seeds, with a percentile interval over participants.
+
+    Args:
+        truth: (clip, emotion).
+        predictions: for each seed (clip, emotion). Every draw scores all seeds on the same clips and averages them: the
+            interval is that of the seeds' mean score for other participants of the same kind.
+        participants: (clip,) who is seen; where one is unknown (empty), or all clips show one, clips are drawn instead
+            and the interval says so.
+        draws: how many times participants are drawn with replacement, as many as there are.
+        level: the share of the draws that lies within the interval.
+        seed: the same seed gives the same interval.
+        names: the emotions' names, for warnings.
+
+    Raises:
+        InputError: no seed, or numbers of clips that differ.
+    """
+    truth = np.asarray(truth, np.float64)
+    stacked = np.asarray(predictions, np.float64)  # (seed, clip, emotion)
+    if stacked.ndim != 3 or not len(stacked) or stacked.shape[1:] != truth.shape or len(participants) != len(truth):
+        raise InputError(
+            f"truth {truth.shape}, predictions {stacked.shape} and {len(participants)} participants do not fit together"
+        )
+    mean = float(np.mean([mean_pearson(truth, prediction, names=names) for prediction in stacked]))
+    groups, over = clusters(participants)
+    scores = resampled(truth, stacked, groups, draws, np.random.default_rng(seed))
+    kept = scores[np.isfinite(scores)] if np.isfinite(mean) else scores[:0]
+    tail = (1 - level) / 2
+    low, high = np.quantile(kept, [tail, 1 - tail]) if len(kept) else (np.nan, np.nan)
+    return Interval(mean, float(low), float(high), over, draws, draws - len(kept))
+
+
+def clusters(participants: Sequence[str]) -> tuple[np.ndarray, str]:
+    """(clip,) the number of what each clip is drawn with, and what that is: ``participants`` or ``CLIPS``."""
+    known, groups = np.unique(np.asarray(participants, str), return_inverse=True)
+    if len(known) < 2 or "" in known:
+        return np.arange(len(participants)), CLIPS
+    return groups, "participants"
+
+
+def resampled(
+    truth: np.ndarray, predictions: np.ndarray, groups: np.ndarray, draws: int, rng: np.random.Generator
+) -> np.ndarray:
+    """(draw,) the mean correlation, over emotions and seeds, of clips whose ``groups`` are drawn with replacement.
+
+    A draw in which an emotion's labels or a seed's predictions do not vary is NaN.
+    """
+    count = int(groups.max()) + 1
+    weights = rng.multinomial(count, np.full(count, 1 / count), size=draws)  # (draw, group): how often each was drawn
+    rho = weighted_pearson(truth, predictions, weights, groups)  # (draw, seed, emotion)
+    return rho.mean(axis=(1, 2))
+
+
+def weighted_pearson(
+    truth: np.ndarray, predictions: np.ndarray, weights: np.ndarray, groups: np.ndarray
+) -> np.ndarray:
+    """Pearson's correlation in every draw at once: equal to that of the clips repeated as often as they were drawn.
+
+    A correlation needs only the sums of 1, y, p, y^2, p^2 and y p. They are added up within each group once; a draw is
+    then a row of ``weights`` times these sums.
+
+    Args:
+        truth: (clip, emotion).
+        predictions: (seed, clip, emotion).
+        weights: (draw, group) how often each group was drawn.
+        groups: (clip,) the group of each clip.
+
+    Returns:
+        (draw, seed, emotion); NaN where nothing varies.
+    """
+    seeds, clips, emotions = predictions.shape
+    # Of one centre and size, because sums of squares lose what is small beside the mean; correlation does not change.
+    y = _standardised(truth)[None].repeat(seeds, axis=0)
+    p = np.stack([_standardised(prediction) for prediction in predictions])
+    moments = np.stack([np.ones_like(y), y, p, y * y, p * p, y * p])  # (moment, seed, clip, emotion)
+    by_clip = moments.transpose(2, 0, 1, 3).reshape(clips, -1)
+    by_group = np.zeros((weights.shape[1], by_clip.shape[1]))
+    np.add.at(by_group, groups, by_clip)
+    n, sum_y, sum_p, sum_yy, sum_pp, sum_yp = np.moveaxis(
+        (weights @ by_group).reshape(len(weights), 6, seeds, emotions), 1, 0
+    )
+    covariance = sum_yp - sum_y * sum_p / n
+    variances = [sum_yy - sum_y**2 / n, sum_pp - sum_p**2 / n]
+    # What rounding leaves of a variance of nothing is far below 1e-9 of what all clips have, which is 1 a clip.
+    varies = (variances[0] > 1e-9 * n) & (variances[1] > 1e-9 * n)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(varies, covariance / np.sqrt(variances[0] * variances[1]), np.nan)
+
+
+def _standardised(table: np.ndarray) -> np.ndarray:
+    """(clip, emotion) with mean 0 and variance 1; a constant column becomes 0."""
+    centred = table - table.mean(axis=0)
+    scale = centred.std(axis=0)
+    return centred / np.where(scale > 0, scale, 1.0)
