@@ -1,0 +1,377 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,mystnb
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # From video to faces
+
+# %% tags=["parameters", "hide-input"]
+profile = "builtin"
+root = "work/builtin/corpus"
+work = "work/builtin"
+clips = 150
+seed = 0
+
+# %% tags=["hide-input"]
+import time
+
+import cv2
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from emibook.corpus.synthetic import make_corpus
+from myst_nb import glue
+
+from emibook import figures
+from emibook.corpus import open_corpus
+from emibook.preprocess import faces, frames, preprocess, read_faces, read_track
+from emibook.publish import banner, project_path
+
+# %% tags=["hide-input"]
+started = time.perf_counter()
+figures.use_style()
+root, work = project_path(root), project_path(work)
+if profile == "builtin":
+    make_corpus(root, clips=clips, seed=seed, progress=False)
+corpus = open_corpus(root)
+banner(profile, corpus)
+
+# %% [markdown]
+# **What is left of a webcam video when only the face is kept, and how sure is it that it is the right face?**
+#
+# A student opens the first recording of the corpus. The player says 1000 frames a second. The face enters late, a
+# flatmate walks past, and for a moment a hand covers everything. None of that is noise to a network: whatever
+# reaches it will be learnt. This chapter goes from the file to the small pictures that everything after it sees.
+#
+# You will
+#
+# - put any video on a clock of 30 frames a second, whatever its container claims;
+# - find a face and its five landmarks, and follow one person past another;
+# - align the face by its landmarks, and draw the paper's Figure 1 from your own clips;
+# - measure how many faces are found, against a truth that real recordings do not have.
+#
+# ## What the paper says
+#
+# > "We observed varying frame rates in the original videos, resulting in notable discrepancies in the number of
+# > extracted video frames. Consequently, we initially utilize the ffmpeg tool to standardize the frame rate of each
+# > video sample to 30 fps." (section 3.1)
+#
+# > "Frames containing detected faces are retained, while those without faces are discarded. For face detection and
+# > facial key point localization, we employ the Multi-task Cascaded Convolutional Networks (MTCNN) algorithm."
+# > (section 3.1)
+#
+# Both steps decide what "three hundred images" will mean later: ten seconds of somebody's face, or something else.
+# One call does both for a whole corpus, and for each clip it writes what came of it.
+
+# %%
+done = preprocess(corpus, work, progress=False).set_index("clip")
+done["status"].value_counts().to_frame("clips")
+
+# %% tags=["remove-cell"]
+usable = done[done["status"] == "ok"]
+glue("clips_all", len(done), display=False)
+glue("clips_ok", len(usable), display=False)
+glue("clips_no_face", int((done["status"] == "no_face").sum()), display=False)
+glue("clips_failed", int((done["status"] == "failed").sum()), display=False)
+glue("faces_all", f"{int(done['faces'].sum()):,}", display=False)
+glue("frames_all", f"{int(done['frames'].sum()):,}", display=False)
+
+# %% [markdown]
+# Of {glue:text}`clips_all` clips {glue:text}`clips_ok` have a face, {glue:text}`clips_no_face` have none in any
+# frame and {glue:text}`clips_failed` could not be read. A clip without a face is not dropped: it keeps its row,
+# because it will be scored like any other. In all there are {glue:text}`frames_all` frames on the clock and
+# {glue:text}`faces_all` faces.
+#
+# ## A clock that can be trusted
+#
+# A browser records a frame when it has one, and writes the moment into the file as a *timestamp*. The container's
+# frame rate is a remark in the header, and in recordings of this kind it is often absurd. OpenCV believes it.
+
+# %%
+videos = corpus.clips.set_index("clip")["path"]
+claimed = videos.map(lambda path: cv2.VideoCapture(path).get(cv2.CAP_PROP_FPS))
+believed = (claimed * done["seconds"]).round()
+
+# %% mystnb={"image": {"alt": "Scatter plot on logarithmic axes. Most clips lie on the diagonal, where the container's claim and the clock agree on the number of frames; some lie far above it."}, "figure": {"caption": "Frames on the clock, and frames that the container's rate would make of the same seconds. On the line the two agree.", "name": "faces-clock"}}
+fig, ax = plt.subplots()
+shown = (believed > 0) & (done["frames"] > 0)
+ax.loglog(done["frames"][shown], believed[shown], "o", alpha=0.5)
+span = [done["frames"][shown].min(), done["frames"].max()]
+ax.plot(span, span, color=figures.GREY, linewidth=1)
+ax.set(xlabel="frames on the clock", ylabel="frames as claimed")
+plt.show()
+
+# %% tags=["remove-cell"]
+absurd = (believed / done["frames"])[shown].idxmax()
+glue("absurd_clip", absurd, display=False)
+glue("absurd_rate", f"{claimed[absurd]:,.0f}", display=False)
+glue("absurd_seconds", f"{done['seconds'][absurd]:.1f}", display=False)
+glue("absurd_frames", int(done["frames"][absurd]), display=False)
+glue("absurd_believed", f"{believed[absurd]:,.0f}", display=False)
+
+# %% [markdown]
+# The clip {glue:text}`absurd_clip` lasts {glue:text}`absurd_seconds` seconds and claims {glue:text}`absurd_rate`
+# frames a second in {numref}`faces-clock`. Whoever believes that expects {glue:text}`absurd_believed` frames; by
+# timestamps there are {glue:text}`absurd_frames` on a clock of 30 a second. The library never reads the claim. It
+# asks one question of every tick of the clock: *which picture was on the screen at this moment?*
+
+# %%
+moments = list(frames(videos[absurd]))
+len(moments), moments[0].shape
+
+# %% [markdown]
+# ## One frame, one face
+#
+# MTCNN {cite:p}`zhang2016` looks at a frame at many sizes with three networks, each more careful than the one
+# before. It answers with a box, a probability, and five points: two eyes, the nose, two corners of the mouth.
+
+# %%
+middling = usable["faces"].sort_values().index[len(usable) // 2]
+picture = list(frames(videos[middling]))[done["frames"][middling] // 2]
+detector = faces.Detector()
+found = detector.detect([picture])[0]
+found.probabilities
+
+# %% mystnb={"image": {"alt": "A video frame with one face, a rectangle around it, five dots on eyes, nose and the corners of the mouth, and the probability at the rectangle's upper corner."}, "figure": {"caption": "What MTCNN says of one frame: the box, its probability and five landmarks.", "name": "faces-detection"}}
+figures.show_detections(picture, found.boxes, found.landmarks, found.probabilities)
+plt.show()
+
+# %% [markdown]
+# ## Several faces, one person
+#
+# Now the flatmate. The paper does not say what happens when there are two faces. Somebody who takes the most
+# probable one of each frame gets a sequence that changes its person, and a network that sees two strangers' smiles
+# as one movement. The library starts with the largest face and then stays with the one whose box overlaps the last
+# one most.
+
+# %%
+crowds = {}
+for clip in usable.index:
+    middle = [picture for tick, picture in enumerate(frames(videos[clip])) if tick % 15 == 7]
+    crowds[clip] = max(len(each.boxes) for each in detector.detect(middle)) if middle else 0
+crowds = pd.Series(crowds)
+crowded = crowds.idxmax()
+
+# %%
+pictures = list(frames(videos[crowded]))
+seen = detector.detect(pictures)
+track = read_track(work, crowded)
+busiest = int(np.argmax([len(each.boxes) for each in seen]))
+
+# %% tags=["remove-cell"]
+glue("crowded_clip", crowded, display=False)
+glue("crowded_faces", len(seen[busiest].boxes), display=False)
+glue("crowded_clips", int((crowds > 1).sum()), display=False)
+
+# %% mystnb={"image": {"alt": "Horizontal position against time. Dots mark every face that was found in each frame; a line follows one person through them without ever leaping to another."}, "figure": {"caption": "Every face of one clip, by the middle of its box (dots), and the person who is followed (line).", "name": "faces-followed"}}
+fig, ax = plt.subplots()
+for tick, each in enumerate(seen):
+    middles = (each.boxes[:, 0] + each.boxes[:, 2]) / 2
+    ax.plot(np.full(len(middles), tick / 30), middles, "o", color=figures.ORANGE, markersize=4)
+ax.plot(track["time"], (track["x1"] + track["x2"]) / 2, label="followed")
+ax.plot([], [], "o", color=figures.ORANGE, markersize=4, label="found")
+ax.set(xlabel="seconds", ylabel="middle of the box, pixels")
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# A look at two frames a second finds more than one face in {glue:text}`crowded_clips` clips.
+# {numref}`faces-followed` shows the clip {glue:text}`crowded_clip`, where up to {glue:text}`crowded_faces` are found
+# in a frame.
+#
+# ## Aligned by five points
+#
+# A box says where the face is, not how it is held. Two people who tilt their heads differently differ in every pixel
+# before either has moved a muscle. So the library turns, scales and shifts the frame until the five landmarks lie as
+# near as possible to five fixed places: a *similarity transformation*, found by least squares {cite:p}`umeyama1991`.
+# The paper says only that the coordinates of the key points are used "to crop appropriate face regions" (section
+# 3.1).
+
+# %%
+tracks = pd.concat({clip: read_track(work, clip) for clip in usable.index}, names=["clip"])
+kept = tracks[tracks["face"] == 1]
+points = ["left_eye", "right_eye", "nose", "mouth_left", "mouth_right"]
+side = (kept["x2"] - kept["x1"]).to_numpy()
+height = (kept["y2"] - kept["y1"]).to_numpy()
+boxed_x = np.stack([(kept[f"{point}_x"] - kept["x1"]) / side * 112 for point in points], axis=1)
+boxed_y = np.stack([(kept[f"{point}_y"] - kept["y1"]) / height * 112 for point in points], axis=1)
+aligned = np.concatenate([read_faces(work, clip)[2] for clip in usable.index])
+
+# %% mystnb={"image": {"alt": "Two square panels with five clouds of dots, one a landmark. In the panel of box crops the clouds are wide; in the panel of aligned crops they are small and lie on the five crosses of the template."}, "figure": {"caption": "Where the five landmarks lie in every crop of the corpus: cut by the box, and aligned. Crosses are the template.", "name": "faces-aligned"}}
+fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 2.7), sharey=True)
+for axis, x, y, title in (
+    (axes[0], boxed_x, boxed_y, "cut by the box"),
+    (axes[1], aligned[..., 0], aligned[..., 1], "aligned"),
+):
+    for point in range(5):
+        axis.plot(x[::7, point], y[::7, point], ".", alpha=0.3, markersize=3, rasterized=True)
+    axis.plot(*faces.TEMPLATE.T, "k+", markersize=10)
+    axis.set(title=title, xlim=(0, 112), ylim=(112, 0), aspect="equal", xlabel="pixels of the crop")
+plt.show()
+
+# %% tags=["remove-cell"]
+spread_boxed = float(np.mean([boxed_x.std(axis=0), boxed_y.std(axis=0)]))
+glue("spread_boxed", f"{spread_boxed:.1f}", display=False)
+glue("spread_aligned", f"{float(aligned.std(axis=0).mean()):.1f}", display=False)
+
+# %% [markdown]
+# Cut by the box, a landmark strays by {glue:text}`spread_boxed` pixels (standard deviation over all faces of the
+# corpus, mean of the five points); aligned, by {glue:text}`spread_aligned`. What is left is mostly the shape of the
+# face and what it does, which is what we are after.
+#
+# ## Figure 1, from our own faces
+#
+# The paper's Figure 1 shows "preprocessed consecutive facial images". Here are ours.
+
+# %% mystnb={"image": {"alt": "Two rows of six small square pictures of one face, aligned so that eyes and mouth stay in place while the expression changes. The time in seconds stands over each."}, "figure": {"caption": "Our Figure 1: faces of one clip after preprocessing, with their times.", "name": "faces-figure-1"}}
+images, times, _ = read_faces(work, middling)
+step = max(1, len(images) // 12)
+figures.show_faces(images[::step][:12], [f"{time:.2f} s" for time in times[::step][:12]])
+plt.show()
+
+# %% [markdown]
+# ## How many faces are found?
+#
+# On real recordings nobody can say, because nobody has marked every frame. The puppet knows: for each frame it has
+# written down whether its face is in the picture. That is what it is good for.
+
+# %%
+known = {clip: root / "truth" / f"{clip}.csv" for clip in done.index}
+known = {clip: pd.read_csv(path) for clip, path in known.items() if path.exists()}
+both = [track.merge(known[clip], on="frame") for clip, track in tracks.groupby("clip") if clip in known]
+frame_by_frame = pd.concat(both) if both else pd.DataFrame({"face_x": [], "face_y": []})
+pd.crosstab(frame_by_frame["face_y"], frame_by_frame["face_x"], rownames=["in the picture"], colnames=["found"])
+
+# %% tags=["remove-cell"]
+there = frame_by_frame[frame_by_frame["face_y"] == 1]["face_x"]
+gone = frame_by_frame[frame_by_frame["face_y"] == 0]["face_x"]
+glue("hit_rate", f"{there.mean():.2%}" if len(there) else "(no truth is known here)", display=False)
+glue("false_alarms", f"{gone.mean():.2%}" if len(gone) else "(no truth is known here)", display=False)
+
+# %% [markdown]
+# **Hit rate**: of the frames that show the face, {glue:text}`hit_rate` have one found. **False alarms**: of the
+# frames that do not, {glue:text}`false_alarms` have one all the same. Both are about drawings, in the light and at
+# the distance that the puppet is given; a webcam at night is another matter.
+#
+# ## What goes wrong otherwise
+#
+# "Frames without faces are discarded" has a consequence that the paper does not mention: the sequence closes up. Two
+# faces that are neighbours in the sequence may be seconds apart, and a network that counts steps takes them for one
+# movement. The library keeps each face's time, so that the gap can be seen.
+
+# %%
+gaps = kept.groupby("clip")["time"].apply(lambda time: time.diff().max())
+gappy = gaps.idxmax()
+
+# %% mystnb={"image": {"alt": "Two lines of ticks over one another. In the upper one faces stand where they were in time, with an empty stretch; in the lower one they are closed up without a gap."}, "figure": {"caption": "The faces of one clip, where they were in time and as the network receives them.", "name": "faces-gap"}}
+_, times, _ = read_faces(work, gappy)
+fig, ax = plt.subplots(figsize=(figures.WIDTH, 1.8))
+ax.plot(times, np.ones(len(times)), "|", markersize=22)
+ax.plot(np.arange(len(times)) / 30, np.zeros(len(times)), "|", markersize=22)
+ax.set(yticks=[0, 1], yticklabels=["closed up", "in time"], ylim=(-0.6, 1.6), xlabel="seconds")
+plt.show()
+
+# %% tags=["remove-cell"]
+glue("gap_clip", gappy, display=False)
+glue("gap_seconds", f"{gaps.max():.2f}", display=False)
+glue("gap_clips", int((gaps > 1.5 / 30).sum()), display=False)
+
+# %% [markdown]
+# {glue:text}`gap_clips` clips have a gap; the longest, of {glue:text}`gap_seconds` seconds, is in
+# {glue:text}`gap_clip`.
+#
+# ## Exercises
+
+# %% [markdown]
+# ```{exercise-start} A warm-up
+# :label: faces-exercise-rate
+# ```
+# If somebody reads the frames of a file one after the other and takes the container's rate for true, which clip's
+# speed comes out most wrong, and how many times too fast or too slow does it play?
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} faces-exercise-rate
+# :class: dropdown
+# ```
+# Compare the frames that the rate promises with those that the clock counts, as a factor; below one is wrong too, so
+# take the logarithm before you look for the largest.
+
+# %%
+factor = (believed / done["frames"])[shown]
+worst = np.log(factor).abs().idxmax()
+worst, float(factor[worst])
+
+# %% [markdown]
+# The speed is wrong by that factor, and so is everything that is counted in seconds.
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} How sure is sure enough?
+# :label: faces-exercise-threshold
+# ```
+# MTCNN's probability could be used more strictly: call a face found only above a threshold. What does a stricter
+# threshold cost in faces, and what does it gain? Try several.
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} faces-exercise-threshold
+# :class: dropdown
+# ```
+# A frame counts as found where the probability passes; the share of the corpus's faces that is left is what it
+# costs. Where the truth is known, hits and false alarms say more.
+
+# %%
+thresholds = [0.7, 0.9, 0.99, 0.999]
+strict = pd.DataFrame({"faces kept": [(kept["probability"] > level).mean() for level in thresholds]}, index=thresholds)
+if len(frame_by_frame):
+    passed = [frame_by_frame["probability"].fillna(0) > level for level in thresholds]
+    strict["hit rate"] = [found[frame_by_frame["face_y"] == 1].mean() for found in passed]
+    strict["false alarms"] = [found[frame_by_frame["face_y"] == 0].mean() for found in passed]
+strict.rename_axis("threshold")
+
+# %% [markdown]
+# A threshold near one throws faces away faster than it prevents mistakes: a turned head is less probable than a
+# poster.
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ## What you can do now
+#
+# You have
+#
+# - put every clip on one clock by its timestamps, and seen what the container's rate would have done;
+# - found faces and landmarks, and followed one person where there were several;
+# - aligned every face to one template, and drawn Figure 1 from your own clips;
+# - counted hits and false alarms where the truth is known, and seen what it means that a sequence closes up.
+#
+# ## Sources
+#
+# The paper, section 3.1 {cite:p}`yu2024`; MTCNN {cite:p}`zhang2016`, in the form of facenet-pytorch
+# {cite:p}`facenetpytorch`; the least squares of the alignment {cite:p}`umeyama1991`. On the paper's own data the
+# recordings come from browsers {cite:p}`kollias2024`.
+#
+# ## How long it takes
+
+# %% tags=["hide-input"]
+ledger = work / "timings.csv"
+spent = pd.read_csv(ledger).groupby("stage", sort=False)["seconds"].sum() if ledger.exists() else pd.Series(dtype=float)
+glue("page_seconds", round(time.perf_counter() - started), display=False)
+spent.to_frame("seconds")
+
+# %% [markdown]
+# Seconds of each stage where this page was made; the page itself took {glue:text}`page_seconds`.

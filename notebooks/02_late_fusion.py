@@ -1,0 +1,355 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,mystnb
+#     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Two branches and late fusion
+
+# %% tags=["parameters", "hide-input"]
+profile = "builtin"
+root = "work/builtin/corpus"
+work = "work/builtin"
+clips = 150
+seed = 0
+seeds = 3
+weights = {"vit": "untrained", "wav2vec2": "untrained"}
+
+# %% tags=["hide-input"]
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from emibook.corpus.synthetic import make_corpus
+from myst_nb import glue
+
+from emibook import experiments, figures
+from emibook.corpus import open_corpus
+from emibook.features import EXTRACTORS, extract
+from emibook.fusion import late_fusion
+from emibook.metrics import pearson
+from emibook.models import IntensityRegressor
+from emibook.preprocess import preprocess
+from emibook.publish import banner, project_path
+
+# %% tags=["hide-input"]
+started = time.perf_counter()
+figures.use_style()
+root, work = project_path(root), project_path(work)
+if profile == "builtin":
+    make_corpus(root, clips=clips, seed=seed, progress=False)
+corpus = open_corpus(root)
+banner(profile, corpus)
+
+# %% [markdown]
+# **When is the average of two opinions better than the better one of them?**
+#
+# Two people judge how amused somebody is. One watches with the sound off, the other listens with closed eyes. Each
+# is right a little more often than chance. If they err in the same clips, asking both is no better than asking one.
+# If each is fooled where the other is not, their average is worth more than either. The paper's last step is this
+# average, and nothing else: no weights, nothing learned.
+#
+# You will
+#
+# - draw the two branches and count what is in them;
+# - read both tables of the paper, made on this corpus, with an interval on every row;
+# - work out what an average of two predictors correlates with, before you measure it;
+# - measure how much two trained branches agree, and predict from it what their average scores;
+# - break the average with nothing but a change of scale, and mend it.
+#
+# ## What the paper says
+#
+# > "Our late fusion approach involves training the visual and acoustic models separately to make individual
+# > predictions, and then averaging the audiovisual results to obtain a final prediction from both modalities."
+# > (section 3.5)
+#
+# In its equation (5), $F_{va} = \mathrm{average}(F_v, F_a)$, where $F_v$ and $F_a$ hold a value an emotion each.
+#
+# ## Two branches
+#
+# ```{figure} ../static/branches.svg
+# :name: fusion-branches
+# :width: 400px
+# :alt: A flow chart of two columns. On the left ResNet-18 and action units are joined and go through a temporal convolution, a Transformer encoder, a mean over time and two dense layers. On the right sound features go the same way without the Transformer. Both end in six values, which are averaged.
+#
+# The paper's Figure 2, drawn anew. The branches share nothing, and are trained apart.
+# ```
+#
+# What {numref}`fusion-branches` shows is a dozen lines of the library. A temporal convolution {cite:p}`bai2018`
+# looks back over the steps, attention {cite:p}`vaswani2017` over the whole clip; the acoustic branch has none.
+
+# %%
+emotions = len(corpus.targets)
+visual = IntensityRegressor(512 + 34, targets=emotions, transformer_layers=2)
+acoustic = IntensityRegressor(EXTRACTORS["mfcc"].width, targets=emotions, transformer_layers=0)
+sizes = {name: sum(weight.numel() for weight in branch.parameters())
+         for name, branch in (("visual", visual), ("acoustic", acoustic))}
+sizes
+
+# %% tags=["remove-cell"]
+glue("size_visual", f"{sizes['visual']:,}", display=False)
+glue("size_acoustic", f"{sizes['acoustic']:,}", display=False)
+glue("training_clips", len(corpus.partition("train")), display=False)
+
+# %% [markdown]
+# {glue:text}`size_visual` numbers to learn on one side and {glue:text}`size_acoustic` on the other, from
+# {glue:text}`training_clips` training clips. Keep that in mind when the intervals come.
+#
+# ## Both tables
+#
+# Table 2 asks what one modality can do, Table 3 what the average of two can. The same call makes every run that is
+# missing: each row, each seed, trained on `train` and scored on `valid`.
+
+# %%
+preprocess(corpus, work, progress=False)
+extract(corpus, work, list(EXTRACTORS), weights=weights, progress=False)
+table2, table3 = experiments.tables(corpus, work, seeds=seeds)
+shown = ["features", "mean", "low", "high", "weights"]
+table2[shown].round(3)
+
+# %% mystnb={"image": {"alt": "Rows of Table 2, one under another: a dot for the mean correlation of each feature set and a line for its interval. Untrained controls are hollow and grey, and lie nearer to zero than the filled ones."}, "figure": {"caption": "Table 2 on this corpus: one modality a row, mean over seeds, interval over participants.", "name": "fusion-table-2"}}
+figures.show_rows(table2, paper=profile == "paper")
+plt.show()
+
+# %%
+table3[shown].round(3)
+
+# %% mystnb={"image": {"alt": "Rows of Table 3, one under another: a dot for the mean correlation of each fused pair and a line for its interval. Pairs that hold an untrained control are hollow and grey."}, "figure": {"caption": "Table 3 on this corpus: the average of two branches a row.", "name": "fusion-table-3"}}
+figures.show_rows(table3, paper=profile == "paper")
+plt.show()
+
+# %% tags=["remove-cell"]
+rows = pd.concat([table2, table3]).set_index("features")
+eyes, ears = "resnet18+aus", "mfcc"
+pair = f"{eyes} & {ears}"
+better = rows.loc[[eyes, ears], "mean"].idxmax()
+gain = rows.loc[pair, "mean"] - rows.loc[better, "mean"]
+glue("mean_eyes", f"{rows.loc[eyes, 'mean']:.3f}", display=False)
+glue("mean_ears", f"{rows.loc[ears, 'mean']:.3f}", display=False)
+glue("mean_pair", f"{rows.loc[pair, 'mean']:.3f}", display=False)
+glue("pair_low", f"{rows.loc[pair, 'low']:.3f}", display=False)
+glue("pair_high", f"{rows.loc[pair, 'high']:.3f}", display=False)
+glue("better", better, display=False)
+glue("gain", f"{gain:+.3f}", display=False)
+
+# %% [markdown]
+# The row to look at is the one that joins everything that has learnt something: `resnet18+aus` scores
+# {glue:text}`mean_eyes`, `mfcc` {glue:text}`mean_ears`, their average {glue:text}`mean_pair`, with an interval from
+# {glue:text}`pair_low` to {glue:text}`pair_high`. Against the better branch alone, {glue:text}`better`, the average
+# changes the score by {glue:text}`gain`. Rows marked "untrained control" run the right architecture with weights
+# that have learnt nothing; what they score is what chance, and whatever random features let through, can score here.
+#
+# ## What an average correlates with
+#
+# Correlation asks how much of one thing's ups and downs is found in another's. Add two predictions, and their shares
+# of the truth add up. Their own ups and downs add up too, but less so where they contradict each other. With
+# correlations $r_1$ and $r_2$ with the truth, $r_{12}$ with each other, and standard deviations $s_1$ and $s_2$, the
+# average has
+#
+# $$r = \frac{s_1 r_1 + s_2 r_2}{\sqrt{s_1^2 + s_2^2 + 2 s_1 s_2 r_{12}}}$$
+#
+# For two of equal spread that is $(r_1 + r_2) / \sqrt{2 + 2 r_{12}}$. The question of this chapter is answered by
+# it: what the average gains depends as much on $r_{12}$ as on the branches' own merit {cite:p}`bates1969`.
+
+# %%
+def correlation_of_average(r1, r2, r12, s1=1.0, s2=1.0):
+    """What the average of two predictions correlates with the truth."""
+    return (s1 * r1 + s2 * r2) / np.sqrt(s1**2 + s2**2 + 2 * s1 * s2 * r12)
+
+
+rng = np.random.default_rng(seed)
+r1, r2, r12 = 0.3, 0.2, 0.1
+spread = [[1, r1, r2], [r1, 1, r12], [r2, r12, 1]]
+truth, first, second = rng.multivariate_normal(np.zeros(3), spread, size=200_000).T[..., None]
+measured = pearson(truth, late_fusion(first, second))[0]
+round(float(measured), 3), round(float(correlation_of_average(r1, r2, r12)), 3)
+
+# %% [markdown]
+# Drawn at random, and by the formula: the two agree. So the picture can be drawn without any data.
+
+# %% mystnb={"image": {"alt": "Three falling curves of the average's correlation against the correlation between the branches, for a second branch as good as the first, half as good and a quarter as good. A dashed level marks the first branch alone. The weaker the second branch, the sooner its curve drops below the level."}, "figure": {"caption": "The average against the first branch alone, by how alike the branches are. Equal spread; the second branch as good, half as good, a quarter as good.", "name": "fusion-curves"}}
+alike = np.linspace(-0.5, 0.95, 100)
+fig, ax = plt.subplots()
+for share, label in ((1, "as good"), (0.5, "half as good"), (0.25, "a quarter as good")):
+    ax.plot(alike, correlation_of_average(1, share, alike), label=label)
+ax.axhline(1, color=figures.GREY, linestyle="--", linewidth=1)
+ax.set(xlabel="correlation between the branches", ylabel="average / first branch alone", ylim=(0.5, 2.1))
+ax.legend()
+plt.show()
+
+# %% [markdown]
+# In {numref}`fusion-curves` an equally good second opinion never hurts. One that is a quarter as good nearly always
+# does.
+#
+# ## Measured between our branches
+#
+# Now the real ones. Each emotion has its own $r_1$, $r_2$, $r_{12}$ and spreads, measured on the validation clips
+# with one run a branch.
+
+# %%
+runs = [experiments.train(corpus, work, name, seed=0) for name in (eyes, ears)]
+seen, heard = (experiments.predictions(run, "valid") for run in runs)
+truth = corpus.partition("valid").set_index("clip").loc[seen.index, list(corpus.targets)]
+heard = heard.loc[seen.index]
+by_emotion = pd.DataFrame({
+    "r1": pearson(truth, seen), "r2": pearson(truth, heard), "r12": pearson(seen, heard),
+    "s1": seen.std().to_numpy(), "s2": heard.std().to_numpy(),
+}, index=corpus.targets)
+by_emotion["formula"] = correlation_of_average(**by_emotion)
+by_emotion["measured"] = pearson(truth, late_fusion(seen, heard))
+by_emotion.round(3)
+
+# %% tags=["remove-cell"]
+alone = by_emotion[["r1", "r2"]].max(axis=1)
+glue("r12", f"{by_emotion['r12'].mean():.2f}", display=False)
+glue("helped", int((by_emotion["measured"] > alone).sum()), display=False)
+glue("emotions", emotions, display=False)
+largest = float((by_emotion["formula"] - by_emotion["measured"]).abs().max())
+glue("largest", f"{largest:.0e}", display=False)
+glue("spread_ratio", f"{(by_emotion['s1'] / by_emotion['s2']).mean():.2f}", display=False)
+
+# %% mystnb={"image": {"alt": "For each emotion three marks on one line: the visual branch, the acoustic branch and their average. Where the average stands to the right of both, averaging helps."}, "figure": {"caption": "Each emotion's correlation by the visual branch, the acoustic branch and their average, on the validation clips.", "name": "fusion-emotions"}}
+fig, ax = plt.subplots()
+for column, mark, label in (("r1", "o", "visual"), ("r2", "s", "acoustic"), ("measured", "D", "average")):
+    ax.plot(by_emotion[column], corpus.targets, mark, label=label, markersize=8)
+ax.axvline(0, color=figures.GREY, linestyle=":", linewidth=1)
+ax.invert_yaxis()
+ax.set_xlabel("Pearson correlation with the raters")
+fig.legend(loc="outside lower center", ncols=3)
+plt.show()
+
+# %% [markdown]
+# The branches correlate with each other by {glue:text}`r12` on average over the emotions. The average beats the
+# better branch in {glue:text}`helped` of {glue:text}`emotions` emotions ({numref}`fusion-emotions`). Formula and
+# measurement differ by {glue:text}`largest` at most: this is no theory about networks but arithmetic, and whoever
+# reports the two branches and their average has reported $r_{12}$ as well.
+#
+# ## What goes wrong otherwise
+#
+# The average has no weights, but it is not neutral: the prediction that spreads more speaks louder. Correlation does
+# not care for scale, so nobody who looks at one branch at a time will notice. Here the visual branch spreads
+# {glue:text}`spread_ratio` times as much as the acoustic one. Stretch the acoustic branch, and change nothing else:
+
+# %%
+stretches = np.geomspace(1 / 30, 30, 41)
+scores = [pearson(truth, late_fusion(seen, heard * stretch)).mean() for stretch in stretches]
+equal = pearson(truth, late_fusion(seen / seen.std(), heard / heard.std())).mean()
+
+# %% mystnb={"image": {"alt": "One curve of the average's score against the factor by which the acoustic branch is stretched, on a logarithmic axis. It runs from the level of the visual branch on the left to the level of the acoustic branch on the right. A dashed level marks both on one scale."}, "figure": {"caption": "Mean correlation of the average when the acoustic branch is stretched. Far left only the visual branch is heard, far right only the acoustic one; dashed: both brought to one spread.", "name": "fusion-stretch"}}
+fig, ax = plt.subplots()
+ax.semilogx(stretches, scores)
+ax.axhline(equal, color=figures.GREY, linestyle="--", linewidth=1, label="both at one spread")
+ax.axvline(1, color=figures.GREY, linestyle=":", linewidth=1, label="as trained")
+ax.set(xlabel="acoustic branch stretched by", ylabel="mean correlation of the average")
+fig.legend(loc="outside lower center", ncols=2)
+plt.show()
+
+# %% tags=["remove-cell"]
+glue("score_best", f"{max(scores):.3f}", display=False)
+glue("score_worst", f"{min(scores):.3f}", display=False)
+glue("score_equal", f"{equal:.3f}", display=False)
+
+# %% [markdown]
+# The same two branches score anything from {glue:text}`score_worst` to {glue:text}`score_best`. A squared error as
+# the loss, as in the paper, ties each branch to the scale of the labels; a loss that is itself a correlation leaves
+# the scale free, and then the average is an accident. The mend is one line: divide each by its spread, which gives
+# {glue:text}`score_equal` here.
+#
+# ## Exercises
+
+# %% [markdown]
+# ```{exercise-start} Where averaging stops to pay
+# :label: fusion-exercise-threshold
+# ```
+# Two branches of equal spread, the second a share $q$ as good as the first. Up to which $r_{12}$ does their average
+# beat the first alone? Which emotions of ours lie beyond that?
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} fusion-exercise-threshold
+# :class: dropdown
+# ```
+# From $(1 + q) / \sqrt{2 + 2 r_{12}} > 1$ follows $r_{12} < (1 + q)^2 / 2 - 1$. It holds where both correlations are
+# positive.
+
+# %%
+weaker = by_emotion[["r1", "r2"]].min(axis=1) / alone
+limit = (1 + weaker) ** 2 / 2 - 1
+pd.DataFrame({"r12": by_emotion["r12"], "limit": limit, "pays": by_emotion["r12"] < limit}).round(3)
+
+# %% [markdown]
+# Where the spreads differ this is a rule of thumb only: the louder branch counts for more.
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ```{exercise-start} A weight of one's own
+# :label: fusion-exercise-weight
+# ```
+# Why a half? Choose the visual branch's weight that scores best on one half of the validation participants, and
+# score it on the other half, then the other way round. Is it worth it?
+# ```{exercise-end}
+# ```
+
+# %% [markdown]
+# ```{solution-start} fusion-exercise-weight
+# :class: dropdown
+# ```
+# Whoever chooses and scores on the same clips reports a hope. So participants are split, and each half judges the
+# other's choice.
+
+# %%
+people = corpus.partition("valid").set_index("clip").loc[seen.index, "participant"]
+half = people.rank(method="dense").to_numpy() % 2 == 0 if people.nunique() > 1 else np.arange(len(seen)) % 2 == 0
+choices = np.linspace(0, 1, 21)
+scored = []
+for part in (half, ~half):
+    blends = [weight * seen + (1 - weight) * heard for weight in choices]
+    chosen = int(np.nanargmax([pearson(truth[part], blend[part]).mean() for blend in blends]))
+    plain = pearson(truth[~part], late_fusion(seen, heard)[~part]).mean()
+    scored.append([choices[chosen], pearson(truth[~part], blends[chosen][~part]).mean(), plain])
+pd.DataFrame(scored, columns=["chosen weight", "score with it", "score with a half"]).round(3)
+
+# %% [markdown]
+# Compare the two chosen weights with each other before you compare the scores: if the halves do not agree on a
+# weight, there is little to be chosen.
+# ```{solution-end}
+# ```
+
+# %% [markdown]
+# ## What you can do now
+#
+# You have
+#
+# - drawn both branches and counted their parameters;
+# - made both tables with intervals, and told trained rows from untrained controls;
+# - derived what an average correlates with, and checked it against random draws;
+# - measured $r_{12}$ between two trained branches, and found the formula and the measurement to be the same number;
+# - turned an average into either of its parts by scale alone, and brought both to one spread.
+#
+# ## Sources
+#
+# The paper, sections 3.3 to 3.5 and 4.3 {cite:p}`yu2024`; the combination of two forecasts {cite:p}`bates1969`;
+# causal dilated convolutions {cite:p}`bai2018`; attention {cite:p}`vaswani2017`.
+#
+# ## How long it takes
+
+# %% tags=["hide-input"]
+ledger = work / "timings.csv"
+spent = pd.read_csv(ledger).groupby("stage", sort=False)["seconds"].sum() if ledger.exists() else pd.Series(dtype=float)
+glue("page_seconds", round(time.perf_counter() - started), display=False)
+spent.to_frame("seconds")
+
+# %% [markdown]
+# Seconds of each stage where this page was made; the page itself took {glue:text}`page_seconds`.
