@@ -11,7 +11,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -247,7 +247,7 @@ class _Progress:
     def finish(self) -> None:
         """The best weights in their place, then away with the state."""
         self._write_log()
-        _replace(self.folder / WEIGHTS, lambda path: save_file(self.best, path))
+        replace_whole(self.folder / WEIGHTS, lambda path: save_file(self.best, path))
         (self.folder / STATE).unlink(missing_ok=True)
 
     def _write_state(self) -> None:
@@ -263,10 +263,10 @@ class _Progress:
             "rate": self.optimizer.param_groups[0]["lr"],
         }
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        _replace(self.folder / STATE, lambda path: save_file(tensors, path, metadata={"about": json.dumps(about)}))
+        replace_whole(self.folder / STATE, lambda path: save_file(tensors, path, metadata={"about": json.dumps(about)}))
 
     def _write_log(self) -> None:
-        _replace(self.folder / LOG, lambda path: pandas.DataFrame(self.rows).to_csv(path, index=False))
+        replace_whole(self.folder / LOG, lambda path: pandas.DataFrame(self.rows).to_csv(path, index=False))
 
 
 def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -284,19 +284,20 @@ def _claim(
     about = {"model": describe(model), "recipe": asdict(recipe), "seed": seed, "data": digest.hexdigest()[:16]}
     path = folder / ABOUT
     if not path.is_file():
-        _replace(path, lambda temporary: temporary.write_text(json.dumps(about, indent=1) + "\n"))
+        replace_whole(path, lambda temporary: temporary.write_text(json.dumps(about, indent=1) + "\n"))
     elif json.loads(path.read_text()) != about:
         raise InputError(f"{folder} holds a training of other settings or clips; give another folder or delete it")
 
 
-def _replace(path: Path, write) -> None:
+def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` write a file under another name beside ``path``, then put it in its place."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     write(temporary)
     os.replace(temporary, path)
 
 
 @contextmanager
-def _surroundings(threads: int | None, seed: int):
+def _surroundings(threads: int | None, seed: int) -> Iterator[None]:
     """The recipe's threads, and torch's random numbers from the seed; both as they were afterwards."""
     before = torch.get_num_threads()
     with torch.random.fork_rng():
