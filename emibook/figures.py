@@ -93,5 +93,6 @@ def show_rows(table: pandas.DataFrame, paper: bool = False) -> None:
     axis.set_xlabel("mean Pearson correlation, validation")
     hollow = plt.Line2D([], [], color=GREY, marker="o", markerfacecolor="white", label="untrained control")
     filled = plt.Line2D([], [], color=BLUE, marker="o", label="trained or fitted")
-    marks = [filled, hollow] + ([plt.Line2D([], [], color=ORANGE, marker="D", ls="", label="the paper")] if paper else [])
-    axis.figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), handletextpad=0.4, columnspacing=1.0)
+    theirs = plt.Line2D([], [], color=ORANGE, marker="D", linestyle="", label="the paper")
+    marks = [filled, hollow, theirs][: 3 if paper else 2]
+    axis.figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), handletextpad=0.4, columnspacing=1)

@@ -17,7 +17,7 @@ SITE = ROOT / "_build" / "html"
 LOG = ROOT / "_build" / "sphinx.log"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 REQUIRED = os.environ.get("EMIBOOK_REQUIRE_CHROMIUM") == "1"
-LOADS = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "video": "src", "object": "data"}
+LOADS = {"script": "src", "link": "href", "img": "src", "iframe": "src", "source": "src", "object": "data"}
 PAGES = sorted(path for path in SITE.rglob("*.html") if "_static" not in path.parts)
 VIEWS = {"wide": {"width": 1400, "height": 900}, "narrow": {"width": 390, "height": 844}}
 
@@ -44,7 +44,7 @@ class Page(HTMLParser):
             self.loads.append(values[LOADS[tag]])
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def read(path: Path) -> Page:
     return Page(path)
 
