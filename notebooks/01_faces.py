@@ -25,15 +25,15 @@ seed = 0
 # %% tags=["hide-input"]
 import time
 
-import cv2
+import av
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from emibook.corpus.synthetic import make_corpus
 from myst_nb import glue
 
 from emibook import figures
 from emibook.corpus import open_corpus
+from emibook.corpus.synthetic import make_corpus
 from emibook.preprocess import faces, frames, preprocess, read_faces, read_track
 from emibook.publish import banner, project_path
 
@@ -49,9 +49,9 @@ banner(profile, corpus)
 # %% [markdown]
 # **What is left of a webcam video when only the face is kept, and how sure is it that it is the right face?**
 #
-# A student opens the first recording of the corpus. The player says 1000 frames a second. The face enters late, a
-# flatmate walks past, and for a moment a hand covers everything. None of that is noise to a network: whatever
-# reaches it will be learnt. This chapter goes from the file to the small pictures that everything after it sees.
+# A student opens a recording. One program says it has 30 frames a second, another says 2000. The face leaves early,
+# and a flatmate walks past in the background. None of that is noise to a network: whatever reaches it will be
+# learnt. This chapter goes from the file to the small pictures that everything after it sees.
 #
 # You will
 #
@@ -94,36 +94,40 @@ glue("frames_all", f"{int(done['frames'].sum()):,}", display=False)
 #
 # ## A clock that can be trusted
 #
-# A browser records a frame when it has one, and writes the moment into the file as a *timestamp*. The container's
-# frame rate is a remark in the header, and in recordings of this kind it is often absurd. OpenCV believes it.
+# A browser records a frame when it has one, and writes the moment into the file as a *timestamp*. A rate is then
+# something to be guessed. One answer that programs give is FFmpeg's *base rate*, the lowest rate at which every
+# timestamp falls on a tick; another is the average, frames over seconds.
 
 # %%
 videos = corpus.clips.set_index("clip")["path"]
-claimed = videos.map(lambda path: cv2.VideoCapture(path).get(cv2.CAP_PROP_FPS))
-believed = (claimed * done["seconds"]).round()
+rates = pd.DataFrame(index=done.index[done["frames"] > 0], columns=["base", "average"], dtype=float)
+for clip in rates.index:
+    with av.open(videos[clip]) as file:
+        stream = file.streams.video[0]
+        rates.loc[clip] = float(stream.base_rate or np.nan), float(stream.average_rate or np.nan)
+believed = (rates["base"] * done["seconds"][rates.index]).round()
 
-# %% mystnb={"image": {"alt": "Scatter plot on logarithmic axes. Most clips lie on the diagonal, where the container's claim and the clock agree on the number of frames; some lie far above it."}, "figure": {"caption": "Frames on the clock, and frames that the container's rate would make of the same seconds. On the line the two agree.", "name": "faces-clock"}}
+# %% mystnb={"image": {"alt": "Scatter plot on logarithmic axes. Most clips lie on the diagonal, where the base rate and the clock agree on the number of frames; a few lie far above it."}, "figure": {"caption": "Frames on the clock, and frames that the base rate would make of the same seconds. On the line the two agree.", "name": "faces-clock"}}
+counted = done["frames"][rates.index]
 fig, ax = plt.subplots()
-shown = (believed > 0) & (done["frames"] > 0)
-ax.loglog(done["frames"][shown], believed[shown], "o", alpha=0.5)
-span = [done["frames"][shown].min(), done["frames"].max()]
-ax.plot(span, span, color=figures.GREY, linewidth=1)
-ax.set(xlabel="frames on the clock", ylabel="frames as claimed")
+ax.loglog(counted, believed, "o", alpha=0.5)
+ax.plot([counted.min(), counted.max()], [counted.min(), counted.max()], color=figures.GREY, linewidth=1)
+ax.set(xlabel="frames on the clock", ylabel="frames by the base rate")
 plt.show()
 
 # %% tags=["remove-cell"]
-absurd = (believed / done["frames"])[shown].idxmax()
+absurd = (believed / counted).idxmax()
 glue("absurd_clip", absurd, display=False)
-glue("absurd_rate", f"{claimed[absurd]:,.0f}", display=False)
+glue("absurd_rate", f"{rates['base'][absurd]:,.0f}", display=False)
 glue("absurd_seconds", f"{done['seconds'][absurd]:.1f}", display=False)
-glue("absurd_frames", int(done["frames"][absurd]), display=False)
+glue("absurd_frames", int(counted[absurd]), display=False)
 glue("absurd_believed", f"{believed[absurd]:,.0f}", display=False)
 
 # %% [markdown]
-# The clip {glue:text}`absurd_clip` lasts {glue:text}`absurd_seconds` seconds and claims {glue:text}`absurd_rate`
-# frames a second in {numref}`faces-clock`. Whoever believes that expects {glue:text}`absurd_believed` frames; by
-# timestamps there are {glue:text}`absurd_frames` on a clock of 30 a second. The library never reads the claim. It
-# asks one question of every tick of the clock: *which picture was on the screen at this moment?*
+# The clip {glue:text}`absurd_clip` in {numref}`faces-clock` lasts {glue:text}`absurd_seconds` seconds, and its base
+# rate is {glue:text}`absurd_rate` frames a second. Whoever believes that expects {glue:text}`absurd_believed`
+# frames; by timestamps there are {glue:text}`absurd_frames` on a clock of 30 a second. The library never asks for a
+# rate. It asks one question at every tick of the clock: *which picture was on the screen at this moment?*
 
 # %%
 moments = list(frames(videos[absurd]))
@@ -150,15 +154,16 @@ plt.show()
 # ## Several faces, one person
 #
 # Now the flatmate. The paper does not say what happens when there are two faces. Somebody who takes the most
-# probable one of each frame gets a sequence that changes its person, and a network that sees two strangers' smiles
-# as one movement. The library starts with the largest face and then stays with the one whose box overlaps the last
-# one most.
+# probable one of each frame may get a sequence that changes its person, and a network that sees two people's smiles
+# as one movement. The library starts from the largest face of the first frame that has a sure one, and goes on, in
+# both directions of time, with the face that overlaps the last one most. Bystanders are followed too, so that none
+# of them is ever taken for the person.
 
 # %%
 crowds = {}
 for clip in usable.index:
     middle = [picture for tick, picture in enumerate(frames(videos[clip])) if tick % 15 == 7]
-    crowds[clip] = max(len(each.boxes) for each in detector.detect(middle)) if middle else 0
+    crowds[clip] = max(map(len, detector.detect(middle)), default=0)
 crowds = pd.Series(crowds)
 crowded = crowds.idxmax()
 
@@ -166,11 +171,10 @@ crowded = crowds.idxmax()
 pictures = list(frames(videos[crowded]))
 seen = detector.detect(pictures)
 track = read_track(work, crowded)
-busiest = int(np.argmax([len(each.boxes) for each in seen]))
 
 # %% tags=["remove-cell"]
 glue("crowded_clip", crowded, display=False)
-glue("crowded_faces", len(seen[busiest].boxes), display=False)
+glue("crowded_faces", max(map(len, seen)), display=False)
 glue("crowded_clips", int((crowds > 1).sum()), display=False)
 
 # %% mystnb={"image": {"alt": "Horizontal position against time. Dots mark every face that was found in each frame; a line follows one person through them without ever leaping to another."}, "figure": {"caption": "Every face of one clip, by the middle of its box (dots), and the person who is followed (line).", "name": "faces-followed"}}
@@ -305,13 +309,13 @@ glue("gap_clips", int((gaps > 1.5 / 30).sum()), display=False)
 # ```{solution-start} faces-exercise-rate
 # :class: dropdown
 # ```
-# Compare the frames that the rate promises with those that the clock counts, as a factor; below one is wrong too, so
-# take the logarithm before you look for the largest.
+# The average rate says how many frames there are a second. Played at 30 a second, a clip of fewer runs too fast.
+# Both directions are wrong, so compare logarithms.
 
 # %%
-factor = (believed / done["frames"])[shown]
+factor = 30 / rates["average"]
 worst = np.log(factor).abs().idxmax()
-worst, float(factor[worst])
+worst, round(float(factor[worst]), 2)
 
 # %% [markdown]
 # The speed is wrong by that factor, and so is everything that is counted in seconds.

@@ -30,11 +30,12 @@ import time
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from emibook.corpus.synthetic import make_corpus
 from myst_nb import glue
 
+# %% tags=["hide-input"]
 from emibook import experiments, figures
 from emibook.corpus import open_corpus
+from emibook.corpus.synthetic import make_corpus
 from emibook.features import EXTRACTORS, extract
 from emibook.fusion import late_fusion
 from emibook.metrics import pearson
@@ -113,7 +114,7 @@ glue("training_clips", len(corpus.partition("train")), display=False)
 # %%
 preprocess(corpus, work, progress=False)
 extract(corpus, work, list(EXTRACTORS), weights=weights, progress=False)
-table2, table3 = experiments.tables(corpus, work, seeds=seeds)
+table2, table3 = experiments.tables(corpus, work, seeds=seeds, progress=False)
 shown = ["features", "mean", "low", "high", "weights"]
 table2[shown].round(3)
 
@@ -197,14 +198,14 @@ plt.show()
 # with one run a branch.
 
 # %%
-runs = [experiments.train(corpus, work, name, seed=0) for name in (eyes, ears)]
-seen, heard = (experiments.predictions(run, "valid") for run in runs)
-truth = corpus.partition("valid").set_index("clip").loc[seen.index, list(corpus.targets)]
-heard = heard.loc[seen.index]
-by_emotion = pd.DataFrame({
-    "r1": pearson(truth, seen), "r2": pearson(truth, heard), "r12": pearson(seen, heard),
-    "s1": seen.std().to_numpy(), "s2": heard.std().to_numpy(),
-}, index=corpus.targets)
+valid = corpus.partition("valid")
+truth = valid[list(corpus.targets)].to_numpy()
+runs = [experiments.train(corpus, work, name, seed=0, progress=False) for name in (eyes, ears)]
+seen, heard = (experiments.Run.open(run).predictions("valid", valid["clip"])[0] for run in runs)
+by_emotion = pd.DataFrame(index=corpus.targets)
+by_emotion["r1"], by_emotion["r2"] = pearson(truth, seen), pearson(truth, heard)
+by_emotion["r12"] = pearson(seen, heard)
+by_emotion["s1"], by_emotion["s2"] = seen.std(axis=0), heard.std(axis=0)
 by_emotion["formula"] = correlation_of_average(**by_emotion)
 by_emotion["measured"] = pearson(truth, late_fusion(seen, heard))
 by_emotion.round(3)
@@ -243,7 +244,7 @@ plt.show()
 # %%
 stretches = np.geomspace(1 / 30, 30, 41)
 scores = [pearson(truth, late_fusion(seen, heard * stretch)).mean() for stretch in stretches]
-equal = pearson(truth, late_fusion(seen / seen.std(), heard / heard.std())).mean()
+equal = pearson(truth, late_fusion(seen / seen.std(axis=0), heard / heard.std(axis=0))).mean()
 
 # %% mystnb={"image": {"alt": "One curve of the average's score against the factor by which the acoustic branch is stretched, on a logarithmic axis. It runs from the level of the visual branch on the left to the level of the acoustic branch on the right. A dashed level marks both on one scale."}, "figure": {"caption": "Mean correlation of the average when the acoustic branch is stretched. Far left only the visual branch is heard, far right only the acoustic one; dashed: both brought to one spread.", "name": "fusion-stretch"}}
 fig, ax = plt.subplots()
@@ -310,8 +311,8 @@ pd.DataFrame({"r12": by_emotion["r12"], "limit": limit, "pays": by_emotion["r12"
 # other's choice.
 
 # %%
-people = corpus.partition("valid").set_index("clip").loc[seen.index, "participant"]
-half = people.rank(method="dense").to_numpy() % 2 == 0 if people.nunique() > 1 else np.arange(len(seen)) % 2 == 0
+people = valid["participant"].rank(method="dense").to_numpy()
+half = people % 2 == 0 if len(set(people)) > 1 else np.arange(len(seen)) % 2 == 0
 choices = np.linspace(0, 1, 21)
 scored = []
 for part in (half, ~half):
