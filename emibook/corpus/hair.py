@@ -14,8 +14,9 @@ Layers = list[tuple[np.ndarray, np.ndarray]]
 BEHIND = {"long": (0.20, 2.35), "bob": (0.20, 1.25), "curly": (0.34, 0.75), "fringe": (0.16, 1.7)}
 """How far hair behind the head stands off, and down to which y it falls, in face units."""
 BEFORE = {
-    "short": (-0.86, 0.95, 0.10), "parted": (-0.80, 0.95, 0.16), "fringe": (-0.42, 0.9, 0.14), "long": (-0.88, 1.5, 0.14),
-    "bob": (-0.80, 1.35, 0.16), "curly": (-0.72, 0.85, 0.28), "bun": (-0.90, 0.75, 0.07), "cropped": (-0.98, 0.85, 0.03),
+    "short": (-0.86, 0.95, 0.10), "parted": (-0.80, 0.95, 0.16), "fringe": (-0.42, 0.90, 0.14),
+    "long": (-0.88, 1.5, 0.14), "bob": (-0.80, 1.35, 0.16), "curly": (-0.72, 0.85, 0.28),
+    "bun": (-0.90, 0.75, 0.07), "cropped": (-0.98, 0.85, 0.03),
 }  # fmt: skip
 """Hairline over the forehead, its drop at the temples, thickness over the skull; face units."""
 
@@ -60,8 +61,8 @@ def hair_behind(identity: Identity, scene: Scene, rng: np.random.Generator) -> L
     return layers
 
 
-def hair_before(identity: Identity, scene: Scene, rng: np.random.Generator) -> Layers:
-    """Hair over the skull and the forehead."""
+def hair_before(identity: Identity, scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Mask and colour of the hair over the skull and the forehead."""
     x, y = grid()
     line, drop, grow = BEFORE[identity.style]
     side = 1.0 if identity.seed % 2 else -1.0
@@ -87,4 +88,4 @@ def hair_before(identity: Identity, scene: Scene, rng: np.random.Generator) -> L
         mask = np.maximum(mask, locks)
     if identity.style == "cropped":
         mask = mask * (0.62 + 0.08 * np.clip(strands, -1, 1)) * smoothstep(0.0, 0.25, hairline - y + 0.02)
-    return [(mask.astype(np.float32), _color(identity, scene, strands, x, y))]
+    return mask.astype(np.float32), _color(identity, scene, strands, x, y)

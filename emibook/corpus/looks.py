@@ -185,6 +185,8 @@ class Pose:
     """Positive turns the nose to the picture's right."""
     pitch: float = 0.0
     """Positive turns the nose down."""
+    walk: float = 0.0
+    """Shift of the whole figure to the picture's right, in face units; ``x`` and ``y`` shift the head."""
     gaze_x: float = 0.0
     """-1..1, the picture's left to right."""
     gaze_y: float = 0.0

@@ -22,7 +22,10 @@ from emibook.corpus.relief import (
     skin_light,
     smoothstep,
     soft_inside,
+    window,
 )
+
+BODY = window(-3, 0.2, 3, 3.1)
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,73 @@ def _brows(identity: Identity, rng: np.random.Generator, x: np.ndarray, y: np.nd
     return color * (1 - share) + share * dark
 
 
-def _put(layer: np.ndarray, mask: np.ndarray, color: np.ndarray, alpha: np.ndarray) -> None:
-    """Lay ``color`` over ``layer`` where ``mask``; both change in place."""
-    layer += mask[..., None] * (color - layer)
-    np.maximum(alpha, mask, out=alpha)
+class _Canvas:
+    """Layers laid over each other, the later over the earlier."""
+
+    def __init__(self, ground: np.ndarray, shape: tuple[int, int]) -> None:
+        self.color = np.empty((*shape, 3), np.float32)
+        self.color[:] = ground
+        self.alpha = np.zeros(shape, np.float32)
+
+    def put(self, mask: np.ndarray, color: np.ndarray, place: tuple[slice, slice] = (slice(None), slice(None))) -> None:
+        """Lay ``color`` ``(row, column, 3)`` where ``mask`` ``(row, column)`` is, inside ``place``."""
+        mask = mask.astype(np.float32, copy=False)
+        under = self.color[place]
+        np.copyto(under, cv2.blendLinear(color.astype(np.float32, copy=False), under, mask, 1 - mask))
+        np.maximum(self.alpha[place], mask, out=self.alpha[place])
+
+
+def _neck(identity: Identity, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
+    x, y = (axis[BODY] for axis in grid())
+    lx = scene.light[0]
+    wide = identity.neck + 0.10 * smoothstep(1.5, 2.2, y) ** 2 + 0.5 * smoothstep(1.85, 2.4, y)
+    mask = soft_inside(np.abs(x) / wide) * smoothstep(0.2, 0.4, y)
+    across = np.clip(x / identity.neck, -1, 1)
+    light = (0.80 + 0.26 * lx * across) * np.sqrt(np.clip(1.04 - 0.45 * across**2, 0, None))
+    light *= 1 - 0.42 * smoothstep(identity.chin + 0.52, identity.chin - 0.05, y + 0.10 * x * np.sign(lx))
+    sinew = np.exp(-0.5 * ((np.abs(x) - 0.16 - 0.22 * (2.1 - y)) / 0.05) ** 2)
+    light *= 1 - 0.10 * sinew * smoothstep(1.6, 2.0, y)
+    return mask, _on_skin(np.clip(light, 0.05, None)) * identity.skin_color
+
+
+def _cloth(identity: Identity, scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    x, y = (axis[BODY] for axis in grid())
+    slope = 1.78 + 0.36 * smoothstep(0.5, 1.35, np.abs(x)) + 0.30 * np.clip(np.abs(x) - 0.9, 0, None) ** 2
+    top = slope + 4 * np.clip(np.abs(x) - identity.shoulders + 0.25, 0, None) ** 2
+    collar = (x / (identity.neck + 0.22)) ** 2 + ((y - 1.72) / (identity.neckline + 0.18)) ** 2
+    mask = np.clip((y - top) * UNIT / 1.3 + 0.5, 0, 1) * (1 - soft_inside(collar))
+    folds = noise(rng, x.shape, 16) * 0.02 + noise(rng, x.shape, 40) * 0.03
+    light = 0.92 + 0.30 * scene.light[0] * x / identity.shoulders - 0.16 * (x / identity.shoulders) ** 4 + folds
+    light -= 0.13 * np.exp(-0.5 * ((np.sqrt(collar) - 1.10) / 0.04) ** 2)
+    light -= 0.22 * smoothstep(2.5, 1.9, y) * np.exp(-0.5 * (x / 0.8) ** 2)
+    return mask, light[..., None] * np.array(identity.cloth, np.float32)
+
+
+def _ear(identity: Identity, scene: Scene, side: int) -> tuple[np.ndarray, np.ndarray, tuple[slice, slice]]:
+    place = window(side * identity.width - 0.25, -0.2, side * identity.width + 0.25, 0.55)
+    x, y = (axis[place] for axis in grid())
+    level = ((x - side * identity.width * 0.985) / 0.13) ** 2 + ((y - 0.16) / 0.27) ** 2
+    light = 0.78 + 0.22 * side * scene.light[0] - 0.25 * np.exp(-0.5 * ((level - 0.35) / 0.18) ** 2)
+    return soft_inside(level), _on_skin(light) * identity.skin_color * [1.02, 0.93, 0.9], place
+
+
+def _on_skin(light: np.ndarray) -> np.ndarray:
+    return light[..., None].astype(np.float32) ** REDNESS_OF_SHADOW
+
+
+def _face_light(identity: Identity, scene: Scene, relief: np.ndarray, hair: np.ndarray) -> np.ndarray:
+    """(row, column, 3) light on the face, with the shadows that a relief alone does not cast."""
+    x, y = (axis[FACE] for axis in grid())
+    tip, wide, lx = identity.nose_length, identity.nose_width, scene.light[0]
+    dark = 0.60 * pair(x, y, 0.095 * wide, tip + 0.085, 0.030 * wide, 0.018)
+    dark += 0.17 * pair(x, y, 0.235 * wide, tip + 0.04, 0.018, 0.055)
+    dark += 0.20 * mound(x, y, -0.10 * lx, tip + 0.165, 0.16 * wide, 0.045)
+    dark += 0.16 * mound(x, y, 0, identity.mouth_y + identity.lower_lip + 0.075, 0.17, 0.035)
+    dark += 0.16 * pair(x, y, identity.eye_distance - 0.14, -0.12, 0.15, 0.06)
+    light = skin_light(relief, scene)
+    light *= 1 - np.clip(dark, 0, 0.8)[..., None] * np.array([0.92, 1.0, 1.0], np.float32)
+    hair_shadow = cv2.GaussianBlur(np.roll(hair, (7, int(-5 * np.sign(lx))), (0, 1)), (0, 0), 5)
+    return light * (1 - 0.30 * hair_shadow[FACE][..., None])
 
 
 def draw_portrait(identity: Identity, scene: Scene) -> Portrait:
@@ -87,73 +153,24 @@ def draw_portrait(identity: Identity, scene: Scene) -> Portrait:
     rng = np.random.default_rng(identity.seed)
     x, y = grid()
     tint = scene.tint.astype(np.float32)
-    skin = identity.skin_color.astype(np.float32)
-    layer = np.empty((*x.shape, 3), np.float32)
-    layer[:] = np.array(identity.hair_color, np.float32) * 0.8
-    alpha = np.zeros(x.shape, np.float32)
-
+    canvas = _Canvas(0.8 * np.array(identity.hair_color), x.shape)
     for mask, color in hair_behind(identity, scene, rng):
-        _put(layer, mask, color * tint, alpha)
-    lx = scene.light[0]
-    neck_level = np.abs(x) / (identity.neck + 0.10 * smoothstep(1.5, 2.2, y) ** 2 + 0.5 * smoothstep(1.85, 2.4, y))
-    neck_mask = soft_inside(neck_level) * smoothstep(0.2, 0.4, y)
-    across = np.clip(x / identity.neck, -1, 1)
-    neck_light = (0.80 + 0.26 * lx * across) * np.sqrt(np.clip(1.04 - 0.45 * across**2, 0, None))
-    cast = smoothstep(identity.chin + 0.52, identity.chin - 0.05, y + 0.10 * x * np.sign(lx))
-    neck_light = neck_light * (1 - 0.42 * cast)
-    sinew = np.exp(-0.5 * ((np.abs(x) - 0.16 - 0.22 * (2.1 - y)) / 0.05) ** 2)
-    neck_light *= 1 - 0.10 * sinew * smoothstep(1.6, 2.0, y)
-    _put(layer, neck_mask, np.clip(neck_light, 0.05, None)[..., None] ** REDNESS_OF_SHADOW * skin * tint, alpha)
-
-    slope = 1.78 + 0.36 * smoothstep(0.5, 1.35, np.abs(x)) + 0.55 * np.clip(np.abs(x) - 0.9, 0, None) ** 2 * 0.55
-    top = slope + 4 * np.clip(np.abs(x) - identity.shoulders + 0.25, 0, None) ** 2
-    collar = (x / (identity.neck + 0.22)) ** 2 + ((y - 1.72) / (identity.neckline + 0.18)) ** 2
-    cloth_mask = np.clip((y - top) * UNIT / 1.3 + 0.5, 0, 1) * (1 - soft_inside(collar))
-    folds = noise(rng, (x.shape[0], x.shape[1]), 16) * 0.02 + noise(rng, (x.shape[0], x.shape[1]), 40) * 0.03
-    cloth_light = 0.92 + 0.30 * lx * x / identity.shoulders - 0.16 * (x / identity.shoulders) ** 4 + folds
-    cloth_light -= 0.13 * np.exp(-0.5 * ((np.sqrt(collar) - 1.10) / 0.04) ** 2)
-    cloth_light -= 0.22 * smoothstep(2.5, 1.9, y) * np.exp(-0.5 * (x / 0.8) ** 2)
-    cloth = cloth_light[..., None] * np.array(identity.cloth, np.float32) * tint
-    _put(layer, cloth_mask, cloth.astype(np.float32), alpha)
-
+        canvas.put(mask, color * tint)
+    for mask, color in (_neck(identity, scene), _cloth(identity, scene, rng)):
+        canvas.put(mask, color * tint, BODY)
     for side in (-1, 1):
-        ear = ((x - side * identity.width * 0.985) / 0.13) ** 2 + ((y - 0.16 - side * 0.0) / 0.27) ** 2
-        ear_light = (0.78 + 0.22 * side * lx - 0.25 * np.exp(-0.5 * ((ear - 0.35) / 0.18) ** 2))[..., None]
-        _put(layer, soft_inside(ear), ear_light**REDNESS_OF_SHADOW * skin * [1.02, 0.93, 0.9] * tint, alpha)
-
-    fx, fy = x[FACE], y[FACE]
+        mask, color, place = _ear(identity, scene, side)
+        canvas.put(mask, color * tint, place)
+    hair, hair_color = hair_before(identity, scene, rng)
     relief = np.zeros(x.shape, np.float32)
-    relief[FACE] = head_relief(identity, fx, fy)
+    relief[FACE] = head_relief(identity, x[FACE], y[FACE])
     shade = np.ones((*x.shape, 3), np.float32)
-    face_light = skin_light(relief[FACE], scene)
-    tip, wide = identity.nose_length, identity.nose_width
-    nostrils = pair(fx, fy, 0.095 * wide, tip + 0.085, 0.030 * wide, 0.018)
-    wings = pair(fx, fy, 0.235 * wide, tip + 0.04, 0.018, 0.055)
-    below = mound(fx, fy, -0.10 * np.sign(lx) * abs(lx), tip + 0.165, 0.16 * wide, 0.045)
-    under_lip = mound(fx, fy, 0, identity.mouth_y + identity.lower_lip + 0.075, 0.17, 0.035)
-    dark = 0.60 * nostrils + 0.17 * wings + 0.20 * below + 0.16 * under_lip
-    brow_shadow = pair(fx, fy, identity.eye_distance - 0.14, -0.12, 0.15, 0.06)
-    dark += 0.16 * brow_shadow
-    face_light *= 1 - np.clip(dark, 0, 0.8)[..., None] * np.array([0.92, 1.0, 1.0], np.float32)
-    hair = hair_before(identity, scene, rng)
-    hair_shadow = np.zeros(x.shape, np.float32)
-    for mask, _ in hair:
-        moved = np.roll(mask, (7, int(-5 * np.sign(lx))), (0, 1))
-        hair_shadow = np.maximum(hair_shadow, cv2.GaussianBlur(moved, (0, 0), 5))
-    face_light *= 1 - 0.30 * hair_shadow[FACE][..., None]
-    shade[FACE] = face_light
-    face_mask = np.zeros(x.shape, np.float32)
-    face_mask[FACE] = soft_inside(outline(identity, fx, fy))
-    face = np.zeros_like(layer)
-    face[FACE] = _skin(identity, rng, fx, fy) * face_light * tint
-    _put(layer, face_mask, face, alpha)
-    for mask, color in hair:
-        _put(layer, mask, color * tint, alpha)
-
-    color = np.dstack([np.clip(layer, 0, 255), alpha * 255]).astype(np.uint8)
-    depth = relief.copy()
-    depth[FACE] = np.maximum(relief[FACE], 0.0)
-    return Portrait(color=color, relief=depth, shade=shade)
+    shade[FACE] = _face_light(identity, scene, relief[FACE], hair)
+    skin = _skin(identity, rng, x[FACE], y[FACE])
+    canvas.put(soft_inside(outline(identity, x[FACE], y[FACE])), skin * shade[FACE] * tint, FACE)
+    canvas.put(hair, hair_color * tint)
+    color = np.dstack([np.clip(canvas.color, 0, 255), canvas.alpha * 255]).astype(np.uint8)
+    return Portrait(color=color, relief=relief, shade=shade)
 
 
 def draw_background(scene: Scene, width: int, height: int) -> np.ndarray:

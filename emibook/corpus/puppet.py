@@ -91,7 +91,7 @@ class Puppet:
         """(height, width, 2) the texture's pixel that each pixel of the picture shows."""
         columns, rows = self._cells
         size = self.scene.scale * self.height
-        x = (columns - self.scene.x * self.width) / size
+        x = (columns - self.scene.x * self.width) / size - pose.walk
         y = (rows - self.scene.y * self.height) / size
         # The head moves wholly, the shoulders by a third.
         share = 0.3 + 0.7 * smoothstep(2.3, 1.5, y)

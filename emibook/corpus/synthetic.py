@@ -1,0 +1,334 @@
+"""The puppet corpus: drawn people mimic seed videos, in real video files laid out like Hume-Vidmimic2.
+
+The way of a clip: a participant and a seed video give what is felt (``labels``), the participant shows it
+(``acting``), the puppet is drawn and its voice made (``puppet``, ``voice``), and a camera writes a file (``filming``).
+What a method reaches on these drawings says nothing about people.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.ndimage import uniform_filter1d
+
+from emibook import InputError, cluster
+from emibook.corpus import PARTITIONS, acting, layout
+from emibook.corpus.acting import EXPRESSIONS, MANNERS, Performer
+from emibook.corpus.filming import film, record
+from emibook.corpus.labels import draw_labels
+from emibook.corpus.puppet import UNIT_NAMES, UNITS, Identity, Pose, Puppet, Scene
+from emibook.corpus.voice import RATE, speak
+
+__all__ = ["EXPRESSIONS", "MANNERS", "TRAPS", "ClipPlan", "make_corpus", "plan", "random_still"]
+
+VERSION = 1
+"""Changes with every change of what is drawn: a corpus is not gone on with by another version."""
+CLOCK = 30
+SECONDS = (1.5, 2.25)
+"""Shortest and longest clip, traps left out."""
+ROOM = 0.0015
+"""Root mean square of the noise that every microphone hears besides the voice."""
+STREAMS = {"labels": 0, "participant": 1, "clip": 2, "still": 3, "order": 4}
+"""Keeps the random numbers of one purpose apart from those of another under the same seed."""
+
+TRAPS = (
+    "variable_rate",  # frames come when they come
+    "absurd_rate",  # the container claims 1000 frames a second
+    "short",  # a tenth of a second
+    "no_face",  # an empty room
+    "half_face",  # the person is gone after half the time
+    "no_sound",  # no sound stream at all
+    "silence",  # a sound stream of zeros
+    "passer_by",  # somebody walks by in the background
+    "webm",  # VP8 and Opus in WebM under a name that ends in mp4
+)
+"""What the recordings of the real set are known for; each is given to about one clip in 150."""
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """All that decides the bytes of one clip."""
+
+    clip: str
+    partition: str
+    participant: int
+    seed_video: int
+    seconds: float
+    trap: str
+    felt: tuple[float, ...]
+    raters: int
+    labels: tuple[float, ...]
+    seed: int
+    """Of the corpus."""
+
+    @property
+    def video(self) -> str:
+        return f"test_data/raw/{self.clip}.mp4" if self.partition == "test" else f"raw/{self.clip}.mp4"
+
+
+def _people(clips: int) -> tuple[int, int, int]:
+    """How many participants train, valid and test have; a participant has five clips of 150, more of more."""
+    people = max(6, round(clips / (5 * max(1.0, clips / 150) ** (1 / 3))))
+    valid, test = max(1, round(people / 3)), max(1, round(people * 2 / 15))
+    return people - valid - test, valid, test
+
+
+def plan(clips: int, seed: int) -> list[ClipPlan]:
+    """What a corpus of that size and seed consists of, in the order of ids."""
+    if clips < 12:
+        raise InputError(f"{clips} clips asked for; 12 are the fewest that give three partitions something to show")
+    people = _people(clips)
+    where = np.repeat(np.array(PARTITIONS), people)
+    participant = np.sort(np.arange(clips) % sum(people))
+    partition = where[participant]
+    rng = np.random.default_rng([seed, STREAMS["order"]])
+    # Every participant mimics other seed videos, and every seed video is mimicked by several participants.
+    videos = max(6, sum(people))
+    seed_video = np.concatenate(
+        [rng.permutation(videos)[: int((participant == person).sum())] % videos for person in range(sum(people))]
+        if clips <= videos * sum(people)
+        else [rng.integers(0, videos, clips)]
+    )
+    labels = _labels_of_all(seed_video, participant, partition, seed)
+    traps = np.full(clips, "", dtype=object)
+    candidates = rng.permutation(np.flatnonzero(partition != "test"))
+    wanted = list(TRAPS) * max(1, round(clips / 150))
+    wanted = wanted[: max(0, min(len(wanted), clips // 12 if clips < 120 else len(wanted)))]
+    traps[candidates[: len(wanted)]] = wanted
+    seconds = np.round(rng.uniform(*SECONDS, clips) * CLOCK) / CLOCK
+    # Train and valid are mixed in one run of ids; test goes on where they end.
+    order = np.concatenate([rng.permutation(np.flatnonzero(partition != "test")), np.flatnonzero(partition == "test")])
+    return [
+        ClipPlan(
+            clip=f"{number:05d}",
+            partition=str(partition[row]),
+            participant=int(participant[row]),
+            seed_video=int(seed_video[row]),
+            seconds=0.1 if traps[row] == "short" else float(seconds[row]),
+            trap=str(traps[row]),
+            felt=tuple(map(float, labels.felt[row])),
+            raters=int(labels.raters[row]),
+            labels=tuple(map(float, labels.values[row])),
+            seed=seed,
+        )
+        for number, row in enumerate(order)
+    ]
+
+
+def _labels_of_all(seed_video: np.ndarray, participant: np.ndarray, partition: np.ndarray, seed: int):
+    """Labels in which each emotion occurs in train and in valid, drawn again until it does."""
+    best, most = None, -1
+    for attempt in range(500):
+        labels = draw_labels(seed_video, participant, np.random.default_rng([seed, STREAMS["labels"], attempt]))
+        counts = [(labels.values[partition == name] > 0).sum(0).min() for name in ("train", "valid")]
+        needed = [min(8, int((partition == name).sum()) // 7) for name in ("train", "valid")]
+        reached = sum(min(count, need) for count, need in zip(counts, needed, strict=True))
+        if reached > most:
+            best, most = labels, reached
+        if reached == sum(needed):
+            break
+    return best
+
+
+@lru_cache(maxsize=4)
+def _puppet(seed: int, participant: int) -> tuple[Performer, Puppet]:
+    rng = np.random.default_rng([seed, STREAMS["participant"], participant])
+    performer = Performer.random(rng)
+    return performer, Puppet(Identity.random(rng), Scene.random(rng))
+
+
+def _make_clip(item: ClipPlan, *, root: Path) -> None:
+    """Act, draw, speak and write one clip; its truth is written last and says that the clip is done."""
+    performer, puppet = _puppet(item.seed, item.participant)
+    rng = np.random.default_rng([item.seed, STREAMS["clip"], int(item.clip)])
+    manner = acting.manner_of(performer, np.array(item.felt), rng)
+    sound = _sound(item, manner, rng)
+    loudness = np.sqrt(uniform_filter1d(sound.astype(float) ** 2, RATE // 12))[:: RATE // acting.RATE]
+    loudness = np.clip(loudness / (3 * manner.energy), 0, 1)
+    performance = acting.perform(performer, np.array(item.felt), item.seconds, loudness, rng)
+    times = _times(item, rng)
+    seen = np.full(len(times), item.trap != "no_face")
+    if item.trap == "half_face":
+        seen = times < item.seconds / 2
+    pictures = _pictures(puppet, performance, times, seen, _passer_by(item, rng), rng)
+    film(
+        root / item.video,
+        pictures,
+        times,
+        sound=None if item.trap == "no_sound" else sound,
+        sound_rate=RATE,
+        rate=1000 if item.trap == "absurd_rate" else CLOCK,
+        webm=item.trap == "webm",
+    )
+    if item.partition != "test" and item.trap != "no_sound":
+        record(root / "audio" / f"{item.clip}.mp3", sound, RATE)
+    clock = np.arange(int(times[-1] * CLOCK + 1e-6) + 1) / CLOCK
+    rows = []
+    for frame, time in enumerate(clock):
+        face = int(seen[np.searchsorted(times, time + 1e-6, side="right") - 1])
+        units = performance.at(time)[0] if face else np.zeros(len(UNITS))
+        rows.append([frame, f"{time:.6f}", *(f"{unit:.3f}" for unit in units), face])
+    _write_rows(
+        root / "truth" / f"{item.clip}.csv", ["frame", "time", *(f"{name}_r" for name in UNIT_NAMES), "face"], rows
+    )
+
+
+def _sound(item: ClipPlan, manner: acting.Manner, rng: np.random.Generator) -> np.ndarray:
+    voice = speak(item.seconds, manner, rng=rng)
+    room = ROOM * uniform_filter1d(rng.standard_normal(len(voice)), 3) * np.sqrt(3)
+    return np.zeros_like(voice) if item.trap == "silence" else np.clip(voice + room, -1, 1).astype(np.float32)
+
+
+def _times(item: ClipPlan, rng: np.random.Generator) -> np.ndarray:
+    """When the camera takes its pictures, seconds from the first, to the millisecond."""
+    if item.trap == "variable_rate":
+        gaps = rng.choice([0.018, 0.033, 0.040, 0.067, 0.110], int(item.seconds * 40), p=[0.15, 0.4, 0.2, 0.15, 0.1])
+        times = np.concatenate([[0.0], np.cumsum(gaps)])
+        return times[times < item.seconds]
+    return np.round(np.arange(round(item.seconds * CLOCK)) / CLOCK, 3)
+
+
+def _passer_by(item: ClipPlan, rng: np.random.Generator) -> Puppet | None:
+    if item.trap != "passer_by":
+        return None
+    scene = Scene(seed=int(rng.integers(2**31)), x=0.5, y=0.33, scale=0.09, noise=0.0)
+    return Puppet(Identity.random(rng), scene)
+
+
+def _pictures(
+    puppet: Puppet,
+    performance: acting.Performance,
+    times: np.ndarray,
+    seen: np.ndarray,
+    passer_by: Puppet | None,
+    rng: np.random.Generator,
+) -> Iterator[np.ndarray]:
+    direction = rng.choice([-1.0, 1.0])
+    for time, visible in zip(times, seen, strict=True):
+        units, pose = performance.at(time)
+        backdrop = puppet.backdrop
+        if passer_by is not None:
+            walk = direction * (16 * time / max(times[-1], 0.1) - 8)
+            backdrop = passer_by.draw(np.zeros(len(UNITS)), pose=Pose(walk=float(walk)), backdrop=backdrop)
+        if visible:
+            yield puppet.draw(units, pose=pose, noise_rng=rng, backdrop=backdrop)
+        else:
+            yield puppet.grain(backdrop, rng)
+
+
+def _write_rows(path: Path, header: list[str], rows: list[list]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    _write_text(path, text.getvalue())
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _claim(root: Path, marks: dict) -> None:
+    """Make ``root`` this corpus's own, or find that it already is; anything else there is left alone."""
+    mark = root / "puppet.json"
+    if mark.is_file():
+        try:
+            found = json.loads(mark.read_text(encoding="utf-8"))
+        except ValueError:
+            found = None
+        if found != marks:
+            told = ", ".join(f"{key} {found.get(key)}" for key in marks) if isinstance(found, dict) else "unreadable"
+            wanted = ", ".join(f"{key} {value}" for key, value in marks.items())
+            raise InputError(f"{mark}: belongs to another corpus ({told}; asked for {wanted}); give another folder")
+    elif root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise InputError(f"{root}: holds something that is not a puppet corpus; give a new or an empty folder")
+    for folder in ("raw", "audio", "test_data/raw", "truth"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    if not mark.is_file():
+        _write_text(mark, json.dumps(marks, indent=1) + "\n")
+
+
+def make_corpus(
+    root: Path | str, *, clips: int = 150, seed: int = 0, workers: int | None = None, progress: bool = True
+) -> Path:
+    """Write a puppet corpus under ``root`` in the layout of Hume-Vidmimic2, and return that folder.
+
+    Known extras are ``puppet.json`` (what it was made from), ``participants.csv`` (``clip,participant,seed_video``) and
+    ``truth/``: ``<clip>.csv`` with the action units 0..5 of every frame of the 30 fps clock, ``labels.csv`` with the
+    labels of all clips, test too, and ``clips.csv`` with what each clip was made from: the shares felt, the number of
+    raters, the manner of speaking and the trap it is, if any.
+
+    Called again on the same folder it goes on where it was stopped. The same seed gives the same bytes on any number
+    of ``workers``. Raises ``InputError`` where ``root`` holds anything else, or a corpus of another seed or size.
+    """
+    root = Path(root)
+    items = plan(clips, seed)
+    _claim(root, {"name": "puppet", "seed": seed, "clips": clips, "version": VERSION})
+    missing = [item for item in items if not (root / "truth" / f"{item.clip}.csv").is_file()]
+    missing.sort(key=lambda item: item.participant)  # a worker then seldom draws a portrait twice
+    for item, result in cluster.run(
+        partial(_make_clip, root=root), missing, label="draw clips", workers=workers, progress=progress
+    ):
+        if isinstance(result, Exception):
+            raise RuntimeError(f"clip {item.clip} could not be drawn ({item.trap or 'plain'})") from result
+    _write_tables(root, items)
+    return root
+
+
+def _write_tables(root: Path, items: list[ClipPlan]) -> None:
+    emotions = list(layout.EMOTIONS)
+    table = pd.DataFrame(
+        [[item.clip, item.partition, *item.labels] for item in items], columns=["clip", "partition", *emotions]
+    )
+    layout.write_split(root / "truth" / "labels.csv", table)
+    people = [[item.clip, f"p{item.participant:03d}", f"s{item.seed_video:03d}"] for item in items]
+    _write_rows(root / "participants.csv", ["clip", "participant", "seed_video"], people)
+    manners = {}
+    for item in items:
+        rng = np.random.default_rng([item.seed, STREAMS["participant"], item.participant])
+        performer = Performer.random(rng)
+        rng = np.random.default_rng([item.seed, STREAMS["clip"], int(item.clip)])
+        manners[item.clip] = asdict(acting.manner_of(performer, np.array(item.felt), rng))
+    header = ["clip", "partition", "trap", "raters", *(f"felt {emotion}" for emotion in emotions)]
+    header += list(next(iter(manners.values())))
+    rows = [
+        [item.clip, item.partition, item.trap, item.raters, *(f"{felt:.4f}" for felt in item.felt)]
+        + [f"{value:.5g}" for value in manners[item.clip].values()]
+        for item in items
+    ]
+    _write_rows(root / "truth" / "clips.csv", header, rows)
+    for partition, name in reversed(layout.SPLITS.items()):
+        layout.write_split(root / name, table[table["partition"] == partition])
+
+
+def random_still(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A still of somebody who is in no corpus: picture, units ``(17,)`` 0..5, emotions ``(6,)`` 0..1.
+
+    Two thirds pose one emotion or two, with units of their own added; the rest combine units freely and pose none.
+    Identities come from a stream of random numbers that no corpus draws from.
+    """
+    rng = np.random.default_rng([int(rng.integers(2**62)), STREAMS["still"]])
+    emotions = np.zeros(len(EXPRESSIONS))
+    units = np.clip(rng.normal(-0.1, 0.35, len(UNITS)), 0, None)
+    if rng.uniform() < 0.67:
+        posed = rng.choice(len(emotions), 1 if rng.uniform() < 0.7 else 2, replace=False)
+        emotions[posed] = rng.uniform(0.15, 1.0, len(posed))
+        units += emotions @ EXPRESSIONS * rng.lognormal(0, 0.2, len(UNITS))
+        chosen = rng.choice(len(UNITS), rng.integers(0, 3), replace=False)
+    else:
+        chosen = rng.choice(len(UNITS), rng.integers(1, 6), replace=False)
+    units[chosen] += rng.uniform(0, 5, len(chosen))
+    units = np.clip(units, 0, 5)
+    puppet = Puppet(Identity.random(rng), Scene.random(rng))
+    return puppet.draw(units, pose=Pose.random(rng), noise_rng=rng), units, emotions
