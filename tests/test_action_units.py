@@ -89,7 +89,7 @@ def test_histograms_see_edges_where_they_are_and_not_brightness():
     brighter = np.clip(image.astype(int) + 40, 0, 255).astype(np.uint8)
     histograms = describe(image, EYES_NOSE_MOUTH)[:-GEOMETRY]
     np.testing.assert_allclose(describe(brighter, EYES_NOSE_MOUTH)[:-GEOMETRY], histograms, atol=1e-6)
-    by_block = np.abs(histograms).reshape(13, 13, 36).max(2)  # OpenCV orders blocks by column, then by row
+    by_block = np.abs(histograms).reshape(13, 13, 72).max(2)  # OpenCV orders blocks by column, then by row
     columns = np.flatnonzero(by_block.max(1) > 0.1)
     # Block c covers pixels 8c to 8c + 15; interpolation reaches half a cell further.
     assert columns.min() >= 8 and columns.max() <= 10 and 9 in columns

@@ -25,8 +25,9 @@ HIGHEST = 5.0  # intensities are scored on 0..5
 PRESENT = 1.0  # an intensity from which a unit counts as present: level A of five
 GEOMETRY = 20
 
-# 14x14 cells of 8 pixels in overlapping blocks of 2x2, nine orientations: 13 x 13 x 4 x 9 values.
-_HISTOGRAMS = cv2.HOGDescriptor((CROP, CROP), (16, 16), (8, 8), (8, 8), 9)
+# 14x14 cells of 8 pixels in overlapping blocks of 2x2, 18 orientations on the full circle (a brow is dark above its
+# lower edge, a fold is not): 13 x 13 x 4 x 18 values. The numbers between are OpenCV's defaults.
+_HISTOGRAMS = cv2.HOGDescriptor((CROP, CROP), (16, 16), (8, 8), (8, 8), 18, 1, -1, 0, 0.2, False, 64, True)
 DESCRIPTION = _HISTOGRAMS.getDescriptorSize() + GEOMETRY
 
 

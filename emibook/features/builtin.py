@@ -44,8 +44,8 @@ class Recipe:
     of ResNet-18: most steps see small crops, which cost a third, and the last ones the size that it is used at.
     """
 
-    stills: int = 1500
-    held_out: int = 300
+    stills: int = 1000
+    held_out: int = 200
     phases: tuple[tuple[int, int, float], ...] = ((64, 190, 1e-3), (112, 60, 3e-4))
     batch: int = 32
 
@@ -178,8 +178,16 @@ def as_if_filmed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def aligned(image: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """The crop (112, 112, 3) and landmarks (5, 2) in crop pixels of the largest face, or None where there is none."""
-    raise NotImplementedError
+    """The crop (112, 112, 3) and landmarks (5, 2) in crop pixels of the face that would be followed, or None."""
+    from emibook.preprocess.faces import TEMPLATE, align, follow, similarity
+
+    found = _detector().detect([image])
+    face = follow(found)[0]
+    if face is None:
+        return None
+    landmarks = found[0].landmarks[face]
+    matrix = similarity(landmarks, TEMPLATE)
+    return align(image, landmarks), (landmarks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
 
 def _batches(count: int, batch: int, steps: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
