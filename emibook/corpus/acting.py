@@ -37,7 +37,7 @@ EXPRESSIONS = np.array(
 MANNERS = np.array(
     [
         [1.0, 0.6, -3.0, -0.28, -2.6, 0.34],
-        [4.5, 0.8, 1.5, 0.10, 0.6, 0.06],
+        [5.0, 2.4, 1.0, 0.12, -0.6, 0.16],
         [-4.5, -1.3, 3.0, -0.04, 2.8, -0.10],
         [-1.0, -1.2, -5.0, -0.62, -2.4, 0.10],
         [6.0, 1.4, 5.0, 0.42, 2.6, -0.04],
@@ -49,7 +49,7 @@ dB an octave, breathiness."""
 
 BY_FACE = np.array([0.62, 1.0, 0.66, 0.62, 1.0, 1.0])
 """How much of each emotion the face shows."""
-BY_VOICE = np.array([1.0, 0.50, 1.0, 1.0, 0.55, 0.50])
+BY_VOICE = np.array([1.0, 0.60, 1.0, 1.0, 0.60, 0.55])
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Performer:
             pitch_range=float(rng.uniform(1.6, 2.6)),
             energy=float(0.045 * 10 ** (rng.normal(0, 1.2) / 20)),
             tempo=float(rng.uniform(3.6, 4.6)),
-            tilt=float(rng.normal(-6.5, 0.5)),
+            tilt=float(rng.normal(-6.5, 0.4)),
             breathiness=float(rng.uniform(0.08, 0.22)),
         )
         return cls(
@@ -108,7 +108,7 @@ class Performance:
 def manner_of(performer: Performer, felt: np.ndarray, rng: np.random.Generator) -> Manner:
     """How the performer speaks when it feels ``felt``, ``(6,)`` in 0..1."""
     shift = performer.expressiveness * (felt * BY_VOICE) @ MANNERS
-    shift = shift + rng.normal(0, [0.6, 0.25, 0.7, 0.06, 0.35, 0.03])
+    shift = shift + rng.normal(0, [0.6, 0.25, 0.7, 0.06, 0.28, 0.025])
     rest = performer.manner
     return Manner(
         pitch_hz=float(np.clip(rest.pitch_hz * 2 ** (shift[0] / 12), 75, 420)),

@@ -13,7 +13,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-MILLISECOND = Fraction(1, 1000)
+TICK = Fraction(1, 90_000)
+"""Seconds that times are kept to: thirtieths and milliseconds are both whole numbers of it."""
 EXACT = {"fflags": "+bitexact"}
 """Without it FFmpeg's muxers write their version into the file."""
 
@@ -29,37 +30,38 @@ def film(
     sound: np.ndarray | None,
     sound_rate: int,
     rate: int = 30,
-    webm: bool = False,
+    container: str = "mp4",
 ) -> None:
     """Write a video file.
 
-    ``pictures`` are ``(height, width, 3)`` uint8 RGB, shown at ``times`` (seconds, rising, one each, kept to the
-    millisecond). ``rate`` is only what the container claims. ``sound`` ``(sample,)`` float in -1..1, or none for a
-    file without a sound stream. H.264 and AAC in mp4, or VP8 and Opus in WebM whatever the path's ending.
+    ``pictures`` are ``(height, width, 3)`` uint8 RGB, shown at ``times`` (seconds, rising, one each). ``rate`` is the
+    frame rate that the container claims, true or not. ``sound`` is ``(sample,)`` float in -1..1, or none for a file
+    without a sound stream. ``container`` is ``mp4`` (H.264, AAC), or what browsers record: ``webm`` (VP8, Opus) or
+    ``matroska`` (H.264, Opus); the path's ending says nothing of it.
     """
     temporary = path.with_name(f".{path.name}.part")
-    with av.open(str(temporary), "w", format="webm" if webm else "mp4", options=EXACT) as container:
-        if webm:
-            video = container.add_stream("libvpx", rate=rate, options={"deadline": "realtime", "cpu-used": "8"})
+    with av.open(str(temporary), "w", format=container, options=EXACT) as output:
+        if container == "webm":
+            video = output.add_stream("libvpx", rate=rate, options={"deadline": "realtime", "cpu-used": "8"})
             video.bit_rate = 600_000
         else:
-            video = container.add_stream("libx264", rate=rate, options=H264)
+            video = output.add_stream("libx264", rate=rate, options=H264)
         video.pix_fmt = "yuv420p"
         video.codec_context.thread_count = 1
-        video.codec_context.time_base = MILLISECOND
+        video.codec_context.time_base = TICK
         voice = None
         if sound is not None:
-            voice = container.add_stream("libopus" if webm else "aac", rate=48_000, layout="mono")
+            voice = output.add_stream("aac" if container == "mp4" else "libopus", rate=48_000, layout="mono")
             voice.bit_rate = 64_000
         for number, (picture, time) in enumerate(zip(pictures, times, strict=True)):
             if number == 0:
                 video.height, video.width = picture.shape[:2]
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = round(time * 1000), MILLISECOND
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
+            frame.pts, frame.time_base = round(time / TICK), TICK
+            output.mux(video.encode(frame))
+        output.mux(video.encode(None))
         if voice is not None:
-            _encode_sound(container, voice, sound, sound_rate)
+            _encode_sound(output, voice, sound, sound_rate)
     os.replace(temporary, path)
 
 

@@ -42,7 +42,7 @@ STREAMS = {"labels": 0, "participant": 1, "clip": 2, "still": 3, "order": 4}
 
 TRAPS = (
     "variable_rate",  # frames come when they come
-    "absurd_rate",  # the container claims 1000 frames a second
+    "absurd_rate",  # as browsers record H.264: the container claims 1000 frames a second, and is no mp4
     "short",  # a tenth of a second
     "no_face",  # an empty room
     "half_face",  # the person is gone after half the time
@@ -167,14 +167,16 @@ def _make_clip(item: ClipPlan, *, root: Path) -> None:
         sound=None if item.trap == "no_sound" else sound,
         sound_rate=RATE,
         rate=1000 if item.trap == "absurd_rate" else CLOCK,
-        webm=item.trap == "webm",
+        container={"absurd_rate": "matroska", "webm": "webm"}.get(item.trap, "mp4"),
     )
     if item.partition != "test" and item.trap != "no_sound":
         record(root / "audio" / f"{item.clip}.mp3", sound, RATE)
-    clock = np.arange(int(times[-1] * CLOCK + 1e-6) + 1) / CLOCK
+    # A picture shows from the frame of the clock that is nearest to its time.
+    first = np.round(times * CLOCK).astype(int)
     rows = []
-    for frame, time in enumerate(clock):
-        face = int(seen[np.searchsorted(times, time + 1e-6, side="right") - 1])
+    for frame in range(first[-1] + 1):
+        time = frame / CLOCK
+        face = int(seen[np.searchsorted(first, frame, side="right") - 1])
         units = performance.at(time)[0] if face else np.zeros(len(UNITS))
         rows.append([frame, f"{time:.6f}", *(f"{unit:.3f}" for unit in units), face])
     _write_rows(
@@ -189,12 +191,12 @@ def _sound(item: ClipPlan, manner: acting.Manner, rng: np.random.Generator) -> n
 
 
 def _times(item: ClipPlan, rng: np.random.Generator) -> np.ndarray:
-    """When the camera takes its pictures, seconds from the first, to the millisecond."""
+    """When the camera takes its pictures, seconds from the first."""
     if item.trap == "variable_rate":
         gaps = rng.choice([0.018, 0.033, 0.040, 0.067, 0.110], int(item.seconds * 40), p=[0.15, 0.4, 0.2, 0.15, 0.1])
         times = np.concatenate([[0.0], np.cumsum(gaps)])
         return times[times < item.seconds]
-    return np.round(np.arange(round(item.seconds * CLOCK)) / CLOCK, 3)
+    return np.arange(round(item.seconds * CLOCK)) / CLOCK
 
 
 def _passer_by(item: ClipPlan, rng: np.random.Generator) -> Puppet | None:

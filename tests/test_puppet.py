@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from emibook.corpus.looks import SKINS
+from emibook.corpus.muscles import INDEX
+from emibook.corpus.puppet import UNIT_NAMES, UNITS, Identity, Pose, Puppet, Scene
+
+NEUTRAL = np.zeros(len(UNITS))
+
+
+def person(seed: int) -> Puppet:
+    rng = np.random.default_rng([seed, 77])
+    return Puppet(Identity.random(rng), Scene.random(rng))
+
+
+@pytest.fixture(scope="module")
+def puppets() -> list[Puppet]:
+    return [person(seed) for seed in range(4)]
+
+
+def only(unit: int, intensity: float = 5.0) -> np.ndarray:
+    units = NEUTRAL.copy()
+    units[INDEX[unit]] = intensity
+    return units
+
+
+def change(puppet: Puppet, units: np.ndarray) -> np.ndarray:
+    """(height, width) absolute change from the face at rest, in grey levels."""
+    return np.abs(puppet.draw(units).astype(int) - puppet.draw(NEUTRAL)).mean(2)
+
+
+def rows_of(puppet: Puppet, y: float) -> int:
+    """Row of the picture at a height in face units."""
+    return round((puppet.scene.y + y * puppet.scene.scale) * puppet.height)
+
+
+def test_names_are_those_of_the_units():
+    assert UNIT_NAMES[0] == "AU01" and UNIT_NAMES[-1] == "AU45" and len(UNIT_NAMES) == len(UNITS) == 17
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_each_unit_shows_and_shows_more_the_stronger_it_is(puppets, unit):
+    for puppet in puppets:
+        amounts = [change(puppet, only(unit, intensity)).sum() for intensity in (1.0, 2.5, 5.0)]
+        assert amounts[0] > 300, f"{unit} at intensity 1 changes next to nothing: {amounts}"
+        assert amounts[0] < amounts[1] < amounts[2]
+
+
+def test_units_look_different_from_each_other(puppets):
+    for puppet in puppets:
+        rest = puppet.draw(NEUTRAL).astype(float)
+        moves = np.stack([cv2.blur(puppet.draw(only(unit)) - rest, (3, 3)).ravel() for unit in UNITS])
+        moves /= np.linalg.norm(moves, axis=1, keepdims=True)
+        alike = moves @ moves.T - np.eye(len(UNITS))
+        first, second = np.unravel_index(alike.argmax(), alike.shape)
+        assert alike.max() < 0.9, f"{UNIT_NAMES[first]} and {UNIT_NAMES[second]} look alike: {alike.max():.2f}"
+
+
+@pytest.mark.parametrize("units, low, high", [((1, 2, 4), -1.0, 0.12), ((5, 7, 45), -0.35, 0.35),
+                                              ((10, 12, 14, 15, 17, 20, 23, 25, 26), 0.2, 2.4)])
+def test_units_move_their_own_part_of_the_face(puppets, units, low, high):
+    for puppet in puppets:
+        for unit in units:
+            rows = change(puppet, only(unit)).sum(1)
+            inside = rows[max(0, rows_of(puppet, low)) : rows_of(puppet, high)].sum()
+            assert inside > 0.97 * rows.sum(), f"AU{unit:02d} moves what it should not"
+
+
+def test_brows_go_the_way_they_are_told():
+    rng = np.random.default_rng(5)
+    identity = Identity(seed=3, skin=0.1, hair_color=(30, 26, 26), style="short", cloth=(90, 90, 90), iris=(70, 50, 30))
+    puppet = Puppet(identity, Scene(seed=int(rng.integers(9)), light=(0.0, -0.3, 0.95)))
+
+    def height_of_brow(units: np.ndarray, outer: bool) -> float:
+        """Centre of what is dark above the eye, in rows from the top."""
+        size = puppet.scene.scale * puppet.height
+        middle = puppet.scene.x * puppet.width + (0.62 if outer else 0.24) * size
+        rows = slice(rows_of(puppet, -0.62), rows_of(puppet, -0.12))
+        strip = puppet.draw(units)[rows, round(middle - 2) : round(middle + 3)].mean((1, 2))
+        dark = np.clip(np.median(strip) - 25 - strip, 0, None)
+        return float((dark * np.arange(len(dark))).sum() / dark.sum())
+
+    inner, outer = height_of_brow(NEUTRAL, False), height_of_brow(NEUTRAL, True)
+    assert height_of_brow(only(1), False) < inner - 2 and abs(height_of_brow(only(1), True) - outer) < 2
+    assert height_of_brow(only(2), True) < outer - 2 and abs(height_of_brow(only(2), False) - inner) < 2
+    assert height_of_brow(only(4), False) > inner + 1
+
+
+def test_a_blink_covers_the_eye(puppets):
+    for puppet in puppets:
+        size = puppet.scene.scale * puppet.height
+        column = round(puppet.scene.x * puppet.width - puppet.identity.eye_distance * size)
+        box = np.s_[rows_of(puppet, -0.08) : rows_of(puppet, -0.02), column - 7 : column + 8]
+        spread = [puppet.draw(only(45, intensity))[box].mean(2).std() for intensity in (0, 5)]
+        assert spread[1] < 0.5 * spread[0]
+
+
+def test_the_jaw_lowers_the_chin(puppets):
+    mouth = [puppet.draw(only(26)) for puppet in puppets]
+    for puppet, dropped in zip(puppets, mouth, strict=True):
+        middle = round(puppet.scene.x * puppet.width)
+        chin = slice(rows_of(puppet, 1.25), rows_of(puppet, 1.9))
+        assert np.abs(dropped[chin, middle].astype(int) - puppet.draw(NEUTRAL)[chin, middle]).mean() > 2
+
+
+def test_nothing_is_left_of_the_last_expression():
+    puppet = person(9)
+    before = puppet.draw(NEUTRAL)
+    puppet.draw(np.full(len(UNITS), 4.0), pose=Pose(yaw=0.2))
+    assert np.array_equal(puppet.draw(NEUTRAL), before)
+
+
+def test_same_person_same_picture_and_noise_as_strong_as_told():
+    one, two = person(2), person(2)
+    assert np.array_equal(one.draw(only(12), noise_rng=np.random.default_rng(0)),
+                          two.draw(only(12), noise_rng=np.random.default_rng(0)))
+    clean = one.draw(NEUTRAL).astype(float)
+    grain = one.draw(NEUTRAL, noise_rng=np.random.default_rng(1)) - clean
+    assert 0.6 * one.scene.noise < grain.std() < 1.4 * one.scene.noise and abs(grain.mean()) < 0.3
+
+
+def test_head_moves_with_its_pose():
+    puppet = person(1)
+    size = puppet.scene.scale * puppet.height
+    head = np.s_[20 : rows_of(puppet, 1.0), 60:260]
+    still = cv2.cvtColor(puppet.draw(NEUTRAL), cv2.COLOR_RGB2GRAY)[head].astype(np.float32)
+    moved = cv2.cvtColor(puppet.draw(NEUTRAL, pose=Pose(x=0.2, y=-0.1)), cv2.COLOR_RGB2GRAY)[head].astype(np.float32)
+    window = cv2.createHanningWindow(still.shape[::-1], cv2.CV_32F)
+    shift, _ = cv2.phaseCorrelate(still, moved, window)
+    assert shift == pytest.approx((0.2 * size, -0.1 * size), abs=1.5)
+
+
+def test_the_backdrop_shows_where_nobody_is():
+    puppet = person(3)
+    green = np.zeros_like(puppet.backdrop) + np.array([0, 200, 0], np.uint8)
+    picture = puppet.draw(NEUTRAL, backdrop=green)
+    assert (picture[:30, :30] == [0, 200, 0]).all()
+    assert np.array_equal(picture[rows_of(puppet, 0.7), 155:165], puppet.draw(NEUTRAL)[rows_of(puppet, 0.7), 155:165])
+
+
+def test_units_of_another_number_are_refused():
+    with pytest.raises(ValueError, match=r"\(16,\)"):
+        person(0).draw(np.zeros(16))
+
+
+def test_skins_run_from_light_to_dark():
+    brightness = SKINS.sum(1)
+    assert (np.diff(brightness) < 0).all() and brightness[0] > 3 * brightness[-1]
+
+
+def test_mtcnn_finds_every_one_of_forty_faces():
+    facenet_pytorch = pytest.importorskip("facenet_pytorch")
+    detector = facenet_pytorch.MTCNN(keep_all=True)
+    missed = []
+    for seed in range(40):
+        puppet, rng = person(1000 + seed), np.random.default_rng(seed)
+        units = np.where(rng.uniform(size=len(UNITS)) < 0.2, rng.uniform(0, 4, len(UNITS)), 0)
+        picture = puppet.draw(units, pose=Pose.random(rng), noise_rng=rng)
+        _, _, landmarks = detector.detect(picture, landmarks=True)
+        size = puppet.scene.scale * puppet.height
+        if landmarks is None:
+            missed.append(seed)
+            continue
+        eyes = landmarks[0][1, 0] - landmarks[0][0, 0]
+        assert eyes == pytest.approx(2 * puppet.identity.eye_distance * size, rel=0.25)
+    assert not missed

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pandas as pd
+import pytest
+
+from emibook import InputError
+from emibook.corpus import acting, layout, open_corpus, synthetic
+from emibook.corpus.labels import LATENT, PUBLISHED, draw_labels
+from emibook.corpus.muscles import INDEX, UNITS
+
+CLIPS = 12
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    return synthetic.make_corpus(tmp_path_factory.mktemp("puppet") / "corpus", clips=CLIPS, workers=1, progress=False)
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def film_one(root: Path, trap: str, seconds: float = 0.7) -> tuple[Path, pd.DataFrame]:
+    """One clip that is that trap, and its truth."""
+    item = next(item for item in synthetic.plan(CLIPS, 0) if item.partition == "train" and not item.trap)
+    item = replace(item, trap=trap, seconds=seconds)
+    for folder in ("raw", "audio", "truth"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    synthetic._make_clip(item, root=root)
+    return root / item.video, pd.read_csv(root / "truth" / f"{item.clip}.csv")
+
+
+def pictures(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """(frame, height, width, 3) and their times in seconds."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+    return np.stack([frame.to_ndarray(format="rgb24") for frame in frames]), np.array([frame.time for frame in frames])
+
+
+def sound(path: Path) -> np.ndarray | None:
+    with av.open(str(path)) as container:
+        if not container.streams.audio:
+            return None
+        return np.concatenate([frame.to_ndarray().astype(float).ravel() for frame in container.decode(audio=0)])
+
+
+def best_ridge(train: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Predictions for ``valid`` by ridge regression, its strength by leave-one-out on ``train``."""
+    mean, deviation = train.mean(0), train.std(0) + 1e-6
+    train, valid, offset = (train - mean) / deviation, (valid - mean) / deviation, truth.mean(0)
+    found = []
+    for strength in (1.0, 3.0, 10.0, 30.0, 100.0):
+        inverse = np.linalg.inv(train.T @ train + strength * np.eye(train.shape[1]))
+        hat = train @ inverse @ train.T
+        error = (truth - offset - hat @ (truth - offset)) / (1 - np.diag(hat) - 1 / len(train))[:, None]
+        found.append(((error**2).mean(), inverse @ train.T @ (truth - offset)))
+    return valid @ min(found, key=lambda pair: pair[0])[1] + offset
+
+
+def test_default_plan_has_the_agreed_size_and_disjoint_participants():
+    items = synthetic.plan(150, 0)
+    partitions = pd.Series([item.partition for item in items]).value_counts()
+    assert dict(partitions) == {"train": 80, "valid": 50, "test": 20}
+    assert sum(round(item.seconds * 30) for item in items) <= 9000
+    people = {name: {item.participant for item in items if item.partition == name} for name in partitions.index}
+    assert len(set.union(*people.values())) == sum(map(len, people.values())) == 30
+    assert [item.clip for item in items] == [f"{number:05d}" for number in range(150)]
+    mixed = [item.partition for item in items[:130]]
+    assert "valid" in mixed[:20] and "train" in mixed[-20:] and {item.partition for item in items[130:]} == {"test"}
+    assert sorted(item.trap for item in items if item.trap) == sorted(synthetic.TRAPS)
+    assert not any(item.trap for item in items if item.partition == "test")
+    pairs = [(item.participant, item.seed_video) for item in items]
+    assert len(set(pairs)) == 150 and len({video for _, video in pairs}) < 50
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_emotion_occurs_in_train_and_valid(seed):
+    items = synthetic.plan(150, seed)
+    for partition, least in (("train", 8), ("valid", 5)):
+        labels = np.array([item.labels for item in items if item.partition == partition])
+        assert ((labels > 0).sum(0) >= least).all()
+
+
+@pytest.mark.parametrize("clips", [12, 20, 47, 1000, 20_000])
+def test_plans_of_any_size(clips):
+    items = synthetic.plan(clips, 1)
+    assert len({item.clip for item in items}) == clips
+    shares = pd.Series([item.partition for item in items]).value_counts(normalize=True)
+    assert 0.35 < shares["train"] < 0.7 and shares["valid"] > 0.1 and shares["test"] > 0.05
+
+
+def test_too_few_clips():
+    with pytest.raises(InputError, match="12"):
+        synthetic.plan(5, 0)
+
+
+def test_labels_are_fractions_of_few_raters_mostly_zero_and_correlated_as_published():
+    rng = np.random.default_rng(0)
+    clips = 20_000
+    labels = draw_labels(rng.integers(0, 900, clips), rng.integers(0, 800, clips), rng)
+    ticks = labels.values * labels.raters[:, None]
+    assert np.allclose(ticks, ticks.round()) and labels.raters.min() >= 1
+    assert labels.values.min() == 0 and labels.values.max() == 1 and 0.65 < (labels.values == 0).mean() < 0.85
+    correlation = np.corrcoef(labels.values.T)
+    assert np.abs(correlation - PUBLISHED).max() < 0.05
+    for matrix in (LATENT, PUBLISHED):
+        assert np.linalg.eigvalsh(matrix).min() > 0 and np.allclose(matrix, matrix.T)
+
+
+def test_face_and_voice_tell_the_emotions_some_better_by_the_one_some_by_the_other():
+    scores = {"face": [], "voice": []}
+    for seed in range(3):
+        items = synthetic.plan(150, seed)
+        shown: dict[str, list] = {"face": [], "voice": []}
+        for item in items:
+            performer = acting.Performer.random(np.random.default_rng([seed, 1, item.participant]))
+            rng = np.random.default_rng([seed, 2, int(item.clip)])
+            manner = acting.manner_of(performer, np.array(item.felt), rng)
+            shown["voice"].append([np.log(manner.pitch_hz), manner.pitch_range, np.log(manner.energy),
+                                   np.log(manner.tempo), manner.tilt, manner.breathiness])
+            performance = acting.perform(performer, np.array(item.felt), item.seconds, np.zeros(0), rng)
+            shown["face"].append(performance.units.mean(0))
+        labels = np.array([item.labels for item in items])
+        train, valid = (np.array([item.partition == name for item in items]) for name in ("train", "valid"))
+        for modality, values in shown.items():
+            values = np.array(values)
+            predicted = best_ridge(values[train], labels[train], values[valid])
+            pairs = zip(labels[valid].T, predicted.T, strict=True)
+            scores[modality].append([np.corrcoef(truth, prediction)[0, 1] for truth, prediction in pairs])
+    face, voice = np.mean(scores["face"], 0), np.mean(scores["voice"], 0)
+    assert face.mean() > 0.6 and voice.mean() > 0.5
+    told_by_face = [layout.EMOTIONS.index(name) for name in ("Amusement", "Excitement", "Joy")]
+    assert (face > voice)[told_by_face].all() and voice[layout.EMOTIONS.index("Admiration")] > face[0]
+
+
+def test_expressions_and_manners_are_of_the_six_emotions():
+    assert synthetic.EXPRESSIONS.shape == (len(layout.EMOTIONS), len(UNITS)) and synthetic.MANNERS.shape == (6, 6)
+    smile = synthetic.EXPRESSIONS[:, INDEX[12]]
+    assert smile[layout.EMOTIONS.index("Joy")] == smile.max()
+    assert smile[layout.EMOTIONS.index("Determination")] == 0
+    assert (synthetic.EXPRESSIONS >= 0).all() and (synthetic.EXPRESSIONS <= 5).all()
+
+
+def test_corpus_is_as_the_layout_has_it(corpus):
+    report = layout.check(corpus)
+    assert not report.problems
+    opened = open_corpus(corpus)
+    assert opened.name == "puppet" and "says nothing about people" in opened.note
+    items = {item.clip: item for item in synthetic.plan(CLIPS, 0)}
+    assert list(opened.clips["clip"]) == sorted(items)
+    for row in opened.clips.itertuples():
+        item = items[row.clip]
+        assert row.partition == item.partition and row.participant == f"p{item.participant:03d}"
+        if item.partition != "test":
+            labels = opened.clips.loc[opened.clips["clip"] == row.clip, list(layout.EMOTIONS)].to_numpy()[0]
+            assert labels == pytest.approx(item.labels, abs=1e-5)
+    everything = pd.read_csv(corpus / "truth" / "labels.csv", dtype={"Filename": str})
+    assert list(everything["Filename"]) == sorted(items)
+    made_from = pd.read_csv(corpus / "truth" / "clips.csv", dtype={"clip": str}).set_index("clip")
+    assert made_from.loc["00003", "felt Joy"] == pytest.approx(items["00003"].felt[5], abs=1e-4)
+
+
+def test_truth_has_a_row_for_every_frame(corpus):
+    for item in synthetic.plan(CLIPS, 0):
+        truth = pd.read_csv(corpus / "truth" / f"{item.clip}.csv")
+        assert list(truth.columns) == ["frame", "time", *(f"AU{unit:02d}_r" for unit in UNITS), "face"]
+        shown, _ = pictures(corpus / item.video)
+        if item.trap != "variable_rate":
+            assert len(truth) == len(shown) == round(item.seconds * 30)
+        assert truth.filter(like="_r").to_numpy().min() >= 0 and truth.filter(like="_r").to_numpy().max() <= 5
+
+
+def test_same_bytes_on_any_number_of_workers(corpus, tmp_path):
+    again = files(synthetic.make_corpus(tmp_path / "again", clips=CLIPS, workers=2, progress=False))
+    assert again.keys() == files(corpus).keys()
+    assert [name for name, content in files(corpus).items() if again[name] != content] == []
+
+
+def test_another_seed_is_another_corpus():
+    one, two = synthetic.plan(CLIPS, 0), synthetic.plan(CLIPS, 1)
+    assert [item.felt for item in one] != [item.felt for item in two]
+
+
+def test_goes_on_where_it_was_stopped(corpus):
+    before = files(corpus)
+    (corpus / "truth" / "00002.csv").unlink()
+    (corpus / "raw" / "00002.mp4").write_bytes(b"half a clip")
+    (corpus / "train_split.csv").unlink()
+    kept = (corpus / "raw" / "00001.mp4").stat().st_mtime_ns
+    synthetic.make_corpus(corpus, clips=CLIPS, workers=1, progress=False)
+    assert files(corpus) == before
+    assert (corpus / "raw" / "00001.mp4").stat().st_mtime_ns == kept
+
+
+def test_another_corpus_in_the_same_folder_is_refused(corpus):
+    with pytest.raises(InputError, match="another corpus"):
+        synthetic.make_corpus(corpus, clips=CLIPS, seed=1, progress=False)
+    with pytest.raises(InputError, match="another corpus"):
+        synthetic.make_corpus(corpus, clips=CLIPS + 1, progress=False)
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds something"):
+        synthetic.make_corpus(tmp_path, clips=CLIPS, progress=False)
+    with pytest.raises(InputError, match="holds something"):
+        synthetic.make_corpus(tmp_path / "thesis.txt", clips=CLIPS, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "puppet.json").write_text("{")
+    with pytest.raises(InputError, match="unreadable"):
+        synthetic.make_corpus(tmp_path / "broken", clips=CLIPS, progress=False)
+
+
+def test_plain_clip_has_its_pictures_and_its_sound_on_time(tmp_path):
+    path, truth = film_one(tmp_path, "", seconds=1.0)
+    shown, times = pictures(path)
+    assert shown.shape == (30, 240, 320, 3) and times == pytest.approx(np.arange(30) / 30, abs=1e-6)
+    assert (truth["face"] == 1).all() and np.abs(sound(path)).max() > 0.02
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+        assert container.streams.audio[0].codec_context.name == "aac"
+    with av.open(str(next((tmp_path / "audio").iterdir()))) as container:
+        assert container.streams.audio[0].codec_context.name.startswith("mp3")
+        assert container.streams.audio[0].rate == 16_000
+
+
+def test_traps_of_time(tmp_path):
+    path, truth = film_one(tmp_path / "variable", "variable_rate")
+    _, times = pictures(path)
+    assert np.diff(times).max() > 2 * np.diff(times).min() > 0
+    assert abs(truth["time"].iloc[-1] - times[-1]) < 0.5 / 30 + 1e-6
+    path, _ = film_one(tmp_path / "absurd", "absurd_rate")
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].average_rate == 1000
+    shown, times = pictures(path)
+    assert len(shown) == 21 and times[-1] == pytest.approx(20 / 30, abs=2e-3)
+    path, truth = film_one(tmp_path / "short", "short", seconds=0.1)
+    assert len(pictures(path)[0]) == len(truth) == 3
+
+
+def test_traps_of_sight(tmp_path):
+    path, truth = film_one(tmp_path / "none", "no_face")
+    shown, _ = pictures(path)
+    assert (truth["face"] == 0).all() and (truth.filter(like="_r").to_numpy() == 0).all()
+    assert np.abs(shown[0].astype(int) - shown[-1]).mean() < 6
+    path, truth = film_one(tmp_path / "half", "half_face")
+    shown, _ = pictures(path)
+    assert list(truth["face"]) == [1] * 11 + [0] * 10
+    jumps = np.abs(np.diff(shown.astype(int), axis=0)).mean((1, 2, 3))
+    assert jumps.argmax() == 10 and jumps[10] > 3 * np.delete(jumps, 10).max()
+    path, _ = film_one(tmp_path / "by", "passer_by", seconds=1.0)
+    plain, _ = film_one(tmp_path / "plain", "", seconds=1.0)
+    beside = np.s_[:, 40:150, [*range(40), *range(280, 320)]]
+    assert np.abs(pictures(path)[0][beside].astype(int) - pictures(plain)[0][beside]).max() > 60
+
+
+def test_traps_of_sound(tmp_path):
+    path, _ = film_one(tmp_path / "without", "no_sound")
+    assert sound(path) is None and not any((tmp_path / "without" / "audio").iterdir())
+    path, _ = film_one(tmp_path / "silent", "silence")
+    assert np.abs(sound(path)).max() < 1e-3
+
+
+def test_webm_under_the_name_of_an_mp4(tmp_path):
+    path, _ = film_one(tmp_path, "webm")
+    assert path.suffix == ".mp4" and path.read_bytes()[:4] == b"\x1a\x45\xdf\xa3"
+    with av.open(str(path)) as container:
+        assert "webm" in container.format.name
+        assert {stream.codec_context.name for stream in container.streams} == {"vp8", "opus"}
+
+
+def test_marks_say_that_it_was_drawn(corpus):
+    assert json.loads((corpus / "puppet.json").read_text())["name"] == "puppet"
+
+
+def test_stills_are_of_other_people_every_time_and_repeat_with_the_seed():
+    one, units, emotions = synthetic.random_still(np.random.default_rng(0))
+    again, _, _ = synthetic.random_still(np.random.default_rng(0))
+    other, _, _ = synthetic.random_still(np.random.default_rng(1))
+    assert one.shape == (240, 320, 3) and np.array_equal(one, again) and not np.array_equal(one, other)
+    assert units.shape == (17,) and emotions.shape == (6,) and 0 <= units.min() and units.max() <= 5
+    assert 0 <= emotions.min() and emotions.max() <= 1
