@@ -153,7 +153,7 @@ def tables(
 def _ready(
     corpus: Corpus, work: Path, branches: list[str], recipe: Recipe | str | None, workers: int | None, progress: bool
 ) -> Recipe:
-    """The recipe, which is said, after a check of what would stop a long run at its end; every clip has its features."""
+    """The recipe, which is said, once nothing is left that would stop a long run at its end; features are all there."""
     chosen = recipe_for(corpus, recipe)
     features = [branch.removesuffix(BASELINE) for branch in branches]
     for each in features:

@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+
+import made
+import numpy as np
+import pandas
+import pytest
+
+from emibook import InputError, experiments, runs
+from emibook.corpus import Corpus
+from emibook.evaluation import CLIPS
+from emibook.experiments import EXTRA_TABLE2, EXTRA_TABLE3, RECIPES, TABLE2, TABLE3, recipe_for, tables, train
+from emibook.features import store
+from emibook.fusion import late_fusion
+from emibook.runs import Run
+from emibook.training import Recipe, load_model
+
+QUICK = Recipe("quick", rate=3e-3, batch=10, epochs=8, threads=1)
+NO_FACE, NO_SOUND, NEITHER = "00031", "00034", "00037"  # of the validation partition
+SIGNAL = {"resnet18": 3.0, "aus": 3.0, "vit": 0.0, "mfcc": 3.0, "wav2vec2": 0.0}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def asked():
+    """Preprocessing and extraction have tests of their own; here they are only asked, and that they were is kept."""
+    calls = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiments, "preprocess", lambda corpus, work, **options: calls.append("preprocess"))
+        patch.setattr(experiments, "extract", lambda corpus, work, names, **options: calls.append(tuple(names)))
+        yield calls
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """A corpus, its WORK with features of signal and of none, and both tables of two seeds."""
+    work = tmp_path_factory.mktemp("work")
+    corpus = made.corpus(work / "root")
+    for name, signal in SIGNAL.items():
+        sound = name in ("mfcc", "wav2vec2")
+        made.write(corpus, work, name, signal=signal, empty=(NEITHER, NO_SOUND if sound else NO_FACE))
+    made_tables = tables(corpus, work, seeds=2, recipe=QUICK, workers=1, progress=False)
+    return corpus, work, made_tables
+
+
+def files(work) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in sorted((work / "runs").rglob("*")) if path.is_file()}
+
+
+def test_rows_are_the_papers():
+    assert [(row.features, row.modality, row.paper) for row in TABLE2] == [
+        ("vit (baseline)", "V", 0.09), ("vit", "V", 0.10), ("resnet18", "V", 0.1236), ("aus", "V", 0.1352),
+        ("resnet18+aus", "V", 0.1479), ("wav2vec2 (baseline)", "A", 0.24), ("wav2vec2", "A", 0.2808),
+    ]
+    assert [(row.features, row.modality, row.paper) for row in TABLE3] == [
+        ("vit & wav2vec2 (baseline)", "V+A", 0.25), ("vit & wav2vec2", "V+A", 0.2835),
+        ("resnet18 & wav2vec2", "V+A", 0.2983), ("aus & wav2vec2", "V+A", 0.3026),
+        ("resnet18+aus & wav2vec2", "V+A", 0.3288),
+    ]
+    rows = (*TABLE2, *EXTRA_TABLE2, *TABLE3, *EXTRA_TABLE3)
+    assert len({row.features for row in rows}) == len(rows)
+    unimodal = {row.features for row in (*TABLE2, *EXTRA_TABLE2)}
+    assert {branch for row in rows for branch in row.branches} == unimodal
+    assert [row.branches for row in EXTRA_TABLE3] == [(row.branches[0], "mfcc") for row in TABLE3[1:]]
+
+
+def test_paper_recipe_is_the_papers_and_small_is_for_small_corpora(tmp_path):
+    paper = RECIPES["paper"]
+    assert (paper.rate, paper.batch, paper.patience) == (3e-5, 128, 10)
+    assert recipe_for(made.corpus(tmp_path, 999, 3, 0)).name == "small"
+    assert recipe_for(made.corpus(tmp_path, 1000, 3, 0)).name == "paper"
+    assert recipe_for(made.corpus(tmp_path), "paper") is paper
+    with pytest.raises(InputError, match="no recipe named 'big'; there are paper, small"):
+        recipe_for(made.corpus(tmp_path), "big")
+
+
+def test_tables_have_their_rows_and_columns_on_disk_too(planted):
+    corpus, work, (table2, table3) = planted
+    for table, rows, file in ((table2, (*TABLE2, *EXTRA_TABLE2), "table2.csv"),
+                              (table3, (*TABLE3, *EXTRA_TABLE3), "table3.csv")):
+        assert list(table["features"]) == [row.features for row in rows]
+        assert list(table.columns[:7]) == ["features", "modality", "paper", "mean", "low", "high", "seeds"]
+        assert (table["low"] <= table["mean"]).all() and (table["mean"] <= table["high"]).all()
+        assert (table["seeds"] == 2).all() and (table["clips"] == 18).all() and (table["recipe"] == "quick").all()
+        assert (table["corpus"] == "made").all() and (table["note"] == "made numbers").all()
+        assert (table["interval_over"] == "participants").all()
+        np.testing.assert_allclose(table["mean"], table[[f"pearson {name}" for name in made.TARGETS]].mean(axis=1))
+        again = pandas.read_csv(work / "tables" / file)
+        pandas.testing.assert_frame_equal(again, table, check_dtype=False)
+    assert table3.loc[5:, "paper"].isna().all() and table3.loc[:4, "paper"].notna().all()
+
+
+def test_signal_is_found_where_it_was_planted(planted):
+    table2, table3 = (table.set_index("features") for table in planted[2])
+    for features in ("resnet18", "aus", "resnet18+aus", "mfcc"):
+        assert table2.loc[features, "low"] > 0.1, features
+    assert table2.loc["vit", "mean"] < table2.loc["aus", "mean"] - 0.2
+    assert table3.loc["resnet18+aus & mfcc", "low"] > 0.1
+
+
+def test_clips_without_a_modality_count_and_are_counted(planted):
+    table2, table3 = (table.set_index("features") for table in planted[2])
+    assert (table2["missing"] == 2).all() and (table2["clips"] == 18).all()
+    assert (table3["missing"] == 3).all()  # no face, no sound, neither
+
+
+def in_numpy(corpus, work, branches) -> float:
+    """A row's mean written out again: read the runs' files, carry empty clips, average, correlate."""
+    valid = corpus.partition("valid").set_index("clip")
+    scores = []
+    for seed in range(2):
+        parts = []
+        for branch in branches:
+            (folder,) = (work / "runs").glob(f"{branch.replace(' (baseline)', '-baseline')}-seed{seed}-*")
+            parts.append(pandas.read_csv(folder / "predictions.csv", dtype={"clip": str}).set_index("clip"))
+        rows = []
+        for clip in valid.index:
+            able = [part for part in parts if part.loc[clip, "modality_present"] == 1] or parts
+            rows.append(np.mean([part.loc[clip, list(made.TARGETS)].to_numpy(float) for part in able], axis=0))
+        scores += [np.corrcoef(valid[name], np.array(rows)[:, i])[0, 1] for i, name in enumerate(made.TARGETS)]
+    return float(np.mean(scores))
+
+
+@pytest.mark.parametrize("row", [TABLE2[4], TABLE3[0], TABLE3[4], EXTRA_TABLE3[3]], ids=lambda row: row.features)
+def test_a_row_is_what_its_runs_files_say(planted, row):
+    corpus, work, made_tables = planted
+    table = pandas.concat(made_tables).set_index("features")
+    assert table.loc[row.features, "mean"] == pytest.approx(in_numpy(corpus, work, row.branches), abs=1e-6)
+
+
+def test_baselines_are_the_organisers_models_and_branches_the_papers(planted):
+    def kind(branch):
+        (folder,) = (planted[1] / "runs").glob(f"{branch}-seed0-*")
+        model = load_model(folder)
+        return type(model).__name__, model.config.get("transformer_layers")
+
+    assert kind("vit-baseline") == ("RecurrentBaseline", None)
+    assert kind("wav2vec2-baseline") == ("LinearBaseline", None)
+    assert kind("resnet18+aus") == ("IntensityRegressor", 2)
+    assert kind("mfcc") == ("IntensityRegressor", 0)
+
+
+def test_a_finished_run_is_not_repeated_and_one_that_lost_its_end_ends_the_same(planted, asked):
+    corpus, work, (table2, _) = planted
+    before = files(work)
+    again, _ = tables(corpus, work, seeds=2, recipe=QUICK, workers=1, progress=False)
+    assert files(work) == before
+    pandas.testing.assert_frame_equal(again, table2)
+    assert asked[-2] == "preprocess" and set(asked[-1]) == {"vit", "resnet18", "aus", "wav2vec2", "mfcc"}
+    folder = train(corpus, work, "mfcc", 1, QUICK, progress=False)
+    assert files(work) == before and asked[-1] == ("mfcc",)
+    weights = (folder / "weights.safetensors").read_bytes()
+    shutil.rmtree(folder)
+    assert train(corpus, work, "mfcc", 1, QUICK, progress=False) == folder
+    assert (folder / "weights.safetensors").read_bytes() == weights
+
+
+def test_a_run_folder_holds_what_it_says(planted):
+    corpus, work, (table2, _) = planted
+    folder = train(corpus, work, "resnet18+aus", 0, QUICK, progress=False)
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json", "metrics.json", "predictions.csv", "predictions_test.csv", "weights.safetensors",
+        "training.json", "log.csv", "encoders",
+    }
+    assert {path.name for path in (folder / "encoders").iterdir()} >= {"resnet18.json", "aus.json"}
+    run = Run.open(folder)
+    assert run.config["corpus"] == "made" and run.config["note"] == "made numbers" and run.config["seed"] == 0
+    assert run.targets == list(made.TARGETS) and run.config["recipe"]["rate"] == QUICK.rate
+    assert set(run.config["versions"]) >= {"emibook", "torch", "numpy"}
+    valid = corpus.partition("valid")
+    predicted, present = run.predictions("valid", valid["clip"])
+    rho = [np.corrcoef(valid[name], predicted[:, i])[0, 1] for i, name in enumerate(made.TARGETS)]
+    assert run.metrics["mean_pearson"] == pytest.approx(np.mean(rho), abs=1e-6)
+    log = pandas.read_csv(folder / "log.csv")
+    assert run.metrics["best_epoch"] == log.loc[log["mean_pearson"].idxmax(), "epoch"]
+    assert run.metrics["empty"] == {"train": 0, "valid": 2, "test": 0}
+    assert list(valid["clip"][~present]) == [NO_FACE, NEITHER]
+    assert len(run.predictions("test", corpus.partition("test")["clip"])[0]) == 6
+    with pytest.raises(InputError, match="lacks 1 of 2 clips .first 77777."):
+        run.predictions("valid", ["00030", "77777"])
+
+
+def test_predictions_are_found_by_id_not_by_row(planted, tmp_path):
+    corpus, work, _ = planted
+    folder = train(corpus, work, "mfcc", 0, QUICK, progress=False)
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    table = pandas.read_csv(copy / "predictions.csv", dtype=str)
+    table.sample(frac=1, random_state=1).to_csv(copy / "predictions.csv", index=False)
+    clips = corpus.partition("valid")["clip"]
+    for one, other in zip(Run.open(folder).predictions("valid", clips), Run.open(copy).predictions("valid", clips),
+                          strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_test_clips_cannot_reach_training(planted, tmp_path):
+    """Other features of the test clips: other predictions of them, and not one other number."""
+    corpus, work, _ = planted
+    folder = train(corpus, work, "mfcc", 0, QUICK, progress=False)
+    other = tmp_path / "work"
+    shutil.copytree(work / "features" / "mfcc", other / "features" / "mfcc")
+    for clip in corpus.partition("test")["clip"]:
+        path = store.clip_path(store.feature_folder(other, "mfcc"), clip)
+        sequence = store.load(path)
+        store.save(replace(sequence, values=sequence.values * np.float32(50)), path)
+    again = train(corpus, other, "mfcc", 0, QUICK, progress=False)
+    for name in ("weights.safetensors", "predictions.csv"):
+        assert (folder / name).read_bytes() == (again / name).read_bytes()
+    assert (folder / "predictions_test.csv").read_bytes() != (again / "predictions_test.csv").read_bytes()
+
+
+def test_side_by_side_in_worker_processes_gives_the_same_numbers(planted, tmp_path):
+    corpus, work, _ = planted
+    os.symlink(work / "features", tmp_path / "features")
+    items = [("aus", 0), ("mfcc", 0), ("wav2vec2 (baseline)", 1)]
+    made_there = experiments._runs(corpus, tmp_path, items, QUICK, 2, False)
+    for item, run in made_there.items():
+        here = runs.run_folder(corpus, work, *item, QUICK)
+        assert run.folder.name == here.name
+        assert (run.folder / "weights.safetensors").read_bytes() == (here / "weights.safetensors").read_bytes()
+    store.clip_path(store.feature_folder(tmp_path, "vit"), "00002")
+    broken = made.corpus(tmp_path / "root", 31)  # one clip more, which has no features
+    with pytest.raises(InputError, match="mfcc: 1 of 18 valid clips|mfcc: 1 of 31 train clips|mfcc: 1 of 6 test clips"):
+        experiments._runs(broken, tmp_path, [("mfcc", 0), ("mfcc", 1)], QUICK, 2, False)
+
+
+def test_unknown_people_are_labelled(planted):
+    corpus, work, (table2, _) = planted
+    clips = corpus.clips.assign(participant="")
+    nameless = Corpus(corpus.name, corpus.root, clips, corpus.targets, corpus.note)
+    before = files(work)
+    again, _ = tables(nameless, work, seeds=2, recipe=QUICK, workers=1, progress=False)
+    assert (again["interval_over"] == CLIPS).all() and files(work) == before
+    np.testing.assert_allclose(again["mean"], table2["mean"])
+
+
+def test_other_labels_seeds_recipes_and_encoders_are_other_runs(planted, tmp_path):
+    corpus, work, _ = planted
+    folder = runs.run_folder(corpus, work, "aus", 0, QUICK)
+    clips = corpus.clips.copy()
+    clips.loc[0, "Joy"] = 0.123
+    relabelled = Corpus(corpus.name, corpus.root, clips, corpus.targets, corpus.note)
+    shutil.copytree(work / "features" / "aus", tmp_path / "features" / "aus")
+    assert runs.run_folder(corpus, tmp_path, "aus", 0, QUICK).name == folder.name
+    settings = tmp_path / "features" / "aus" / store.SETTINGS
+    settings.write_text(settings.read_text().replace('"version": "1"', '"version": "2"'))
+    others = [
+        runs.run_folder(relabelled, work, "aus", 0, QUICK), runs.run_folder(corpus, work, "aus", 1, QUICK),
+        runs.run_folder(corpus, work, "aus", 0, replace(QUICK, rate=1e-3)),
+        runs.run_folder(corpus, tmp_path, "aus", 0, QUICK),
+    ]
+    assert len({other.name for other in others} | {folder.name}) == 5
+
+
+def refusal(function, *arguments, **options) -> str:
+    with pytest.raises(InputError) as error:
+        function(*arguments, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_what_cannot_be_done_is_refused_in_one_line_before_anything_is_made(tmp_path, asked):
+    asked.clear()
+    whole = made.corpus(tmp_path)
+    unlabelled = Corpus("made", tmp_path, whole.clips[list(whole.clips.columns[:5])], ())
+    assert "no labels" in refusal(tables, unlabelled, tmp_path)
+    assert "valid: 2 clips are too few" in refusal(train, made.corpus(tmp_path, 5, 2, 0), tmp_path, "aus")
+    assert "train: 0 clips" in refusal(tables, made.corpus(tmp_path, 0, 5, 0), tmp_path)
+    assert "no features named 'aux'; there are resnet18" in refusal(train, whole, tmp_path, "aux")
+    assert "faces and sound" in refusal(train, whole, tmp_path, "aus+mfcc")
+    assert "0 seeds" in refusal(tables, whole, tmp_path, seeds=0)
+    assert asked == [] and list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_no_run_is_refused(planted, tmp_path):
+    assert "no finished run" in refusal(Run.open, tmp_path / "nowhere")
+    folder = shutil.copytree(train(planted[0], planted[1], "mfcc", 0, QUICK, progress=False), tmp_path / "old")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"format": 0}))
+    assert "another version" in refusal(Run.open, folder)
+    (folder / "config.json").write_text("{")
+    assert "no finished run" in refusal(Run.open, folder)
+
+
+def test_fused_clips_of_one_modality_are_the_other_branch_alone(planted):
+    corpus, work, _ = planted
+    face = Run.open(train(corpus, work, "aus", 0, QUICK, progress=False))
+    sound = Run.open(train(corpus, work, "mfcc", 0, QUICK, progress=False))
+    clips = [NO_FACE, NO_SOUND, NEITHER]
+    (seen, face_there), (heard, sound_there) = face.predictions("valid", clips), sound.predictions("valid", clips)
+    fused = late_fusion(seen, heard, present=[face_there, sound_there])
+    mean = corpus.partition("train")[list(made.TARGETS)].to_numpy().mean(axis=0)
+    np.testing.assert_allclose(fused, [heard[0], seen[1], mean], atol=1e-6)
