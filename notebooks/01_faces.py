@@ -100,18 +100,21 @@ glue("frames_all", f"{int(done['frames'].sum()):,}", display=False)
 
 # %%
 videos = corpus.clips.set_index("clip")["path"]
-rates = pd.DataFrame(index=done.index[done["frames"] > 0], columns=["base", "average"], dtype=float)
+readable = done[done["frames"] > 0]
+rates = pd.DataFrame(index=readable.index, columns=["base", "average"], dtype=float)
 for clip in rates.index:
     with av.open(videos[clip]) as file:
         stream = file.streams.video[0]
-        rates.loc[clip] = float(stream.base_rate or np.nan), float(stream.average_rate or np.nan)
-believed = (rates["base"] * done["seconds"][rates.index]).round()
+        rates.loc[clip, "base"] = float(stream.base_rate or np.nan)
+        rates.loc[clip, "average"] = float(stream.average_rate or np.nan)
+believed = (rates["base"] * readable["seconds"]).round()
 
 # %% mystnb={"image": {"alt": "Scatter plot on logarithmic axes. Most clips lie on the diagonal, where the base rate and the clock agree on the number of frames; a few lie far above it."}, "figure": {"caption": "Frames on the clock, and frames that the base rate would make of the same seconds. On the line the two agree.", "name": "faces-clock"}}
-counted = done["frames"][rates.index]
+counted = readable["frames"]
+span = [counted.min(), counted.max()]
 fig, ax = plt.subplots()
 ax.loglog(counted, believed, "o", alpha=0.5)
-ax.plot([counted.min(), counted.max()], [counted.min(), counted.max()], color=figures.GREY, linewidth=1)
+ax.plot(span, span, color=figures.GREY, linewidth=1)
 ax.set(xlabel="frames on the clock", ylabel="frames by the base rate")
 plt.show()
 
@@ -162,8 +165,8 @@ plt.show()
 # %%
 crowds = {}
 for clip in usable.index:
-    middle = [picture for tick, picture in enumerate(frames(videos[clip])) if tick % 15 == 7]
-    crowds[clip] = max(map(len, detector.detect(middle)), default=0)
+    twice_a_second = list(frames(videos[clip]))[7::15]
+    crowds[clip] = max(map(len, detector.detect(twice_a_second)), default=0)
 crowds = pd.Series(crowds)
 crowded = crowds.idxmax()
 
@@ -181,9 +184,9 @@ glue("crowded_clips", int((crowds > 1).sum()), display=False)
 fig, ax = plt.subplots()
 for tick, each in enumerate(seen):
     middles = (each.boxes[:, 0] + each.boxes[:, 2]) / 2
-    ax.plot(np.full(len(middles), tick / 30), middles, "o", color=figures.ORANGE, markersize=4)
+    ax.plot([tick / 30] * len(middles), middles, ".", color=figures.ORANGE)
 ax.plot(track["time"], (track["x1"] + track["x2"]) / 2, label="followed")
-ax.plot([], [], "o", color=figures.ORANGE, markersize=4, label="found")
+ax.plot([], [], ".", color=figures.ORANGE, label="found")
 ax.set(xlabel="seconds", ylabel="middle of the box, pixels")
 ax.legend()
 plt.show()
@@ -202,30 +205,27 @@ plt.show()
 # 3.1).
 
 # %%
-tracks = pd.concat({clip: read_track(work, clip) for clip in usable.index}, names=["clip"])
+tracks = {clip: read_track(work, clip) for clip in readable.index}
+tracks = pd.concat(tracks, names=["clip"])
 kept = tracks[tracks["face"] == 1]
-points = ["left_eye", "right_eye", "nose", "mouth_left", "mouth_right"]
-side = (kept["x2"] - kept["x1"]).to_numpy()
-height = (kept["y2"] - kept["y1"]).to_numpy()
-boxed_x = np.stack([(kept[f"{point}_x"] - kept["x1"]) / side * 112 for point in points], axis=1)
-boxed_y = np.stack([(kept[f"{point}_y"] - kept["y1"]) / height * 112 for point in points], axis=1)
+corner = kept[["x1", "y1"]].to_numpy()[:, None]
+size = kept[["x2", "y2"]].to_numpy()[:, None] - corner
+columns = [f"{point}_{axis}" for point in faces.LANDMARKS for axis in "xy"]
+boxed = (kept[columns].to_numpy().reshape(-1, 5, 2) - corner) / size * faces.CROP
 aligned = np.concatenate([read_faces(work, clip)[2] for clip in usable.index])
 
 # %% mystnb={"image": {"alt": "Two square panels with five clouds of dots, one a landmark. In the panel of box crops the clouds are wide; in the panel of aligned crops they are small and lie on the five crosses of the template."}, "figure": {"caption": "Where the five landmarks lie in every crop of the corpus: cut by the box, and aligned. Crosses are the template.", "name": "faces-aligned"}}
 fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 2.7), sharey=True)
-for axis, x, y, title in (
-    (axes[0], boxed_x, boxed_y, "cut by the box"),
-    (axes[1], aligned[..., 0], aligned[..., 1], "aligned"),
-):
+for axis, where, title in ((axes[0], boxed, "cut by the box"), (axes[1], aligned, "aligned")):
     for point in range(5):
-        axis.plot(x[::7, point], y[::7, point], ".", alpha=0.3, markersize=3, rasterized=True)
+        axis.plot(*where[::7, point].T, ".", alpha=0.3, markersize=3, rasterized=True)
     axis.plot(*faces.TEMPLATE.T, "k+", markersize=10)
-    axis.set(title=title, xlim=(0, 112), ylim=(112, 0), aspect="equal", xlabel="pixels of the crop")
+    axis.set(xlim=(0, 112), ylim=(112, 0), aspect="equal")
+    axis.set(title=title, xlabel="pixels of the crop")
 plt.show()
 
 # %% tags=["remove-cell"]
-spread_boxed = float(np.mean([boxed_x.std(axis=0), boxed_y.std(axis=0)]))
-glue("spread_boxed", f"{spread_boxed:.1f}", display=False)
+glue("spread_boxed", f"{float(boxed.std(axis=0).mean()):.1f}", display=False)
 glue("spread_aligned", f"{float(aligned.std(axis=0).mean()):.1f}", display=False)
 
 # %% [markdown]
@@ -237,10 +237,10 @@ glue("spread_aligned", f"{float(aligned.std(axis=0).mean()):.1f}", display=False
 #
 # The paper's Figure 1 shows "preprocessed consecutive facial images". Here are ours.
 
-# %% mystnb={"image": {"alt": "Two rows of six small square pictures of one face, aligned so that eyes and mouth stay in place while the expression changes. The time in seconds stands over each."}, "figure": {"caption": "Our Figure 1: faces of one clip after preprocessing, with their times.", "name": "faces-figure-1"}}
+# %% mystnb={"image": {"alt": "Two rows of six small square pictures of one face, aligned so that eyes and mouth stay in place while the expression changes. The time in seconds stands over each."}, "figure": {"caption": "Our Figure 1: faces of one clip after preprocessing, a few frames apart, with their times.", "name": "faces-figure-1"}}
 images, times, _ = read_faces(work, middling)
 step = max(1, len(images) // 12)
-figures.show_faces(images[::step][:12], [f"{time:.2f} s" for time in times[::step][:12]])
+figures.show_faces(images[::step][:12], [f"{at:.2f} s" for at in times[::step][:12]])
 plt.show()
 
 # %% [markdown]
@@ -250,17 +250,19 @@ plt.show()
 # written down whether its face is in the picture. That is what it is good for.
 
 # %%
-known = {clip: root / "truth" / f"{clip}.csv" for clip in done.index}
-known = {clip: pd.read_csv(path) for clip, path in known.items() if path.exists()}
-both = [track.merge(known[clip], on="frame") for clip, track in tracks.groupby("clip") if clip in known]
-frame_by_frame = pd.concat(both) if both else pd.DataFrame({"face_x": [], "face_y": []})
-pd.crosstab(frame_by_frame["face_y"], frame_by_frame["face_x"], rownames=["in the picture"], colnames=["found"])
+truths = {clip: root / "truth" / f"{clip}.csv" for clip in readable.index}
+truths = {clip: pd.read_csv(path) for clip, path in truths.items() if path.exists()}
+truth = pd.concat(truths, names=["clip"]) if truths else tracks[:0]
+truth = truth.reset_index("clip")[["clip", "frame", "face"]]
+both = tracks.reset_index("clip").merge(truth, on=["clip", "frame"], suffixes=("", "_true"))
+pd.crosstab(both["face_true"], both["face"], rownames=["in the picture"], colnames=["found"])
 
 # %% tags=["remove-cell"]
-there = frame_by_frame[frame_by_frame["face_y"] == 1]["face_x"]
-gone = frame_by_frame[frame_by_frame["face_y"] == 0]["face_x"]
-glue("hit_rate", f"{there.mean():.2%}" if len(there) else "(no truth is known here)", display=False)
-glue("false_alarms", f"{gone.mean():.2%}" if len(gone) else "(no truth is known here)", display=False)
+there = both[both["face_true"] == 1]["face"]
+gone = both[both["face_true"] == 0]["face"]
+shares = [f"{found.mean():.2%}" if len(found) else "(no such frames)" for found in (there, gone)]
+glue("hit_rate", shares[0], display=False)
+glue("false_alarms", shares[1], display=False)
 
 # %% [markdown]
 # **Hit rate**: of the frames that show the face, {glue:text}`hit_rate` have one found. **False alarms**: of the
@@ -282,7 +284,8 @@ _, times, _ = read_faces(work, gappy)
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 1.8))
 ax.plot(times, np.ones(len(times)), "|", markersize=22)
 ax.plot(np.arange(len(times)) / 30, np.zeros(len(times)), "|", markersize=22)
-ax.set(yticks=[0, 1], yticklabels=["closed up", "in time"], ylim=(-0.6, 1.6), xlabel="seconds")
+ax.set_yticks([0, 1], ["closed up", "in time"])
+ax.set(ylim=(-0.6, 1.6), xlabel="seconds")
 plt.show()
 
 # %% tags=["remove-cell"]
@@ -300,8 +303,8 @@ glue("gap_clips", int((gaps > 1.5 / 30).sum()), display=False)
 # ```{exercise-start} A warm-up
 # :label: faces-exercise-rate
 # ```
-# If somebody reads the frames of a file one after the other and takes the container's rate for true, which clip's
-# speed comes out most wrong, and how many times too fast or too slow does it play?
+# If somebody reads the frames of a file one after the other as if they came 30 a second, which clip's speed comes
+# out most wrong, and how many times too fast or too slow does it play?
 # ```{exercise-end}
 # ```
 
@@ -339,17 +342,17 @@ worst, round(float(factor[worst]), 2)
 # costs. Where the truth is known, hits and false alarms say more.
 
 # %%
-thresholds = [0.7, 0.9, 0.99, 0.999]
-strict = pd.DataFrame({"faces kept": [(kept["probability"] > level).mean() for level in thresholds]}, index=thresholds)
-if len(frame_by_frame):
-    passed = [frame_by_frame["probability"].fillna(0) > level for level in thresholds]
-    strict["hit rate"] = [found[frame_by_frame["face_y"] == 1].mean() for found in passed]
-    strict["false alarms"] = [found[frame_by_frame["face_y"] == 0].mean() for found in passed]
-strict.rename_axis("threshold")
+thresholds = pd.Index([0.7, 0.9, 0.99, 0.999], name="threshold")
+passed = {level: kept["probability"] > level for level in thresholds}
+strict = pd.DataFrame({"faces kept": [found.mean() for found in passed.values()]}, thresholds)
+for name, rows in (("hit rate", both["face_true"] == 1), ("false alarms", both["face_true"] == 0)):
+    found = both["probability"][rows].fillna(0)
+    strict[name] = [(found > level).mean() for level in thresholds]
+strict
 
 # %% [markdown]
-# A threshold near one throws faces away faster than it prevents mistakes: a turned head is less probable than a
-# poster.
+# A face that is thrown away is a hole in the sequence. Where there are few false alarms to begin with, there is
+# little to be gained for it.
 # ```{solution-end}
 # ```
 
@@ -373,9 +376,9 @@ strict.rename_axis("threshold")
 
 # %% tags=["hide-input"]
 ledger = work / "timings.csv"
-spent = pd.read_csv(ledger).groupby("stage", sort=False)["seconds"].sum() if ledger.exists() else pd.Series(dtype=float)
+spent = pd.read_csv(ledger) if ledger.exists() else pd.DataFrame({"stage": [], "seconds": []})
 glue("page_seconds", round(time.perf_counter() - started), display=False)
-spent.to_frame("seconds")
+spent.groupby("stage", sort=False)["seconds"].sum().to_frame()
 
 # %% [markdown]
 # Seconds of each stage where this page was made; the page itself took {glue:text}`page_seconds`.

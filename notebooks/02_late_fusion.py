@@ -42,6 +42,7 @@ from emibook.metrics import pearson
 from emibook.models import IntensityRegressor
 from emibook.preprocess import preprocess
 from emibook.publish import banner, project_path
+from emibook.runs import Run
 
 # %% tags=["hide-input"]
 started = time.perf_counter()
@@ -184,7 +185,8 @@ fig, ax = plt.subplots()
 for share, label in ((1, "as good"), (0.5, "half as good"), (0.25, "a quarter as good")):
     ax.plot(alike, correlation_of_average(1, share, alike), label=label)
 ax.axhline(1, color=figures.GREY, linestyle="--", linewidth=1)
-ax.set(xlabel="correlation between the branches", ylabel="average / first branch alone", ylim=(0.5, 2.1))
+ax.set(xlabel="correlation between the branches", ylabel="average / first branch alone")
+ax.set_ylim(0.5, 2.1)
 ax.legend()
 plt.show()
 
@@ -201,7 +203,7 @@ plt.show()
 valid = corpus.partition("valid")
 truth = valid[list(corpus.targets)].to_numpy()
 runs = [experiments.train(corpus, work, name, seed=0, progress=False) for name in (eyes, ears)]
-seen, heard = (experiments.Run.open(run).predictions("valid", valid["clip"])[0] for run in runs)
+seen, heard = (Run.open(run).predictions("valid", valid["clip"])[0] for run in runs)
 by_emotion = pd.DataFrame(index=corpus.targets)
 by_emotion["r1"], by_emotion["r2"] = pearson(truth, seen), pearson(truth, heard)
 by_emotion["r12"] = pearson(seen, heard)
@@ -221,7 +223,8 @@ glue("spread_ratio", f"{(by_emotion['s1'] / by_emotion['s2']).mean():.2f}", disp
 
 # %% mystnb={"image": {"alt": "For each emotion three marks on one line: the visual branch, the acoustic branch and their average. Where the average stands to the right of both, averaging helps."}, "figure": {"caption": "Each emotion's correlation by the visual branch, the acoustic branch and their average, on the validation clips.", "name": "fusion-emotions"}}
 fig, ax = plt.subplots()
-for column, mark, label in (("r1", "o", "visual"), ("r2", "s", "acoustic"), ("measured", "D", "average")):
+marks = {"r1": ("o", "visual"), "r2": ("s", "acoustic"), "measured": ("D", "average")}
+for column, (mark, label) in marks.items():
     ax.plot(by_emotion[column], corpus.targets, mark, label=label, markersize=8)
 ax.axvline(0, color=figures.GREY, linestyle=":", linewidth=1)
 ax.invert_yaxis()
@@ -348,9 +351,9 @@ pd.DataFrame(scored, columns=["chosen weight", "score with it", "score with a ha
 
 # %% tags=["hide-input"]
 ledger = work / "timings.csv"
-spent = pd.read_csv(ledger).groupby("stage", sort=False)["seconds"].sum() if ledger.exists() else pd.Series(dtype=float)
+spent = pd.read_csv(ledger) if ledger.exists() else pd.DataFrame({"stage": [], "seconds": []})
 glue("page_seconds", round(time.perf_counter() - started), display=False)
-spent.to_frame("seconds")
+spent.groupby("stage", sort=False)["seconds"].sum().to_frame()
 
 # %% [markdown]
 # Seconds of each stage where this page was made; the page itself took {glue:text}`page_seconds`.

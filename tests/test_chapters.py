@@ -12,6 +12,7 @@ pytest.importorskip("jupytext")
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
 LONGEST_CELL = 15
+WIDEST_LINE = 100  # characters; a page shows about 90 without scrolling
 ALLOWED = ("The paper:", "By definition:")
 """A paragraph that opens with one of these may hold typed decimals: they are the paper's, or nobody's measurement."""
 
@@ -80,6 +81,7 @@ def test_cells_are_short_and_define_almost_nothing(notebook):
     defined = []
     for cell in code(notebook):
         assert len(cell.source.splitlines()) <= LONGEST_CELL, f"belongs in the library:\n{cell.source}"
+        assert max(map(len, cell.source.splitlines())) <= WIDEST_LINE, cell.source
         nodes = ast.walk(ast.parse(cell.source))
         defined += [node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     assert len(defined) <= 1
