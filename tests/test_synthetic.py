@@ -269,6 +269,12 @@ def test_traps_of_sound(tmp_path):
     assert np.abs(sound(path)).max() < 1e-3
 
 
+@pytest.mark.parametrize("trap", ["", "absurd_rate", "webm"])
+def test_every_encoder_repeats_itself(tmp_path, trap):
+    films = [film_one(tmp_path / str(number), trap)[0].read_bytes() for number in range(4)]
+    assert len(set(films)) == 1
+
+
 def test_webm_under_the_name_of_an_mp4(tmp_path):
     path, _ = film_one(tmp_path, "webm")
     assert path.suffix == ".mp4" and path.read_bytes()[:4] == b"\x1a\x45\xdf\xa3"
