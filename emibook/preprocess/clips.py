@@ -1,0 +1,196 @@
+"""One clip's files in a work folder: its face track, its aligned faces, its sound.
+
+    WORK/faces/<clip>.csv            a row for every frame of the clock, face or none
+    WORK/faces/<clip>/000012.jpg     112x112, the followed person's face in frame 12
+    WORK/audio/<clip>.wav            16 kHz, mono, 16 bits; absent where the clip has no sound
+
+The track is written last, so where it is, all of them are there.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import wave
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from emibook import InputError
+from emibook.corpus.tables import bad_id
+from emibook.preprocess import faces
+from emibook.preprocess.media import RATE, SAMPLE_RATE, audio, frames
+
+POINTS = [f"{landmark}_{axis}" for landmark in faces.LANDMARKS for axis in "xy"]
+TRACK = ["frame", "time", "face", "probability", "x1", "y1", "x2", "y2", *POINTS]
+"""Columns of a track: pixels of the upright source video, seconds from its first picture."""
+QUALITY = 95
+"""Of the JPEG files."""
+
+Row = dict[str, str | int | float | None]
+"""A row of ``preprocess.csv``, by column."""
+
+
+def preprocess_clip(clip: str, path: Path | str, audio_path: Path | str | None, work: Path | str) -> Row:
+    """Write the files of one clip into ``work`` and return its row of ``preprocess.csv``.
+
+    ``audio_path`` is a sound file of its own, which wins over the video's sound. The row has the columns ``clip``,
+    ``status`` (``ok``, ``no_face`` or ``failed``), ``error`` (one line; empty where nothing went wrong),
+    ``frames`` and ``faces`` (how many), ``seconds`` (of the video) and ``audio_seconds`` (None without sound). Whatever
+    is the matter with a clip is told by its row and raises nothing. Sound that cannot be read costs the clip its
+    sound only, and ``error`` says so. A clip that failed has no files.
+    """
+    row: Row = {"clip": clip, "status": "failed", "error": "", "frames": 0, "faces": 0, "seconds": None,
+                        "audio_seconds": None}
+    try:
+        place = _Place(work, clip)
+        place.clear()
+        place.prepare()
+        try:
+            count, found = _write_faces(place, path)
+            sound = None
+            try:
+                sound = audio(audio_path or path)
+            except InputError as error:
+                row["error"] = f"no sound: {error}"
+            if sound is not None:
+                _write_sound(place, sound)
+            place.settle()
+        except Exception:
+            place.clear()
+            raise
+    except Exception as error:
+        row["error"] = one_line(error)
+        return row
+    row |= {"status": "ok" if found else "no_face", "frames": count, "faces": found, "seconds": round(count / RATE, 3)}
+    row["audio_seconds"] = None if sound is None else round(len(sound) / SAMPLE_RATE, 3)
+    return row
+
+
+def read_track(work: Path | str, clip: str) -> pd.DataFrame:
+    """The clip's face track, a row for every frame of the clock, with the columns ``TRACK``; NaN where no face is."""
+    place = _Place(work, clip)
+    if not place.track.is_file():
+        raise InputError(f"clip {clip}: no {place.track}; see {Path(work) / 'preprocess.csv'} for the reason, or run "
+                         "emibook preprocess")
+    return pd.read_csv(place.track)
+
+
+def read_faces(work: Path | str, clip: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The faces of a clip: images (face, 112, 112, 3) uint8 RGB, times (face,) in seconds rising, and landmarks
+    (face, 5, 2) float32 in pixels of the crop. A clip without a face gives empty arrays."""
+    track = read_track(work, clip)
+    track = track[track["face"] == 1]
+    images = np.empty((len(track), faces.CROP, faces.CROP, 3), np.uint8)
+    for i, frame in enumerate(track["frame"]):
+        path = _Place(work, clip).faces / f"{frame:06}.jpg"
+        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if image is None:
+            raise InputError(f"clip {clip}: {path} is gone or damaged; delete {path.parent}.csv and run emibook "
+                             "preprocess again")
+        images[i] = image[..., ::-1]
+    landmarks = track[POINTS].to_numpy(np.float64).reshape(-1, 5, 2)
+    onto = [faces.similarity(points, faces.TEMPLATE) for points in landmarks]
+    placed = [points @ matrix[:, :2].T + matrix[:, 2] for points, matrix in zip(landmarks, onto, strict=True)]
+    return images, track["time"].to_numpy(np.float64), np.array(placed, np.float32).reshape(-1, 5, 2)
+
+
+def read_audio(work: Path | str, clip: str) -> np.ndarray | None:
+    """The sound of a clip, int16 (sample,) at 16 kHz; None where it has none."""
+    path = _Place(work, clip).sound
+    if not path.is_file():
+        return None
+    with wave.open(str(path), "rb") as file:
+        return np.frombuffer(file.readframes(file.getnframes()), dtype="<i2").astype(np.int16)
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, without line breaks; the kind of the error too where it is none that we raise ourselves."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, InputError) else f"{type(error).__name__}: {text}".removesuffix(": ")
+
+
+class _Place:
+    """Where the files of one clip are, and where they wait until all of them are written."""
+
+    def __init__(self, work: Path | str, clip: str) -> None:
+        if reason := bad_id(clip):
+            raise InputError(f"clip {clip!r}: this id {reason}")
+        work = Path(work)
+        self.track, self.faces = work / "faces" / f"{clip}.csv", work / "faces" / clip
+        self.sound = work / "audio" / f"{clip}.wav"
+
+    @staticmethod
+    def waiting(final: Path) -> Path:
+        """The name under which ``final`` is written."""
+        return final.with_name(f".{final.name}.part")
+
+    def clear(self) -> None:
+        """Remove what there is, the track first, because it says that the others are complete."""
+        for final in (self.track, self.sound, self.faces):
+            for path in (final, self.waiting(final)):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+
+    def prepare(self) -> None:
+        """Make the folders that are written into."""
+        self.sound.parent.mkdir(parents=True, exist_ok=True)
+        self.waiting(self.faces).mkdir(parents=True)
+
+    def settle(self) -> None:
+        """Give everything that waits its name, the track last."""
+        for final in (self.sound, self.faces, self.track):
+            if self.waiting(final).exists():
+                os.replace(self.waiting(final), final)
+
+
+def _write_faces(place: _Place, path: Path | str) -> tuple[int, int]:
+    """Find, follow and crop; how many frames the clock has and how many faces.
+
+    The video is read twice, because who is followed is known only at its end: so no more than a picture is held.
+    """
+    found = _find(path)
+    person = faces.follow(found)
+    with open(place.waiting(place.track), "w", encoding="utf-8") as track:
+        track.write(",".join(TRACK) + "\n")
+        for frame, image in enumerate(frames(path)):
+            if person[frame] is None:
+                track.write(f"{frame},{frame / RATE:.6f},0" + "," * (len(TRACK) - 3) + "\n")
+                continue
+            seen, face = found[frame], person[frame]
+            numbers = [f"{value:.3f}" for value in (*seen.boxes[face], *seen.landmarks[face].ravel())]
+            track.write(f"{frame},{frame / RATE:.6f},1,{seen.probabilities[face]:.6f},{','.join(numbers)}\n")
+            crop = faces.align(image, seen.landmarks[face])
+            _, packed = cv2.imencode(".jpg", crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+            (place.waiting(place.faces) / f"{frame:06}.jpg").write_bytes(packed.tobytes())
+    return len(found), sum(face is not None for face in person)
+
+
+def _find(path: Path | str) -> Sequence[faces.Detections]:
+    """The faces in every frame of the clock. A picture that stands for several frames is looked at once."""
+    found: list[faces.Detections] = []
+    last = None
+    for image in frames(path):
+        found += found[-1:] if last is not None and np.array_equal(image, last) else _detector().detect([image])
+        last = image
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def _detector() -> faces.Detector:
+    """Loaded once a process."""
+    return faces.Detector()
+
+
+def _write_sound(place: _Place, samples: np.ndarray) -> None:
+    with wave.open(str(place.waiting(place.sound)), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(samples.astype("<i2").tobytes())

@@ -1,0 +1,149 @@
+"""Every clip of a corpus through preprocessing, each on its own: a bad clip is a row with its reason."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from emibook import InputError, cluster
+from emibook.corpus import Corpus
+from emibook.preprocess.clips import Row, one_line, preprocess_clip
+
+COLUMNS = ("clip", "status", "error", "frames", "faces", "seconds", "audio_seconds")
+
+
+def preprocess(
+    corpus: Corpus,
+    work: Path | str,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Put every clip on the clock, find and align its faces, bring out its sound; returns ``WORK/preprocess.csv``.
+
+    Writes what ``emibook.preprocess.clips`` describes, and one row a clip into ``WORK/preprocess.csv``: it grows as
+    clips are done and is sorted by clip at the end. Repeated, it does what is not done yet: clips without a row,
+    clips that failed, and clips whose video or sound is newer than their faces.
+
+    ``workers``: processes on this machine, by default one a core; ``scheduler``: the address of a Dask scheduler to
+    use instead. Raises ``InputError`` where WORK belongs to another corpus.
+    """
+    work = Path(work).absolute()
+    _claim(work, corpus)
+    rows = {str(row["clip"]): row for row in _read_rows(work / "preprocess.csv")}
+    todo, done = [], []
+    for clip, path, sound in corpus.clips[["clip", "path", "audio"]].itertuples(index=False, name=None):
+        row = rows.get(clip)
+        if row and row["status"] != "failed" and _is_current(work, clip, path, sound):
+            done.append(row)
+        else:
+            todo.append((clip, path, sound))
+    todo.sort(key=_size, reverse=True)  # so that no core waits for a long clip at the end
+    if todo:
+        _write_rows(work / "preprocess.csv", done)
+        with open(work / "preprocess.csv", "a", encoding="utf-8", newline="") as table:
+            for row in _rows(todo, work, workers, scheduler, progress):
+                done.append(row)
+                table.write(_as_csv([row]))
+                table.flush()
+    _write_rows(work / "preprocess.csv", sorted(done, key=lambda row: str(row["clip"])))
+    return read_table(work)
+
+
+def read_table(work: Path | str) -> pd.DataFrame:
+    """``WORK/preprocess.csv``: ids and reasons as text, numbers as numbers, NaN for a length that there is none of."""
+    path = Path(work) / "preprocess.csv"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; run emibook preprocess first")
+    table = pd.read_csv(path, dtype={"clip": str, "status": str, "error": str}, keep_default_na=False,
+                        na_values={"seconds": [""], "audio_seconds": [""]})
+    return table.astype({"frames": int, "faces": int, "seconds": float, "audio_seconds": float})
+
+
+def _rows(
+    todo: list[tuple[str, str, str]], work: Path, workers: int | None, scheduler: str | None, progress: bool
+) -> Iterator[Row]:
+    """The rows of the clips ``todo``, as they are done; a worker that died is a reason like any other."""
+    task = functools.partial(_preprocess_item, work=work)
+    done = cluster.run(task, todo, label="preprocess", workers=workers, scheduler=scheduler, progress=progress)
+    for (clip, *_), row in done:
+        if isinstance(row, Exception):
+            row = {"clip": clip, "status": "failed", "error": one_line(row), "frames": 0, "faces": 0,
+                   "seconds": None, "audio_seconds": None}
+        yield row
+
+
+def _preprocess_item(item: tuple[str, str, str], work: Path) -> Row:
+    clip, path, sound = item
+    return preprocess_clip(clip, path, sound or None, work)
+
+
+def _claim(work: Path, corpus: Corpus) -> None:
+    """Note in ``WORK/corpus.json`` whose clips these are. Raises ``InputError`` where they are another corpus's."""
+    path = work / "corpus.json"
+    about = {"root": str(Path(corpus.root).resolve()), "name": corpus.name, "targets": list(corpus.targets),
+             "note": corpus.note}
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            owner = before["root"]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{path} is damaged; delete it if {work} holds the clips of {corpus.root}") from None
+        if owner != about["root"]:
+            raise InputError(f"{work} holds the clips of {owner}, not of {about['root']}; give another work folder, "
+                             f"or delete {path} if the corpus was only moved")
+        if before == about:
+            return
+    work.mkdir(parents=True, exist_ok=True)
+    _replace(path, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+
+
+def _is_current(work: Path, clip: str, path: str, sound: str) -> bool:
+    """Whether the clip's files are there and no older than what they were made from."""
+    track = work / "faces" / f"{clip}.csv"
+    sources = [Path(source) for source in (path, sound) if source]
+    return track.is_file() and all(
+        source.is_file() and source.stat().st_mtime <= track.stat().st_mtime for source in sources)
+
+
+def _size(item: tuple[str, str, str]) -> int:
+    path = Path(item[1])
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _read_rows(path: Path) -> list[Row]:
+    """The complete rows of the table; the last one may be half a row, where a run was killed as it wrote."""
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8")
+    whole = text[:text.rfind("\n") + 1]
+    reader = csv.DictReader(io.StringIO(whole))
+    if whole and tuple(reader.fieldnames or ()) != COLUMNS:
+        raise InputError(f"{path} has other columns than {','.join(COLUMNS)}; move it away and repeat")
+    return list(reader)
+
+
+def _as_csv(rows: list[Row]) -> str:
+    text = io.StringIO()
+    csv.DictWriter(text, COLUMNS, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _write_rows(path: Path, rows: list[Row]) -> None:
+    text = ",".join(COLUMNS) + "\n" + _as_csv(rows)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        _replace(path, text)
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
