@@ -67,7 +67,7 @@ def predict(
             seen = _see(clip, path, Path(folder))
             predicted, absent = _fused(branches, seen)
             row = {"clip": clip, **dict(zip(targets, predicted, strict=True)), "corpus": corpus}
-            rows.append(row | {"note": "; ".join(filter(None, [note, absent]))})
+            rows.append(row | {"note": "; ".join(filter(None, [note, absent, seen.error]))})
             if pictures is not None:
                 _draw(Path(pictures) / f"{clip}.png", seen, rows[-1], targets)
     table = pandas.DataFrame(rows)
@@ -125,12 +125,16 @@ class _Member:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What preprocessing found in a clip: faces (face, 112, 112, 3), their times and landmarks, samples of sound."""
+    """What preprocessing found in a clip: faces (face, 112, 112, 3), their times and landmarks, samples of sound.
+
+    ``error`` says why sound that is there could not be read.
+    """
 
     images: np.ndarray
     times: np.ndarray
     landmarks: np.ndarray
     samples: np.ndarray | None
+    error: str
 
 
 def _grouped(runs: Sequence[Path | str]) -> dict[str, list[Run]]:
@@ -185,7 +189,7 @@ def _see(clip: str, path: Path, work: Path) -> _Seen:
     row = preprocess_clip(clip, path, None, work)
     if row["status"] == "failed":
         raise InputError(f"clip {clip}: {row['error']}")
-    return _Seen(*read_faces(work, clip), read_audio(work, clip))
+    return _Seen(*read_faces(work, clip), read_audio(work, clip), row["error"])
 
 
 def _fused(branches: dict[str, list[_Member]], seen: _Seen) -> tuple[np.ndarray, str]:

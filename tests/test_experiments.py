@@ -220,10 +220,14 @@ def test_side_by_side_in_worker_processes_gives_the_same_numbers(planted, tmp_pa
         here = runs.run_folder(corpus, work, *item, QUICK)
         assert run.folder.name == here.name
         assert (run.folder / "weights.safetensors").read_bytes() == (here / "weights.safetensors").read_bytes()
-    store.clip_path(store.feature_folder(tmp_path, "vit"), "00002")
-    broken = made.corpus(tmp_path / "root", 31)  # one clip more, which has no features
-    with pytest.raises(InputError, match="mfcc: 1 of 18 valid clips|mfcc: 1 of 31 train clips|mfcc: 1 of 6 test clips"):
-        experiments._runs(broken, tmp_path, [("mfcc", 0), ("mfcc", 1)], QUICK, 2, False)
+
+
+@pytest.mark.parametrize(("error", "raised"), [(InputError("one line"), InputError), (OSError("full"), RuntimeError)])
+def test_a_training_that_failed_in_a_worker_is_not_passed_over(planted, monkeypatch, error, raised):
+    corpus, work, _ = planted
+    monkeypatch.setattr(experiments.cluster, "run", lambda task, items, **_: iter([(item, error) for item in items]))
+    with pytest.raises(raised, match="one line|aus, seed 90: .*full"):
+        experiments._runs(corpus, work, [("aus", 90), ("aus", 91)], QUICK, 2, False)
 
 
 def test_unknown_people_are_labelled(planted):
