@@ -118,11 +118,9 @@ def extract(
         workers: worker processes (default: one a core)
     """
     from emibook.corpus import open_corpus
-    from emibook.features import extract
-    from emibook.features.weights import parse_sources
+    from emibook.features import extract, parse_weights
 
-    sources = parse_sources(weights)
-    folders = extract(open_corpus(root), work, list(features), weights=sources, workers=workers)
+    folders = extract(open_corpus(root), work, list(features), weights=parse_weights(weights), workers=workers)
     for folder in folders.values():
         print(folder)
     return 0
