@@ -58,7 +58,9 @@ class Extractor:
         module, _, name = self.encoder.partition(".")
         return getattr(importlib.import_module(f"{__name__}.{module}"), name)
 
-    def resolve(self, source: str | None, encoders: Path) -> Weights:
+    def resolve(
+        self, source: str | None, encoders: Path, *, workers: int | None = None, progress: bool = True
+    ) -> Weights:
         """The weights that ``source`` means, made ready in the folder ``encoders``; None means the default source.
 
         Fits a built-in encoder where ``encoders`` has none yet (about two minutes), and keeps a copy of a checkpoint's
@@ -73,7 +75,8 @@ class Extractor:
         if source == "builtin":
             from emibook.features import builtin
 
-            return builtin.ready(self.name, encoders) or builtin.fit(self.name, encoders)
+            return builtin.ready(self.name, encoders) or builtin.fit(
+                self.name, encoders, workers=workers, progress=progress)
         return Weights(source, seed=SEED if source == "untrained" else 0)
 
     def load(self, source: str | None, encoders: Path, device: str = "cpu") -> Callable[..., store.FeatureSequence]:
@@ -159,7 +162,7 @@ def extract(
     encoders, chosen, folders = work / "encoders", {}, {}
     todo: dict[str, list[str]] = {clip: [] for clip in clips["clip"]}
     for name in names:
-        chosen[name] = _choose(name, weights.get(name), work)
+        chosen[name] = _choose(name, weights.get(name), work, workers, progress)
         folders[name] = store.open_folder(work, name, _settings(name, chosen[name]))
         for clip in todo:
             if not _is_done(store.clip_path(folders[name], clip), work, clip, EXTRACTORS[name].modality):
@@ -185,12 +188,19 @@ def extract(
 
 
 def _preprocessed(corpus: Corpus, work: Path) -> pandas.DataFrame:
-    """The rows of ``WORK/preprocess.csv`` for the clips of ``corpus``. Raises ``InputError`` where some are missing."""
+    """The rows of ``WORK/preprocess.csv`` for the clips of ``corpus``.
+
+    Raises ``InputError`` where some are missing, or WORK holds the clips of another corpus.
+    """
     import pandas
 
     path, command = work / "preprocess.csv", f"run emibook preprocess {corpus.root} --work {work}"
     if not path.is_file():
         raise InputError(f"{work} has no preprocess.csv; {command}")
+    if (work / "corpus.json").is_file():
+        owner = json.loads((work / "corpus.json").read_text(encoding="utf-8")).get("root")
+        if owner != str(Path(corpus.root).resolve()):
+            raise InputError(f"{work} holds the clips of {owner}, not of {corpus.root}; give another work folder")
     table = pandas.read_csv(path, dtype={"clip": str}, keep_default_na=False).set_index("clip", drop=False)
     missing = [clip for clip in corpus.clips["clip"] if clip not in table.index]
     if missing:
@@ -199,7 +209,7 @@ def _preprocessed(corpus: Corpus, work: Path) -> pandas.DataFrame:
     return table.loc[list(corpus.clips["clip"])]
 
 
-def _choose(name: str, source: str | None, work: Path) -> Weights:
+def _choose(name: str, source: str | None, work: Path, workers: int | None, progress: bool) -> Weights:
     """The weights for ``source``, or without one those that WORK uses, or else the default."""
     encoders = work / "encoders"
     settings = store.read_settings(work, name)
@@ -209,7 +219,7 @@ def _choose(name: str, source: str | None, work: Path) -> Weights:
             used.path(encoders)
             return used
         source = used.kind
-    return EXTRACTORS[name].resolve(source, encoders)
+    return EXTRACTORS[name].resolve(source, encoders, workers=workers, progress=progress)
 
 
 def _words(weights: Weights) -> str:

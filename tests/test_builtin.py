@@ -1,0 +1,175 @@
+"""The built-in encoders: drawn once, fitted the same each time, and scored on people they have not seen."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from emibook import InputError
+from emibook.features import EXTRACTORS, builtin
+from emibook.features.action_units import CROP, NAMES, UNITS
+from emibook.features.builtin import Recipe, Stills, ridge
+from emibook.preprocess.faces import TEMPLATE
+
+TINY = Recipe(stills=30, held_out=6, phases=((32, 2, 1e-3), (48, 1, 1e-3)), batch=4)
+
+
+@pytest.fixture(scope="module")
+def encoders(tmp_path_factory):
+    """Both encoders, fitted on 30 stills: enough to show that it all runs, not to be of use."""
+    folder = tmp_path_factory.mktemp("encoders")
+    for name in builtin.FITS:
+        builtin.fit(name, folder, TINY, workers=2, progress=False)
+    return folder
+
+
+def test_an_encoder_is_written_with_what_it_is_and_how_well_it_does(encoders):
+    for name in builtin.FITS:
+        about = json.loads((encoders / f"{name}-builtin.json").read_text())
+        assert about["note"] == "fitted on drawings; says nothing about people"
+        stills = about["stills"]
+        assert stills["drawn"] == 30 and stills["training"] + stills["held_out"] == stills["faces"] <= 30
+        scores = about["pearson_on_held_out_identities"]
+        assert list(scores["units"]) == [f"AU{unit:02d}" for unit in UNITS]
+        assert all(score is None or -1 <= score <= 1 for score in scores["units"].values())
+        weights = builtin.ready(name, encoders)
+        assert weights.label == "builtin" and weights == EXTRACTORS[name].resolve("builtin", encoders)
+        weights.path(encoders)  # checks the file's SHA-256
+    assert not [path.name for path in encoders.iterdir() if path.name.startswith(".")]
+
+
+def test_the_fitted_encoders_look_at_faces(encoders):
+    stills = builtin.draw(encoders, 30, progress=False)
+    faces = stills.images[:3], np.arange(3) / 30, stills.landmarks[:3]
+    for name in builtin.FITS:
+        values = EXTRACTORS[name].load("builtin", encoders)(*faces).values
+        assert values.shape == (3, EXTRACTORS[name].width) and np.abs(values[0] - values[1]).max() > 1e-3
+
+
+def test_stills_are_aligned_faces_of_people_in_many_expressions(encoders):
+    stills = builtin.draw(encoders, 30, progress=False)
+    assert len(stills) >= 27  # MTCNN finds the drawn faces
+    assert stills.images.shape[1:] == (CROP, CROP, 3) and stills.images.dtype == np.uint8
+    assert np.abs(stills.landmarks - TEMPLATE).mean() < 3  # the crop is aligned, and they are in its pixels
+    assert stills.units.min() == 0 and 3 < stills.units.max() <= 5 and (stills.units.std(0) > 0).all()
+    assert stills.emotions.min() == 0 and 0.3 < stills.emotions.max() <= 1
+
+
+def test_drawing_goes_on_where_it_stopped_and_depends_on_nothing_else(encoders, tmp_path):
+    first, _ = sorted((encoders / f"stills-{builtin.VERSION}").iterdir())
+    folder = tmp_path / first.parent.name
+    folder.mkdir()
+    os.link(first, folder / first.name)
+    before = first.stat().st_mtime_ns
+    again = builtin.draw(tmp_path, 30, workers=1, progress=False)
+    assert first.stat().st_mtime_ns == before
+    stills = builtin.draw(encoders, 30, progress=False)
+    for key in ("images", "landmarks", "units", "emotions"):
+        np.testing.assert_array_equal(getattr(again, key), getattr(stills, key))
+
+
+def test_a_fit_repeated_gives_the_same_bytes_whatever_the_caller_did(encoders, tmp_path):
+    import torch
+
+    os.symlink(encoders / f"stills-{builtin.VERSION}", tmp_path / f"stills-{builtin.VERSION}")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(99)
+    expected = torch.rand(1)
+    torch.manual_seed(99)
+    for name in builtin.FITS:
+        assert builtin.fit(name, tmp_path, TINY, progress=False) == builtin.ready(name, encoders)
+    assert torch.rand(1) == expected and torch.get_num_threads() == 1
+    torch.set_num_threads(threads)
+
+
+def test_an_encoder_that_is_not_whole_is_fitted_again(encoders, tmp_path):
+    assert builtin.ready("aus", tmp_path) is None
+    path = tmp_path / "aus-builtin.json"
+    path.write_text((encoders / path.name).read_text())
+    assert builtin.ready("aus", tmp_path) is None  # the weights are not there
+    os.link(encoders / "aus-builtin.safetensors", tmp_path / "aus-builtin.safetensors")
+    assert builtin.ready("aus", tmp_path) == builtin.ready("aus", encoders)
+    path.write_text(path.read_text().replace(f'"version": "{builtin.VERSION}"', '"version": "0"'))
+    assert builtin.ready("aus", tmp_path) is None
+    path.write_text("{")
+    assert builtin.ready("aus", tmp_path) is None
+
+
+def test_what_cannot_be_fitted_is_refused(encoders):
+    with pytest.raises(InputError, match="resnet18 and aus have"):
+        builtin.fit("vit", encoders)
+    with pytest.raises(InputError, match="too few"):
+        builtin.fit("aus", encoders, Recipe(stills=30, held_out=20), progress=False)
+
+
+def test_a_picture_without_a_face_is_no_still():
+    assert builtin.aligned(np.full((240, 320, 3), 90, np.uint8)) is None
+
+
+@pytest.mark.parametrize("shape", [(12, 40), (40, 12)])
+def test_ridge_equals_least_squares_with_the_penalty_as_extra_rows(shape):
+    rng = np.random.default_rng(0)
+    inputs, truth = rng.normal(3, 1, shape), rng.normal(1, 2, (shape[0], 2))
+    penalties = np.array([0.1, 10.0])
+    slopes, offsets = ridge(inputs, truth)(penalties)
+    centred = inputs - inputs.mean(0)
+    scale = (centred**2).sum() / shape[0]  # the mean squared length of an input
+    for column, penalty in enumerate(penalties):
+        rows = np.vstack([centred, np.sqrt(penalty * scale) * np.eye(shape[1])])
+        wanted = np.concatenate([truth[:, column] - truth[:, column].mean(), np.zeros(shape[1])])
+        expected = np.linalg.lstsq(rows, wanted, rcond=None)[0]
+        np.testing.assert_allclose(slopes[:, column], expected, atol=1e-10)
+        predicted = inputs @ slopes[:, column] + offsets[column]
+        assert predicted.mean() == pytest.approx(truth[:, column].mean())  # the offset is not penalised
+
+
+def barred(count: int, seed: int) -> Stills:
+    """Pictures in which unit 1 is the height of a bright bar, unit 2 of a dark one; the other units cannot be seen."""
+    rng = np.random.default_rng(seed)
+    units = rng.uniform(0, 5, (count, len(UNITS))).astype(np.float32)
+    images = rng.integers(90, 110, (count, CROP, CROP, 3), dtype=np.uint8)
+    for image, row in zip(images, units, strict=True):
+        image[20 : 24 + int(14 * row[0]), 10:40] = 220
+        image[20 : 24 + int(14 * row[1]), 70:100] = 10
+    emotions = rng.uniform(0, 1, (count, 6)).astype(np.float32)
+    return Stills(images, np.tile(TEMPLATE, (count, 1, 1)), units, emotions, count)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "aus"])
+def test_what_is_in_the_picture_is_learned_and_what_is_not_is_not(name):
+    recipe = Recipe()
+    if name == "resnet18":
+        recipe = Recipe(phases=((32, 60, 1e-3), (CROP, 6, 3e-4)), batch=16)
+    _, scores = builtin.FITS[name](barred(120, 0), barred(60, 1), recipe, False)
+    units = scores["units"]
+    assert units["AU01"] > 0.7 and units["AU02"] > 0.7
+    rest = [score or 0.0 for unit, score in units.items() if unit not in ("AU01", "AU02")]
+    assert abs(np.mean(rest)) < 0.25 and max(rest) < 0.6
+
+
+def test_the_penalty_is_large_where_a_unit_cannot_be_seen():
+    """Columns of noise are predicted by their mean, not by their noise."""
+    state, _ = builtin.FITS["aus"](barred(120, 0), barred(60, 1), Recipe(), False)
+    strength = dict(zip(NAMES, np.linalg.norm(state["slopes"], axis=0), strict=True))
+    unseen = [strength[name] for name in NAMES[2:17]]
+    assert min(strength["AU01_r"], strength["AU02_r"]) > 3 * np.median(unseen)
+
+
+def test_augmentation_mirrors_and_shifts_and_does_no_more():
+    import torch
+
+    rng = np.random.default_rng(0)
+    one = torch.zeros(1, 3, CROP, CROP)
+    one[:, :, 50:60, 20:30] = 1
+    seen = set()
+    for _ in range(50):
+        rows, columns = np.nonzero(builtin._augmented(one, rng)[0, 0].numpy() > 0.5)
+        assert len(rows) == 100 and abs(rows.mean() - 54.5) <= 4
+        place = columns.mean()
+        assert abs(place - 24.5) <= 4 or abs(place - (CROP - 1 - 24.5)) <= 4
+        seen.add(bool(place > CROP / 2))
+    assert seen == {True, False}
