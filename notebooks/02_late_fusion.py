@@ -315,15 +315,16 @@ pd.DataFrame({"r12": by_emotion["r12"], "limit": limit, "pays": by_emotion["r12"
 
 # %%
 people = valid["participant"].rank(method="dense").to_numpy()
-half = people % 2 == 0 if len(set(people)) > 1 else np.arange(len(seen)) % 2 == 0
+half = (people if len(set(people)) > 1 else np.arange(len(seen))) % 2 == 0
 choices = np.linspace(0, 1, 21)
-scored = []
+blends = [weight * seen + (1 - weight) * heard for weight in choices]
+found = []
 for part in (half, ~half):
-    blends = [weight * seen + (1 - weight) * heard for weight in choices]
-    chosen = int(np.nanargmax([pearson(truth[part], blend[part]).mean() for blend in blends]))
-    plain = pearson(truth[~part], late_fusion(seen, heard)[~part]).mean()
-    scored.append([choices[chosen], pearson(truth[~part], blends[chosen][~part]).mean(), plain])
-pd.DataFrame(scored, columns=["chosen weight", "score with it", "score with a half"]).round(3)
+    scores = [np.nanmean(pearson(truth[part], blend[part])) for blend in blends]
+    chosen = int(np.argmax(np.nan_to_num(scores, nan=-1)))
+    with_it = np.nanmean(pearson(truth[~part], blends[chosen][~part]))
+    found.append([choices[chosen], with_it, np.nanmean(pearson(truth[~part], blends[10][~part]))])
+pd.DataFrame(found, columns=["chosen weight", "score with it", "score with a half"]).round(3)
 
 # %% [markdown]
 # Compare the two chosen weights with each other before you compare the scores: if the halves do not agree on a

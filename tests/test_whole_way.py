@@ -160,7 +160,7 @@ def test_real_clips_go_the_same_way(carried, tmp_path):
     shown = track.loc[track["face"] == 1, "time"]
     assert len(shown) > 20 and shown.max() < 0.8 * track["time"].max()
     group = pd.read_csv(work / "faces" / "facenet_video.csv").query("face == 1")
-    assert len(group) > 100
+    assert len(group) > 40  # she walks out of the picture after that
     centre = (group["x1"] + group["x2"]) / 2
     width = (group["x2"] - group["x1"]).median()
     assert centre.diff().abs().max() < 0.5 * width, "the followed person changed"
