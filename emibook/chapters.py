@@ -56,13 +56,12 @@ def execute(notebook: NotebookNode, target: Path, parameters: dict[str, Any]) ->
     if unknown := sorted(set(parameters) - set(known)):
         raise InputError(f"{target.stem}: no parameter {unknown[0]}; it has {', '.join(known) or 'none'}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.stem}.running.ipynb")
+    partial, failed = (target.with_name(f".{target.stem}.{state}.ipynb") for state in ("running", "failed"))
     try:
         executed = papermill.execute_notebook(
             notebook, str(partial), parameters, cwd=str(Path.cwd()), kernel_name="python3", progress_bar=False
         )
     except papermill.PapermillExecutionError as error:
-        failed = target.with_name(f".{target.stem}.failed.ipynb")
         os.replace(partial, failed)
         reason = " ".join(f"{error.ename}: {error.evalue}".split())
         raise InputError(f"chapter {target.stem}: a cell stopped with {reason}; as far as it ran: {failed}") from None
@@ -79,6 +78,7 @@ def execute(notebook: NotebookNode, target: Path, parameters: dict[str, Any]) ->
     executed.metadata.pop("papermill", None)  # it holds paths of this machine
     nbformat.write(executed, partial)
     os.replace(partial, target)
+    failed.unlink(missing_ok=True)
 
 
 def pair(sources: Iterable[Path]) -> list[str]:

@@ -92,7 +92,7 @@ def show_rows(table: pandas.DataFrame, paper: bool = False) -> None:
     axis.invert_yaxis()
     axis.set_xlabel("mean Pearson correlation, validation")
     hollow = plt.Line2D([], [], color=GREY, marker="o", markerfacecolor="white", label="untrained control")
-    filled = plt.Line2D([], [], color=BLUE, marker="o", label="trained or fitted")
+    filled = plt.Line2D([], [], color=BLUE, marker="o", label="no untrained encoder")
     theirs = plt.Line2D([], [], color=ORANGE, marker="D", linestyle="", label="the paper")
     marks = [filled, hollow, theirs][: 3 if paper else 2]
     axis.figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), handletextpad=0.4, columnspacing=1)

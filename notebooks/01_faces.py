@@ -216,7 +216,8 @@ aligned = np.concatenate([read_faces(work, clip)[2] for clip in usable.index])
 
 # %% mystnb={"image": {"alt": "Two square panels with five clouds of dots, one a landmark. In the panel of box crops the clouds are wide; in the panel of aligned crops they are small and lie on the five crosses of the template."}, "figure": {"caption": "Where the five landmarks lie in every crop of the corpus: cut by the box, and aligned. Crosses are the template.", "name": "faces-aligned"}}
 fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 2.7), sharey=True)
-for axis, where, title in ((axes[0], boxed, "cut by the box"), (axes[1], aligned, "aligned")):
+panels = {"cut by the box": boxed, "aligned": aligned}
+for axis, (title, where) in zip(axes, panels.items(), strict=True):
     for point in range(5):
         axis.plot(*where[::7, point].T, ".", alpha=0.3, markersize=3, rasterized=True)
     axis.plot(*faces.TEMPLATE.T, "k+", markersize=10)
@@ -255,7 +256,8 @@ truths = {clip: pd.read_csv(path) for clip, path in truths.items() if path.exist
 truth = pd.concat(truths, names=["clip"]) if truths else tracks[:0]
 truth = truth.reset_index("clip")[["clip", "frame", "face"]]
 both = tracks.reset_index("clip").merge(truth, on=["clip", "frame"], suffixes=("", "_true"))
-pd.crosstab(both["face_true"], both["face"], rownames=["in the picture"], colnames=["found"])
+names = {"rownames": ["in the picture"], "colnames": ["found"]}
+pd.crosstab(both["face_true"], both["face"], **names)
 
 # %% tags=["remove-cell"]
 there = both[both["face_true"] == 1]["face"]
@@ -344,9 +346,10 @@ worst, round(float(factor[worst]), 2)
 # %%
 thresholds = pd.Index([0.7, 0.9, 0.99, 0.999], name="threshold")
 passed = {level: kept["probability"] > level for level in thresholds}
-strict = pd.DataFrame({"faces kept": [found.mean() for found in passed.values()]}, thresholds)
-for name, rows in (("hit rate", both["face_true"] == 1), ("false alarms", both["face_true"] == 0)):
-    found = both["probability"][rows].fillna(0)
+kept_share = [found.mean() for found in passed.values()]
+strict = pd.DataFrame({"faces kept": kept_share}, thresholds)
+for name, truly in (("hit rate", 1), ("false alarms", 0)):
+    found = both["probability"][both["face_true"] == truly].fillna(0)
     strict[name] = [(found > level).mean() for level in thresholds]
 strict
 
@@ -376,7 +379,8 @@ strict
 
 # %% tags=["hide-input"]
 ledger = work / "timings.csv"
-spent = pd.read_csv(ledger) if ledger.exists() else pd.DataFrame({"stage": [], "seconds": []})
+nothing = pd.DataFrame({"stage": [], "seconds": []})
+spent = pd.read_csv(ledger) if ledger.exists() else nothing
 glue("page_seconds", round(time.perf_counter() - started), display=False)
 spent.groupby("stage", sort=False)["seconds"].sum().to_frame()
 

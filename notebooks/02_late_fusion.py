@@ -38,7 +38,7 @@ from emibook.corpus import open_corpus
 from emibook.corpus.synthetic import make_corpus
 from emibook.features import EXTRACTORS, extract
 from emibook.fusion import late_fusion
-from emibook.metrics import pearson
+from emibook.metrics import mean_pearson, pearson
 from emibook.models import IntensityRegressor
 from emibook.preprocess import preprocess
 from emibook.publish import banner, project_path
@@ -92,10 +92,12 @@ banner(profile, corpus)
 
 # %%
 emotions = len(corpus.targets)
-visual = IntensityRegressor(512 + 34, targets=emotions, transformer_layers=2)
-acoustic = IntensityRegressor(EXTRACTORS["mfcc"].width, targets=emotions, transformer_layers=0)
-sizes = {name: sum(weight.numel() for weight in branch.parameters())
-         for name, branch in (("visual", visual), ("acoustic", acoustic))}
+branches = {
+    "visual": IntensityRegressor(512 + 34, emotions, transformer_layers=2),
+    "acoustic": IntensityRegressor(EXTRACTORS["mfcc"].width, emotions, transformer_layers=0),
+}
+sizes = {name: sum(each.numel() for each in branch.parameters())
+         for name, branch in branches.items()}
 sizes
 
 # %% tags=["remove-cell"]
@@ -116,15 +118,15 @@ glue("training_clips", len(corpus.partition("train")), display=False)
 preprocess(corpus, work, progress=False)
 extract(corpus, work, list(EXTRACTORS), weights=weights, progress=False)
 table2, table3 = experiments.tables(corpus, work, seeds=seeds, progress=False)
-shown = ["features", "mean", "low", "high", "weights"]
-table2[shown].round(3)
+shown = ["mean", "low", "high", "weights"]
+table2.set_index("features")[shown].round(3)
 
 # %% mystnb={"image": {"alt": "Rows of Table 2, one under another: a dot for the mean correlation of each feature set and a line for its interval. Untrained controls are hollow and grey, and lie nearer to zero than the filled ones."}, "figure": {"caption": "Table 2 on this corpus: one modality a row, mean over seeds, interval over participants.", "name": "fusion-table-2"}}
 figures.show_rows(table2, paper=profile == "paper")
 plt.show()
 
 # %%
-table3[shown].round(3)
+table3.set_index("features")[shown].round(3)
 
 # %% mystnb={"image": {"alt": "Rows of Table 3, one under another: a dot for the mean correlation of each fused pair and a line for its interval. Pairs that hold an untrained control are hollow and grey."}, "figure": {"caption": "Table 3 on this corpus: the average of two branches a row.", "name": "fusion-table-3"}}
 figures.show_rows(table3, paper=profile == "paper")
@@ -172,7 +174,8 @@ def correlation_of_average(r1, r2, r12, s1=1.0, s2=1.0):
 rng = np.random.default_rng(seed)
 r1, r2, r12 = 0.3, 0.2, 0.1
 spread = [[1, r1, r2], [r1, 1, r12], [r2, r12, 1]]
-truth, first, second = rng.multivariate_normal(np.zeros(3), spread, size=200_000).T[..., None]
+draws = rng.multivariate_normal(np.zeros(3), spread, size=200_000)
+truth, first, second = draws.T[..., None]
 measured = pearson(truth, late_fusion(first, second))[0]
 round(float(measured), 3), round(float(correlation_of_average(r1, r2, r12)), 3)
 
@@ -191,8 +194,8 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# In {numref}`fusion-curves` an equally good second opinion never hurts. One that is a quarter as good nearly always
-# does.
+# In {numref}`fusion-curves` an equally good second opinion never hurts. One that is a quarter as good hurts unless
+# the two contradict each other.
 #
 # ## Measured between our branches
 #
@@ -202,7 +205,7 @@ plt.show()
 # %%
 valid = corpus.partition("valid")
 truth = valid[list(corpus.targets)].to_numpy()
-runs = [experiments.train(corpus, work, name, seed=0, progress=False) for name in (eyes, ears)]
+runs = [experiments.train(corpus, work, each, progress=False) for each in (eyes, ears)]
 seen, heard = (Run.open(run).predictions("valid", valid["clip"])[0] for run in runs)
 by_emotion = pd.DataFrame(index=corpus.targets)
 by_emotion["r1"], by_emotion["r2"] = pearson(truth, seen), pearson(truth, heard)
@@ -246,14 +249,14 @@ plt.show()
 
 # %%
 stretches = np.geomspace(1 / 30, 30, 41)
-scores = [pearson(truth, late_fusion(seen, heard * stretch)).mean() for stretch in stretches]
-equal = pearson(truth, late_fusion(seen / seen.std(axis=0), heard / heard.std(axis=0))).mean()
+scores = [mean_pearson(truth, late_fusion(seen, heard * each)) for each in stretches]
+equal = mean_pearson(truth, late_fusion(seen / seen.std(axis=0), heard / heard.std(axis=0)))
 
 # %% mystnb={"image": {"alt": "One curve of the average's score against the factor by which the acoustic branch is stretched, on a logarithmic axis. It runs from the level of the visual branch on the left to the level of the acoustic branch on the right. A dashed level marks both on one scale."}, "figure": {"caption": "Mean correlation of the average when the acoustic branch is stretched. Far left only the visual branch is heard, far right only the acoustic one; dashed: both brought to one spread.", "name": "fusion-stretch"}}
 fig, ax = plt.subplots()
 ax.semilogx(stretches, scores)
-ax.axhline(equal, color=figures.GREY, linestyle="--", linewidth=1, label="both at one spread")
-ax.axvline(1, color=figures.GREY, linestyle=":", linewidth=1, label="as trained")
+ax.axhline(equal, color=figures.GREY, linestyle="--", label="both at one spread")
+ax.axvline(1, color=figures.GREY, linestyle=":", label="as trained")
 ax.set(xlabel="acoustic branch stretched by", ylabel="mean correlation of the average")
 fig.legend(loc="outside lower center", ncols=2)
 plt.show()
@@ -323,12 +326,14 @@ for part in (half, ~half):
     scores = [np.nanmean(pearson(truth[part], blend[part])) for blend in blends]
     chosen = int(np.argmax(np.nan_to_num(scores, nan=-1)))
     with_it = np.nanmean(pearson(truth[~part], blends[chosen][~part]))
-    found.append([choices[chosen], with_it, np.nanmean(pearson(truth[~part], blends[10][~part]))])
+    with_a_half = np.nanmean(pearson(truth[~part], blends[10][~part]))
+    found.append([choices[chosen], with_it, with_a_half])
 pd.DataFrame(found, columns=["chosen weight", "score with it", "score with a half"]).round(3)
 
 # %% [markdown]
 # Compare the two chosen weights with each other before you compare the scores: if the halves do not agree on a
-# weight, there is little to be chosen.
+# weight, there is little to be chosen. An emotion that does not vary within a half has no correlation there and is
+# left out.
 # ```{solution-end}
 # ```
 
@@ -352,7 +357,8 @@ pd.DataFrame(found, columns=["chosen weight", "score with it", "score with a hal
 
 # %% tags=["hide-input"]
 ledger = work / "timings.csv"
-spent = pd.read_csv(ledger) if ledger.exists() else pd.DataFrame({"stage": [], "seconds": []})
+nothing = pd.DataFrame({"stage": [], "seconds": []})
+spent = pd.read_csv(ledger) if ledger.exists() else nothing
 glue("page_seconds", round(time.perf_counter() - started), display=False)
 spent.groupby("stage", sort=False)["seconds"].sum().to_frame()
 

@@ -12,7 +12,7 @@ pytest.importorskip("jupytext")
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
 LONGEST_CELL = 15
-WIDEST_LINE = 100  # characters; a page shows about 90 without scrolling
+WIDEST_LINE = 92  # characters that a page shows without scrolling
 ALLOWED = ("The paper:", "By definition:")
 """A paragraph that opens with one of these may hold typed decimals: they are the paper's, or nobody's measurement."""
 
@@ -81,7 +81,8 @@ def test_cells_are_short_and_define_almost_nothing(notebook):
     defined = []
     for cell in code(notebook):
         assert len(cell.source.splitlines()) <= LONGEST_CELL, f"belongs in the library:\n{cell.source}"
-        assert max(map(len, cell.source.splitlines())) <= WIDEST_LINE, cell.source
+        if "remove-cell" not in cell.metadata.get("tags", []):
+            assert max(map(len, cell.source.splitlines())) <= WIDEST_LINE, cell.source
         nodes = ast.walk(ast.parse(cell.source))
         defined += [node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)]
     assert len(defined) <= 1

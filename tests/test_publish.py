@@ -109,6 +109,7 @@ def test_the_site_from_one_chapter(project):
     publish.book(parameters={"height": 3})
     assert (site / "index.html").stat().st_mtime_ns == written
 
+    (publish.EXECUTED / ".01_line.failed.ipynb").write_text((publish.EXECUTED / "01_line.ipynb").read_text())
     Path("book/intro.md").write_text("# Front\n\nRead [on](executed/01_nowhere.ipynb).\n")
     for _ in range(2):  # and not only the first time: Sphinx does not repeat itself about pages it knows
         with pytest.raises(InputError, match="01_nowhere"):
@@ -121,7 +122,12 @@ def test_a_cell_that_stops(project):
         publish.book(chapters=["02_stops"])
     assert "\n" not in str(error.value)
     assert not (publish.EXECUTED / "02_stops.ipynb").exists()
-    assert (publish.EXECUTED / ".02_stops.failed.ipynb").exists()
+    failed = publish.EXECUTED / ".02_stops.failed.ipynb"
+    assert "no such luck" in failed.read_text()
+    Path("notebooks/02_stops.py").write_text(FAILING.replace("raise RuntimeError", "str"))
+    Path("book/_toc.yml").write_text(Path("book/_toc.yml").read_text() + "  - file: book/executed/02_stops\n")
+    site = publish.book(chapters=["02_stops"])  # what failed before is no page, and in nobody's way
+    assert not failed.exists() and "Not run in this build" in (site / "book/executed/01_line.html").read_text()
 
 
 def test_cell_ids_depend_on_the_text_only(project):
