@@ -125,11 +125,11 @@ def _values(
     settings = PROFILES[profile]
     work = Path(work) if work else Path("work") / profile
     if root is None and settings.clips is None:
-        raise InputError(f"profile {profile} needs a root: {settings.data}")
+        raise InputError(f"profile {profile} needs a root, the folder of its data: {settings.data}")
     if root is None:
         root = work / "corpus"
     elif settings.clips is None and not Path(root).is_dir():
-        raise InputError(f"no folder {root}; profile {profile} needs {settings.data}")
+        raise InputError(f"no folder {root}; profile {profile} needs a root, the folder of its data: {settings.data}")
     values = {"profile": profile, "root": str(root), "work": str(work), "clips": settings.clips, "seed": 0}
     return values | {"seeds": settings.seeds, "weights": settings.weights} | (parameters or {})
 
@@ -263,8 +263,9 @@ def banner(profile: str, corpus: Corpus) -> Any:
     """What stands below a chapter's title: the profile, the corpus with its size, and what must be said of it."""
     from IPython.display import HTML
 
-    sizes = corpus.clips["partition"].value_counts()
-    shares = ", ".join(f"{sizes[name]} {name}" for name in sizes.index if name)
+    from emibook.corpus import PARTITIONS
+
+    shares = ", ".join(f"{len(corpus.partition(name))} {name}" for name in PARTITIONS if len(corpus.partition(name)))
     text = f"{len(corpus.clips)} clips of the corpus {corpus.name}" + (f" ({shares})" if shares else "") + "."
     if corpus.note:
         text += f" {corpus.note[0].upper()}{corpus.note[1:]}."

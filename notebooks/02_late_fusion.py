@@ -293,7 +293,8 @@ glue("score_equal", f"{equal:.3f}", display=False)
 # %%
 weaker = by_emotion[["r1", "r2"]].min(axis=1) / alone
 limit = (1 + weaker) ** 2 / 2 - 1
-pd.DataFrame({"r12": by_emotion["r12"], "limit": limit, "pays": by_emotion["r12"] < limit}).round(3)
+pays = by_emotion["r12"] < limit
+pd.DataFrame({"r12": by_emotion["r12"], "limit": limit, "pays": pays}).round(3)
 
 # %% [markdown]
 # Where the spreads differ this is a rule of thumb only: the louder branch counts for more.

@@ -68,7 +68,8 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "book").mkdir()
     (tmp_path / "notebooks/01_line.py").write_text(CHAPTER)
     shutil.copy(PROJECT / "_config.yml", tmp_path)
-    shutil.copytree(PROJECT / "book/static", tmp_path / "book/static")
+    for folder in ("static", "extra"):
+        shutil.copytree(PROJECT / "book" / folder, tmp_path / "book" / folder)
     (tmp_path / "book/references.bib").write_text("")
     (tmp_path / "book/intro.md").write_text("# Front\n\nRead [on](executed/01_line.ipynb).\n")
     (tmp_path / "book/_toc.yml").write_text(
