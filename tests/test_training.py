@@ -73,14 +73,16 @@ def test_leaves_torch_as_it_was(sequences, tmp_path):
     assert torch.equal(torch.rand(3), expected) and torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize("stop_after", [1, 4])
+@pytest.mark.parametrize("stop_after", [1, 5, 6])
 def test_a_training_stopped_between_epochs_ends_with_the_same_numbers(sequences, tmp_path, monkeypatch, stop_after):
-    recipe = replace(QUICK, patience=2)  # so that the waiting and the rate have to be taken up as well
+    recipe = replace(QUICK, rate=0.02, epochs=12, patience=3)  # steep: waiting and halving are taken up too
     log = run(sequences, tmp_path / "whole", recipe, model=VIDEO)
     finish_epoch = training._Progress.finish_epoch
+    waited = []
 
     def stops(state, row, patience):
         finish_epoch(state, row, patience)
+        waited.append(state.waited)
         if row["epoch"] == stop_after:
             raise KeyboardInterrupt
 
@@ -88,6 +90,7 @@ def test_a_training_stopped_between_epochs_ends_with_the_same_numbers(sequences,
     with pytest.raises(KeyboardInterrupt):
         run(sequences, tmp_path / "stopped", recipe, model=VIDEO)
     assert not (tmp_path / "stopped" / "weights.safetensors").exists()
+    assert stop_after == 1 or waited[-1] > 0, "stopped where nothing was waited for: the test shows nothing"
     monkeypatch.undo()
     again = run(sequences, tmp_path / "stopped", recipe, model=VIDEO)
     same(tmp_path / "whole", tmp_path / "stopped")
@@ -95,6 +98,24 @@ def test_a_training_stopped_between_epochs_ends_with_the_same_numbers(sequences,
     assert sorted(path.name for path in (tmp_path / "stopped").iterdir()) == [
         "log.csv", "training.json", "weights.safetensors"
     ]
+
+
+def test_an_epoch_is_every_clip_that_has_something_once_in_an_order_of_its_own(sequences, tmp_path, monkeypatch):
+    part, asked = sequences[0], []
+    batch = type(part).batch
+
+    def listed(self, clips):
+        if self is part:
+            asked.append(clips)
+        return batch(self, clips)
+
+    monkeypatch.setattr(type(part), "batch", listed)
+    run(sequences, tmp_path, replace(QUICK, epochs=2))
+    assert [len(clips) for clips in asked] == [8, 8, 8, 5] * 2
+    first, second = np.concatenate(asked[:4]), np.concatenate(asked[4:])
+    expected = [clip for clip in range(30) if clip != 3]  # the one without a face
+    assert sorted(first) == sorted(second) == expected
+    assert list(first) != list(second)
 
 
 KILLED = """
