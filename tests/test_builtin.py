@@ -5,16 +5,25 @@ from __future__ import annotations
 import json
 import os
 
+import cv2
 import numpy as np
 import pytest
 
 from emibook import InputError
 from emibook.features import EXTRACTORS, builtin
-from emibook.features.action_units import CROP, NAMES, UNITS
+from emibook.features.action_units import CROP, UNITS, describe
 from emibook.features.builtin import Recipe, Stills, ridge
 from emibook.preprocess.faces import TEMPLATE
 
 TINY = Recipe(stills=30, held_out=6, phases=((32, 2, 1e-3), (48, 1, 1e-3)), batch=4)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """One thread for ``fit``, because threads that wait for each other crawl on a machine that is busy with tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "cpu_count", lambda: 1)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +85,13 @@ def test_a_fit_repeated_gives_the_same_bytes_whatever_the_caller_did(encoders, t
 
     os.symlink(encoders / f"stills-{builtin.VERSION}", tmp_path / f"stills-{builtin.VERSION}")
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(2)
     torch.manual_seed(99)
     expected = torch.rand(1)
     torch.manual_seed(99)
     for name in builtin.FITS:
         assert builtin.fit(name, tmp_path, TINY, progress=False) == builtin.ready(name, encoders)
-    assert torch.rand(1) == expected and torch.get_num_threads() == 1
+    assert torch.rand(1) == expected and torch.get_num_threads() == 2
     torch.set_num_threads(threads)
 
 
@@ -127,36 +136,40 @@ def test_ridge_equals_least_squares_with_the_penalty_as_extra_rows(shape):
         assert predicted.mean() == pytest.approx(truth[:, column].mean())  # the offset is not penalised
 
 
-def barred(count: int, seed: int) -> Stills:
+def barred(count: int, seed: int, pixels: int = CROP) -> Stills:
     """Pictures in which unit 1 is the height of a bright bar, unit 2 of a dark one; the other units cannot be seen."""
     rng = np.random.default_rng(seed)
     units = rng.uniform(0, 5, (count, len(UNITS))).astype(np.float32)
-    images = rng.integers(90, 110, (count, CROP, CROP, 3), dtype=np.uint8)
+    images = np.full((count, CROP, CROP, 3), 100, np.uint8)
     for image, row in zip(images, units, strict=True):
         image[20 : 24 + int(14 * row[0]), 10:40] = 220
         image[20 : 24 + int(14 * row[1]), 70:100] = 10
+    images = np.stack([cv2.resize(image, (pixels, pixels), interpolation=cv2.INTER_AREA) for image in images])
+    images += rng.integers(0, 20, images.shape, dtype=np.uint8)
     emotions = rng.uniform(0, 1, (count, 6)).astype(np.float32)
     return Stills(images, np.tile(TEMPLATE, (count, 1, 1)), units, emotions, count)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "aus"])
 def test_what_is_in_the_picture_is_learned_and_what_is_not_is_not(name):
-    recipe = Recipe()
-    if name == "resnet18":
-        recipe = Recipe(phases=((32, 60, 1e-3), (CROP, 6, 3e-4)), batch=16)
-    _, scores = builtin.FITS[name](barred(120, 0), barred(60, 1), recipe, False)
+    pixels = {"resnet18": 40, "aus": CROP}[name]  # small, to be quick: the network takes any size
+    recipe = Recipe(phases=((32, 30, 1e-3), (40, 30, 1e-3)), batch=16)
+    _, scores = builtin.FITS[name](barred(120, 0, pixels), barred(60, 1, pixels), recipe, False)
     units = scores["units"]
     assert units["AU01"] > 0.7 and units["AU02"] > 0.7
     rest = [score or 0.0 for unit, score in units.items() if unit not in ("AU01", "AU02")]
     assert abs(np.mean(rest)) < 0.25 and max(rest) < 0.6
 
 
-def test_the_penalty_is_large_where_a_unit_cannot_be_seen():
-    """Columns of noise are predicted by their mean, not by their noise."""
-    state, _ = builtin.FITS["aus"](barred(120, 0), barred(60, 1), Recipe(), False)
-    strength = dict(zip(NAMES, np.linalg.norm(state["slopes"], axis=0), strict=True))
-    unseen = [strength[name] for name in NAMES[2:17]]
-    assert min(strength["AU01_r"], strength["AU02_r"]) > 3 * np.median(unseen)
+def test_a_unit_that_cannot_be_seen_is_predicted_by_its_mean():
+    """The penalty is chosen for each unit: small where the unit shows (1 is the error of the mean), large elsewhere."""
+    training, held_out = barred(120, 0), barred(60, 1)
+    state, _ = builtin.FITS["aus"](training, held_out, Recipe(), False)
+    inputs = np.stack([describe(*pair) for pair in zip(held_out.images, held_out.landmarks, strict=True)])
+    truth = held_out.units / 5
+    # With one small penalty for all, the mean over the unseen is 1.17; with one large for all, the seen are at 0.78.
+    error = ((inputs @ state["slopes"][:, :17] + state["offsets"][:17] - truth) ** 2).mean(0) / truth.var(0)
+    assert error[:2].max() < 0.05 and error[2:].mean() < 1.1
 
 
 def test_augmentation_mirrors_and_shifts_and_does_no_more():

@@ -147,7 +147,8 @@ def test_what_is_done_is_skipped_and_what_is_older_than_its_input_is_not(work, d
     (work / "features" / "aus" / "00007.safetensors").unlink()
     extract(corpus, work, ["aus", "mfcc"], workers=1, progress=False)
     after = times(work / "features")
-    assert {path for path in after if before[path] != after[path]} == {"mfcc/00009.safetensors", "aus/00007.safetensors"}
+    changed = {path for path in after if before[path] != after[path]}
+    assert changed == {"mfcc/00009.safetensors", "aus/00007.safetensors"}
 
 
 def test_features_of_other_weights_are_moved_and_not_mixed(work, done):

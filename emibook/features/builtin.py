@@ -33,6 +33,7 @@ VERSION = "1"  # of the drawings and the fit; an encoder of another version is f
 SEED = 20240318
 CHUNK = 25  # stills in one file
 PENALTIES = tuple(10.0**power for power in np.arange(-3, 2.5, 0.5))  # shares of the inputs' mean squared length
+FOLDS = 5  # of the cross-validation that chooses a penalty
 NOTE = "fitted on drawings; says nothing about people"
 
 
@@ -275,7 +276,7 @@ def _augmented(batch: Any, rng: np.random.Generator) -> Any:
 def _fit_aus(
     training: Stills, held_out: Stills, recipe: Recipe, progress: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Ridge regression of 17 intensities (/5) and 17 presences, the penalty of each chosen on a sixth of the stills."""
+    """Ridge regression of 17 intensities (/5) and 17 presences, the penalty of each chosen by cross-validation."""
 
     def targets(stills: Stills) -> np.ndarray:
         return np.concatenate([stills.units / HIGHEST, stills.units >= PRESENT], axis=1).astype(np.float64)
@@ -286,19 +287,19 @@ def _fit_aus(
         return np.stack([describe(image, landmarks) for image, landmarks in bar])
 
     inputs, truth = descriptions(training, "fit aus"), targets(training)
-    last = len(training) // 6
-    solve = ridge(inputs[last:], truth[last:])
-    errors = np.stack([_mean_square(inputs[:last], truth[:last], *solve(penalty)) for penalty in PENALTIES])
+    errors = np.zeros((len(PENALTIES), truth.shape[1]))
+    for fold in range(FOLDS):
+        out = np.arange(len(training)) % FOLDS == fold
+        solve = ridge(inputs[~out], truth[~out])
+        for row, penalty in zip(errors, PENALTIES, strict=True):
+            slopes, offsets = solve(penalty)
+            row += ((inputs[out] @ slopes + offsets - truth[out]) ** 2).sum(0)
     penalties = np.array(PENALTIES)[errors.argmin(0)]
     slopes, offsets = ridge(inputs, truth)(penalties)
     predicted = np.clip(descriptions(held_out, "score aus") @ slopes + offsets, 0, 1)
     scores = pearson(targets(held_out), predicted, names=NAMES)
     state = {"slopes": slopes.astype(np.float32), "offsets": offsets.astype(np.float32)}
     return state, {"units": _named(scores[: len(UNITS)]), "presence": _named(scores[len(UNITS) :])}
-
-
-def _mean_square(inputs: np.ndarray, truth: np.ndarray, slopes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    return ((inputs @ slopes + offsets - truth) ** 2).mean(0)
 
 
 def ridge(inputs: np.ndarray, truth: np.ndarray) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
