@@ -259,10 +259,10 @@ def _draw(path: Path, seen: _Seen, row: dict, targets: Sequence[str]) -> None:
         wave.text(0.5, 0.5, "no sound", ha="center", va="center", transform=wave.transAxes)
 
     bars.barh(targets, [row[target] for target in targets], color="#D55E00")
-    bars.set(xlim=(0, 1), xlabel="intensity")
+    bars.set(xlim=(0, 1.08), xlabel="intensity")  # room for the number behind a bar of 1
     bars.invert_yaxis()
     for place, target in enumerate(targets):
         bars.text(row[target] + 0.01, place, f"{row[target]:.2f}", va="center", fontsize=8)
-    figure.supxlabel(": ".join(filter(None, [f"runs of {row['corpus']}", row["note"]])), fontsize=8, wrap=True)
+    figure.supxlabel("; ".join(filter(None, [f"corpus: {row['corpus']}", row["note"]])), fontsize=8, wrap=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_whole(path, lambda temporary: figure.savefig(temporary, format="png", dpi=150))
