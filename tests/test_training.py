@@ -129,7 +129,7 @@ corpus = made.corpus(work / "root")
 pair = load(corpus, work, "aus", "train"), load(corpus, work, "aus", "valid")
 test_training.run(pair, work / "killed", test_training.LONG, model=test_training.VIDEO)
 """
-LONG = replace(QUICK, epochs=150, patience=3)
+LONG = replace(QUICK, epochs=60, patience=3)
 
 
 def test_a_killed_training_ends_with_the_same_numbers(tmp_path):
