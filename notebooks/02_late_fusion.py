@@ -87,8 +87,8 @@ banner(profile, corpus)
 # The paper's Figure 2, drawn anew. The branches share nothing, and are trained apart.
 # ```
 #
-# What {numref}`fusion-branches` shows is a dozen lines of the library. A temporal convolution {cite:p}`bai2018`
-# looks back over the steps, attention {cite:p}`vaswani2017` over the whole clip; the acoustic branch has none.
+# What {numref}`fusion-branches` shows is one class of the library. A temporal convolution {cite:p}`bai2018` looks
+# back over the steps, attention {cite:p}`vaswani2017` over the whole clip; the acoustic branch has none.
 
 # %%
 emotions = len(corpus.targets)
