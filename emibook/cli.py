@@ -167,8 +167,9 @@ def tables(
     from emibook.experiments import tables
 
     corpus = open_corpus(root, participants=participants)
+    shown = ["features", "modality", "paper", "mean", "low", "high", "seeds", "weights"]
     for table in tables(corpus, work, seeds=seeds, workers=workers):
-        print(table.to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+        print(table[shown].to_string(index=False, float_format=lambda value: f"{value:.4f}"))
     if corpus.note:
         print(f"{corpus.name}: {corpus.note}")
     print(Path(work) / "tables")

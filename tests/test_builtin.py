@@ -15,7 +15,7 @@ from emibook.features.action_units import CROP, UNITS, describe
 from emibook.features.builtin import Recipe, Stills, ridge
 from emibook.preprocess.faces import TEMPLATE
 
-TINY = Recipe(stills=30, held_out=6, phases=((32, 2, 1e-3), (48, 1, 1e-3)), batch=4)
+TINY = Recipe(people=6, held_out=2, phases=((32, 2, 1e-3), (48, 1, 1e-3)), batch=4)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,7 +51,7 @@ def test_an_encoder_is_written_with_what_it_is_and_how_well_it_does(encoders):
 
 
 def test_the_fitted_encoders_look_at_faces(encoders):
-    stills = builtin.draw(encoders, 30, progress=False)
+    stills = builtin.draw(encoders, 6, progress=False)
     faces = stills.images[:3], np.arange(3) / 30, stills.landmarks[:3]
     for name in builtin.FITS:
         values = EXTRACTORS[name].load("builtin", encoders)(*faces).values
@@ -59,7 +59,7 @@ def test_the_fitted_encoders_look_at_faces(encoders):
 
 
 def test_stills_are_aligned_faces_of_people_in_many_expressions(encoders):
-    stills = builtin.draw(encoders, 30, progress=False)
+    stills = builtin.draw(encoders, 6, progress=False)
     assert len(stills) >= 27  # MTCNN finds the drawn faces
     assert stills.images.shape[1:] == (CROP, CROP, 3) and stills.images.dtype == np.uint8
     assert np.abs(stills.landmarks - TEMPLATE).mean() < 3  # the crop is aligned, and they are in its pixels
@@ -73,10 +73,10 @@ def test_drawing_goes_on_where_it_stopped_and_depends_on_nothing_else(encoders, 
     folder.mkdir()
     os.link(first, folder / first.name)
     before = first.stat().st_mtime_ns
-    again = builtin.draw(tmp_path, 30, workers=1, progress=False)
+    again = builtin.draw(tmp_path, 6, workers=1, progress=False)
     assert first.stat().st_mtime_ns == before
-    stills = builtin.draw(encoders, 30, progress=False)
-    for key in ("images", "landmarks", "units", "emotions"):
+    stills = builtin.draw(encoders, 6, progress=False)
+    for key in ("images", "landmarks", "units", "emotions", "person"):
         np.testing.assert_array_equal(getattr(again, key), getattr(stills, key))
 
 
@@ -112,7 +112,7 @@ def test_what_cannot_be_fitted_is_refused(encoders):
     with pytest.raises(InputError, match="resnet18 and aus have"):
         builtin.fit("vit", encoders)
     with pytest.raises(InputError, match="too few"):
-        builtin.fit("aus", encoders, Recipe(stills=30, held_out=20), progress=False)
+        builtin.fit("aus", encoders, Recipe(people=6, held_out=6), progress=False)
 
 
 def test_a_picture_without_a_face_is_no_still():
@@ -147,7 +147,7 @@ def barred(count: int, seed: int, pixels: int = CROP) -> Stills:
     images = np.stack([cv2.resize(image, (pixels, pixels), interpolation=cv2.INTER_AREA) for image in images])
     images += rng.integers(0, 20, images.shape, dtype=np.uint8)
     emotions = rng.uniform(0, 1, (count, 6)).astype(np.float32)
-    return Stills(images, np.tile(TEMPLATE, (count, 1, 1)), units, emotions, count)
+    return Stills(images, np.tile(TEMPLATE, (count, 1, 1)), units, emotions, np.arange(count), count)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "aus"])

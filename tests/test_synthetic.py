@@ -287,10 +287,18 @@ def test_marks_say_that_it_was_drawn(corpus):
     assert json.loads((corpus / "puppet.json").read_text())["name"] == "puppet"
 
 
-def test_stills_are_of_other_people_every_time_and_repeat_with_the_seed():
-    one, units, emotions = synthetic.random_still(np.random.default_rng(0))
-    again, _, _ = synthetic.random_still(np.random.default_rng(0))
-    other, _, _ = synthetic.random_still(np.random.default_rng(1))
-    assert one.shape == (240, 320, 3) and np.array_equal(one, again) and not np.array_equal(one, other)
-    assert units.shape == (17,) and emotions.shape == (6,) and 0 <= units.min() and units.max() <= 5
-    assert 0 <= emotions.min() and emotions.max() <= 1
+def test_stills_show_one_person_in_other_poses_and_repeat_with_the_seed():
+    first = list(synthetic.random_stills(np.random.default_rng(0), 3))
+    again = list(synthetic.random_stills(np.random.default_rng(0), 3))
+    other = list(synthetic.random_stills(np.random.default_rng(1), 1))
+    for (image, units, emotions), (repeated, _, _) in zip(first, again, strict=True):
+        assert image.shape == (240, 320, 3) and np.array_equal(image, repeated)
+        assert units.shape == (17,) and emotions.shape == (6,) and 0 <= units.min() and units.max() <= 5
+        assert 0 <= emotions.min() and emotions.max() <= 1
+    assert not np.array_equal(first[0][1], first[1][1])
+
+    def backdrop(still) -> np.ndarray:
+        return still[0][:20, :40].reshape(-1, 3).mean(axis=0)
+
+    same, changed = (np.abs(backdrop(first[0]) - backdrop(still)).max() for still in (first[1], other[0]))
+    assert same < 3 < changed

@@ -28,7 +28,7 @@ from emibook.corpus.filming import film, record
 from emibook.corpus.puppet import UNIT_NAMES, UNITS, Identity, Pose, Puppet, Scene
 from emibook.corpus.voice import RATE, speak
 
-__all__ = ["EXPRESSIONS", "MANNERS", "TRAPS", "ClipPlan", "make_corpus", "plan", "random_still"]
+__all__ = ["EXPRESSIONS", "MANNERS", "TRAPS", "ClipPlan", "make_corpus", "plan", "random_stills"]
 
 VERSION = 1
 """Changes with every change of what is drawn: a corpus is not gone on with by another version."""
@@ -211,13 +211,20 @@ def _write_tables(root: Path, items: list[ClipPlan]) -> None:
         layout.write_split(root / name, table[table["partition"] == partition])
 
 
-def random_still(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A still of somebody who is in no corpus: picture, units ``(17,)`` 0..5, emotions ``(6,)`` 0..1.
+def random_stills(rng: np.random.Generator, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Stills of one person who is in no corpus: picture, units ``(17,)`` 0..5, emotions ``(6,)`` 0..1.
 
     Two thirds pose one emotion or two, with units of their own added; the rest combine units freely and pose none.
     Identities come from a stream of random numbers that no corpus draws from.
     """
     rng = np.random.default_rng([int(rng.integers(2**62)), STREAMS["still"]])
+    puppet = Puppet(Identity.random(rng), Scene.random(rng))
+    for _ in range(count):
+        units, emotions = _pose(rng)
+        yield puppet.draw(units, pose=Pose.random(rng), noise_rng=rng), units, emotions
+
+
+def _pose(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     emotions = np.zeros(len(EXPRESSIONS))
     units = np.clip(rng.normal(-0.1, 0.35, len(UNITS)), 0, None)
     if rng.uniform() < 0.67:
@@ -228,6 +235,4 @@ def random_still(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.n
     else:
         chosen = rng.choice(len(UNITS), rng.integers(1, 6), replace=False)
     units[chosen] += rng.uniform(0, 5, len(chosen))
-    units = np.clip(units, 0, 5)
-    puppet = Puppet(Identity.random(rng), Scene.random(rng))
-    return puppet.draw(units, pose=Pose.random(rng), noise_rng=rng), units, emotions
+    return np.clip(units, 0, 5), emotions

@@ -31,9 +31,11 @@ from emibook.metrics import pearson
 
 VERSION = "1"  # of the drawings and the fit; an encoder of another version is fitted again
 SEED = 20240318
-CHUNK = 25  # stills in one file
+STILLS = 5  # of each person drawn: a portrait takes far longer than a picture of it
+CHUNK = 5  # people in one file
 PENALTIES = tuple(10.0**power for power in np.arange(-3, 2.5, 0.5))  # shares of the inputs' mean squared length
 FOLDS = 5  # of the cross-validation that chooses a penalty
+FEWEST = 3  # stills to fit on, and to score
 NOTE = "fitted on drawings; says nothing about people"
 
 
@@ -41,12 +43,13 @@ NOTE = "fitted on drawings; says nothing about people"
 class Recipe:
     """How much is drawn and how long is trained: fixed steps, never a clock, so that a repeat gives the same numbers.
 
-    Every still is another identity; ``held_out`` of them are only scored. ``phases`` are (pixels, steps, learning rate)
-    of ResNet-18: most steps see small crops, which cost a third, and the last ones the size that it is used at.
+    ``people`` are drawn, each on ``STILLS`` stills; ``held_out`` of them are only scored. ``phases`` are (pixels,
+    steps, learning rate) of ResNet-18: most steps see small crops, which cost a third, and the last ones the size that
+    it is used at.
     """
 
-    stills: int = 1000
-    held_out: int = 200
+    people: int = 400
+    held_out: int = 60
     phases: tuple[tuple[int, int, float], ...] = ((64, 190, 1e-3), (112, 60, 3e-4))
     batch: int = 32
 
@@ -56,20 +59,24 @@ class Stills:
     """Aligned faces and what is true of them.
 
     ``images`` (still, 112, 112, 3) uint8 RGB, ``landmarks`` (still, 5, 2) in crop pixels, ``units`` (still, 17)
-    intensities 0..5, ``emotions`` (still, emotion) 0..1. ``drawn`` counts those too on which no face was found.
+    intensities 0..5, ``emotions`` (still, emotion) 0..1, ``person`` (still,) the number of the person shown. ``drawn``
+    counts those too on which no face was found.
     """
 
     images: np.ndarray
     landmarks: np.ndarray
     units: np.ndarray
     emotions: np.ndarray
+    person: np.ndarray
     drawn: int
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def part(self, rows: slice) -> Stills:
-        return Stills(self.images[rows], self.landmarks[rows], self.units[rows], self.emotions[rows], self.drawn)
+    def of(self, rows: np.ndarray) -> Stills:
+        """The stills at which ``rows`` (still,) is true."""
+        chosen = (self.images, self.landmarks, self.units, self.emotions, self.person)
+        return Stills(*(array[rows] for array in chosen), self.drawn)
 
 
 def ready(name: str, encoders: Path | str) -> Weights | None:
@@ -99,19 +106,20 @@ def fit(
     if name not in FITS:
         raise InputError(f"{name} has no built-in encoder; {' and '.join(FITS)} have")
     recipe, encoders = recipe or Recipe(), Path(encoders)
-    stills = draw(encoders, recipe.stills, workers=workers, progress=progress)
-    if len(stills) <= 2 * recipe.held_out:
-        raise InputError(f"a face was found on {len(stills)} of {stills.drawn} drawn stills, "
-                         f"too few to hold {recipe.held_out} out")
+    stills = draw(encoders, recipe.people, workers=workers, progress=progress)
+    training, held_out = (stills.of(stills.person >= recipe.held_out), stills.of(stills.person < recipe.held_out))
+    if len(held_out) < FEWEST or len(training) < FEWEST:
+        raise InputError(f"a face was found on {len(stills)} of {stills.drawn} drawn stills; {len(training)} to fit on "
+                         f"and {len(held_out)} of the {recipe.held_out} people held out are too few")
     began = time.perf_counter()
-    training, held_out = stills.part(slice(recipe.held_out, None)), stills.part(slice(recipe.held_out))
     state, scores = FITS[name](training, held_out, recipe, progress)
     path = encoders / f"{name}-builtin.safetensors"
     _write(path, lambda temporary: save_file(state, temporary))
     weights = Weights("builtin", path.name, file_fingerprint(path))
     about = {
         "version": VERSION, "note": NOTE, "weights": asdict(weights), "recipe": asdict(recipe),
-        "stills": {"drawn": stills.drawn, "faces": len(stills), "training": len(training), "held_out": len(held_out)},
+        "stills": {"people": recipe.people, "drawn": stills.drawn, "faces": len(stills), "training": len(training),
+                   "held_out": len(held_out)},
         "fit_seconds": round(time.perf_counter() - began, 1), "pearson_on_held_out_identities": scores,
     }
     # Written last: an encoder without its description is no encoder.
@@ -129,7 +137,7 @@ def _write(path: Path, write: Any) -> None:
 
 
 def draw(encoders: Path, count: int, *, workers: int | None = None, progress: bool = True) -> Stills:
-    """``count`` stills of drawn faces, detected and aligned; those already in ``encoders`` are not drawn again."""
+    """Stills of ``count`` drawn people, detected and aligned; those already in ``encoders`` are not drawn again."""
     folder = encoders / f"stills-{VERSION}"
     folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, count, CHUNK)
@@ -144,7 +152,7 @@ def draw(encoders: Path, count: int, *, workers: int | None = None, progress: bo
     except SafetensorError as error:
         raise InputError(f"{folder} holds a damaged file ({error}); delete the folder") from None
     joined = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
-    return Stills(**joined, drawn=count)
+    return Stills(**joined, drawn=count * STILLS)
 
 
 @functools.lru_cache(maxsize=1)
@@ -155,18 +163,19 @@ def _detector() -> Any:
 
 
 def _draw_chunk(chunk: tuple[int, int], *, folder: Path) -> None:
-    from emibook.corpus.synthetic import random_still
+    from emibook.corpus.synthetic import random_stills
 
-    found: dict[str, list[np.ndarray]] = {"images": [], "landmarks": [], "units": [], "emotions": []}
-    for index in range(*chunk):
-        rng = np.random.default_rng([SEED, index])
-        image, units, emotions = random_still(rng)
-        face = aligned(as_if_filmed(image, rng))
-        if face is not None:
-            for key, value in zip(found, (*face, units, emotions), strict=True):
-                found[key].append(value)
-    shapes = {"images": (112, 112, 3), "landmarks": (5, 2), "units": (len(UNITS),), "emotions": (6,)}
-    arrays = {key: np.array(value, np.uint8 if key == "images" else np.float32).reshape(-1, *shapes[key])
+    found: dict[str, list[np.ndarray]] = {"images": [], "landmarks": [], "units": [], "emotions": [], "person": []}
+    for person in range(*chunk):
+        rng = np.random.default_rng([SEED, person])
+        for image, units, emotions in random_stills(rng, STILLS):
+            face = aligned(as_if_filmed(image, rng))
+            if face is not None:
+                for key, value in zip(found, (*face, units, emotions, person), strict=True):
+                    found[key].append(value)
+    shapes = {"images": (112, 112, 3), "landmarks": (5, 2), "units": (len(UNITS),), "emotions": (6,), "person": ()}
+    kinds = {"images": np.uint8, "person": np.int64}
+    arrays = {key: np.array(value, kinds.get(key, np.float32)).reshape(-1, *shapes[key])
               for key, value in found.items()}
     _write(folder / f"{chunk[0]:05d}-{chunk[1]:05d}.safetensors", lambda temporary: save_file(arrays, temporary))
 
@@ -289,7 +298,7 @@ def _fit_aus(
     inputs, truth = descriptions(training, "fit aus"), targets(training)
     errors = np.zeros((len(PENALTIES), truth.shape[1]))
     for fold in range(FOLDS):
-        out = np.arange(len(training)) % FOLDS == fold
+        out = training.person % FOLDS == fold  # a person is never in two folds
         solve = ridge(inputs[~out], truth[~out])
         for row, penalty in zip(errors, PENALTIES, strict=True):
             slopes, offsets = solve(penalty)
