@@ -80,6 +80,9 @@ def check(root: Root, /) -> int:
 def preprocess(root: Root, /, *, work: Work, workers: int | None = None, scheduler: str | None = None) -> int:
     """Put every clip on the 30 fps clock: faces found, followed, aligned to 112x112; sound as 16 kHz mono.
 
+    A clip that cannot be used is a row with its reason in WORK/preprocess.csv and stops nothing; the exit code is 1
+    where no clip could be used.
+
     Args:
         root: a data set in any known layout, or any folder of videos
         work: folder to write; a run that was stopped goes on
@@ -95,7 +98,7 @@ def preprocess(root: Root, /, *, work: Work, workers: int | None = None, schedul
     for row in table[table["status"] == "failed"].itertuples():
         print(f"failed: clip {row.clip}: {row.error}", file=sys.stderr)
     print(Path(work) / "preprocess.csv")
-    return 0
+    return 1 if counts.get("failed", 0) == len(table) else 0
 
 
 @_command

@@ -179,3 +179,22 @@ def test_profiles_that_need_data_say_so(capsys):
     for profile in ("open", "paper"):
         code, complaint = run(capsys, "book", "--profile", profile)
         assert code == 1 and "root" in complaint and complaint.count("\n") == 1
+
+
+def test_a_bad_clip_is_named_and_stops_nothing(corpus, tmp_path, capsys):
+    (corpus / "raw" / "00001.mp4").write_bytes(b"")
+    (corpus / "raw" / "00002.mp4").write_text("no video at all")
+    whole = (corpus / "raw" / "00003.mp4").read_bytes()
+    (corpus / "raw" / "00003.mp4").write_bytes(whole[: len(whole) // 2])
+    code, complaint = run(capsys, "preprocess", corpus, "--work", tmp_path / "w", "--workers", "1")
+    told = [line for line in complaint.splitlines() if line.startswith("failed: ")]
+    assert code == 0 and [line.split()[2].strip(":") for line in told] == ["00001", "00002", "00003"]
+
+
+def test_a_folder_without_one_usable_clip_is_a_failure(tmp_path, capsys):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "one.mp4").write_text("no video at all")
+    code, complaint = run(capsys, "preprocess", tmp_path / "clips", "--work", tmp_path / "w")
+    assert code == 1 and "failed: clip one" in complaint
+    code, complaint = run(capsys, "predict", tmp_path / "clips" / "one.mp4", "--run", tmp_path)
+    assert code == 1 and complaint.count("\n") == 1
