@@ -281,3 +281,17 @@ def test_real_clips():
                       "facenet_video.mp4": 126}
     assert onset(audio(CLIPS / "face_noface.mov")) > 2.42
     assert audio(CLIPS / "fer_test.mp4") is None
+
+
+def test_the_reason_is_told_however_often_it_is_asked(tmp_path):
+    """A reason does not depend on what was opened before it."""
+    write_clip(tmp_path / "whole.mp4", [numbered(number) for number in range(6)])
+    torn = tmp_path / "torn.mp4"
+    whole = (tmp_path / "whole.mp4").read_bytes()
+    torn.write_bytes(whole[: whole.index(b"moov") - 4])
+    said = set()
+    for _ in range(3):
+        with pytest.raises(InputError) as told:
+            next(frames(torn))
+        said.add(str(told.value))
+    assert len(said) == 1 and "moov atom" in said.pop()

@@ -95,8 +95,9 @@ def _opened(path: Path | str) -> Iterator[av.container.InputContainer]:
         raise InputError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise InputError(f"{path} has zero bytes; fetch it again")
-    level = av.logging.get_level()
+    level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # two damaged files in a row are both told their reason
     try:
         with av.logging.Capture() as said:
             container = av.open(str(path), metadata_errors="replace")
@@ -105,6 +106,7 @@ def _opened(path: Path | str) -> Iterator[av.container.InputContainer]:
         raise InputError(f"{path} is no video or sound that FFmpeg knows, or is damaged ({reason})") from None
     finally:
         av.logging.set_level(level)
+        av.logging.set_skip_repeated(skip)
     with container:
         yield container
 
