@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pandas as pd
 import pytest
 from safetensors import safe_open
@@ -161,9 +162,12 @@ def test_real_clips_go_the_same_way(carried, tmp_path):
     assert len(shown) > 20 and shown.max() < 0.8 * track["time"].max()
     group = pd.read_csv(work / "faces" / "facenet_video.csv").query("face == 1")
     assert len(group) > 40  # she walks out of the picture after that
-    centre = (group["x1"] + group["x2"]) / 2
-    width = (group["x2"] - group["x1"]).median()
-    assert centre.diff().abs().max() < 0.5 * width, "the followed person changed"
+    assert list(group["frame"]) == list(range(len(group)))
+    boxes = group[["x1", "y1", "x2", "y2"]].to_numpy()
+    low, high = np.maximum(boxes[1:, :2], boxes[:-1, :2]), np.minimum(boxes[1:, 2:], boxes[:-1, 2:])
+    shared = np.prod((high - low).clip(0), axis=1)
+    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    assert (shared / np.minimum(area[1:], area[:-1])).min() > 0.3, "the followed person changed"
     emibook("extract", REAL_CLIPS, "--work", work, "--features", "mfcc")
     out = tmp_path / "out.csv"
     emibook("predict", REAL_CLIPS / "single_face.mp4", REAL_CLIPS / "no_face.mp4", "--run", *carried, "--out", out)
