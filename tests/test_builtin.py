@@ -115,6 +115,19 @@ def test_what_cannot_be_fitted_is_refused(encoders):
         builtin.fit("aus", encoders, Recipe(people=6, held_out=6), progress=False)
 
 
+def test_nobody_is_both_fitted_on_and_scored(encoders, tmp_path, monkeypatch):
+    os.symlink(encoders / f"stills-{builtin.VERSION}", tmp_path / f"stills-{builtin.VERSION}")
+    people = {}
+
+    def fitted(training, held_out, recipe, progress):
+        people.update(training=set(training.person), held_out=set(held_out.person))
+        return {"slopes": np.zeros(1, np.float32)}, {}
+
+    monkeypatch.setitem(builtin.FITS, "aus", fitted)
+    builtin.fit("aus", tmp_path, TINY, progress=False)
+    assert people == {"training": {2, 3, 4, 5}, "held_out": {0, 1}}
+
+
 def test_a_picture_without_a_face_is_no_still():
     assert builtin.aligned(np.full((240, 320, 3), 90, np.uint8)) is None
 

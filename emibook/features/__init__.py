@@ -63,7 +63,7 @@ class Extractor:
     ) -> Weights:
         """The weights that ``source`` means, made ready in the folder ``encoders``; None means the default source.
 
-        Fits a built-in encoder where ``encoders`` has none yet (about two minutes), and keeps a copy of a checkpoint's
+        Fits a built-in encoder where ``encoders`` has none yet (minutes), and keeps a copy of a checkpoint's
         trunk. Raises ``InputError`` for a source that this feature set does not have.
         """
         source = source or self.sources[0]

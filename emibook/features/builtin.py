@@ -1,8 +1,8 @@
 """Fits the built-in encoders, ``resnet18`` and ``aus``, on stills of drawn faces.
 
-The stills go through the same detector and alignment as any video. Both encoders share one set of them, drawn once into
-``ENCODERS/stills``. They stand in for encoders trained on photographs (AffectNet, OpenFace's data) so that every stage
-runs without a download, and say nothing about people.
+The stills go through the same detector and alignment as any video. Both encoders share one set of them, drawn once
+into ``ENCODERS/stills-<version>``. They stand in for encoders trained on photographs (AffectNet, OpenFace's data) so
+that every stage runs without a download, and say nothing about people.
 """
 
 from __future__ import annotations
