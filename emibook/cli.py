@@ -77,7 +77,15 @@ def check(root: Root, /) -> int:
 
 
 @_command
-def preprocess(root: Root, /, *, work: Work, workers: int | None = None, scheduler: str | None = None) -> int:
+def preprocess(
+    root: Root,
+    /,
+    *,
+    work: Work,
+    exhaustive: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> int:
     """Put every clip on the 30 fps clock: faces found, followed, aligned to 112x112; sound as 16 kHz mono.
 
     A clip that cannot be used is a row with its reason in WORK/preprocess.csv and stops nothing; the exit code is 1
@@ -86,13 +94,14 @@ def preprocess(root: Root, /, *, work: Work, workers: int | None = None, schedul
     Args:
         root: a data set in any known layout, or any folder of videos
         work: folder to write; a run that was stopped goes on
+        exhaustive: the full cascade on every frame, to the letter of the paper, instead of following a face
         workers: worker processes (default: one a core)
         scheduler: address of a running Dask scheduler to use instead
     """
     from emibook.corpus import open_corpus
     from emibook.preprocess import preprocess
 
-    table = preprocess(open_corpus(root), work, workers=workers, scheduler=scheduler)
+    table = preprocess(open_corpus(root), work, exhaustive=exhaustive, workers=workers, scheduler=scheduler)
     counts = table["status"].value_counts()
     print(", ".join(f"{counts.get(status, 0)} {status}" for status in ("ok", "no_face", "failed")))
     for row in table[table["status"] == "failed"].itertuples():

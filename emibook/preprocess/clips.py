@@ -35,10 +35,13 @@ Row = dict[str, str | int | float | None]
 """A row of ``preprocess.csv``, by column."""
 
 
-def preprocess_clip(clip: str, path: Path | str, audio_path: Path | str | None, work: Path | str) -> Row:
+def preprocess_clip(
+    clip: str, path: Path | str, audio_path: Path | str | None, work: Path | str, *, exhaustive: bool = False
+) -> Row:
     """Write the files of one clip into ``work`` and return its row of ``preprocess.csv``.
 
-    ``audio_path`` is a sound file of its own, which wins over the video's sound. The row has the columns ``clip``,
+    ``audio_path`` is a sound file of its own, which wins over the video's sound. ``exhaustive`` puts every picture
+    through the whole cascade, as the paper does, instead of following a face from picture to picture. The row has the columns ``clip``,
     ``status`` (``ok``, ``no_face`` or ``failed``), ``error`` (one line; empty where nothing went wrong),
     ``frames`` and ``faces`` (how many), ``seconds`` (of the video) and ``audio_seconds`` (None without sound). Whatever
     is the matter with a clip is told by its row and raises nothing. Sound that cannot be read costs the clip its

@@ -7,7 +7,7 @@ import functools
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -17,6 +17,8 @@ from emibook.corpus import Corpus
 from emibook.preprocess.clips import Row, one_line, preprocess_clip
 
 COLUMNS = ("clip", "status", "error", "frames", "faces", "seconds", "audio_seconds")
+Item = tuple[str, str, str]
+"""A clip's id, its video and its sound, which is empty where the video has it."""
 
 
 def preprocess(
@@ -25,6 +27,7 @@ def preprocess(
     *,
     workers: int | None = None,
     scheduler: str | None = None,
+    exhaustive: bool = False,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Put every clip on the clock, find and align its faces, bring out its sound; returns ``WORK/preprocess.csv``.
@@ -34,7 +37,8 @@ def preprocess(
     clips that failed, and clips whose video or sound is newer than their faces.
 
     ``workers``: processes on this machine, by default one a core; ``scheduler``: the address of a Dask scheduler to
-    use instead. Raises ``InputError`` where WORK belongs to another corpus.
+    use instead. ``exhaustive``: the full cascade on every frame, to the letter of the paper, instead of following a
+    face. Raises ``InputError`` where WORK belongs to another corpus.
     """
     work = Path(work).absolute()
     _claim(work, corpus)
@@ -50,7 +54,8 @@ def preprocess(
     if todo:
         _write_rows(work / "preprocess.csv", done)
         with open(work / "preprocess.csv", "a", encoding="utf-8", newline="") as table:
-            for row in _rows(todo, work, workers, scheduler, progress):
+            task = functools.partial(_preprocess_item, work=work, exhaustive=exhaustive)
+            for row in _rows(task, todo, workers, scheduler, progress):
                 done.append(row)
                 table.write(_as_csv([row]))
                 table.flush()
@@ -69,10 +74,9 @@ def read_table(work: Path | str) -> pd.DataFrame:
 
 
 def _rows(
-    todo: list[tuple[str, str, str]], work: Path, workers: int | None, scheduler: str | None, progress: bool
+    task: Callable[[Item], Row], todo: list[Item], workers: int | None, scheduler: str | None, progress: bool
 ) -> Iterator[Row]:
     """The rows of the clips ``todo``, as they are done; a worker that died is a reason like any other."""
-    task = functools.partial(_preprocess_item, work=work)
     done = cluster.run(task, todo, label="preprocess", workers=workers, scheduler=scheduler, progress=progress)
     for (clip, *_), row in done:
         if isinstance(row, Exception):
@@ -81,9 +85,10 @@ def _rows(
         yield row
 
 
-def _preprocess_item(item: tuple[str, str, str], work: Path) -> Row:
+def _preprocess_item(item: Item, *, work: Path, exhaustive: bool) -> Row:
     clip, path, sound = item
-    return preprocess_clip(clip, path, sound or None, work)
+    options = {"exhaustive": True} if exhaustive else {}
+    return preprocess_clip(clip, path, sound or None, work, **options)
 
 
 def _claim(work: Path, corpus: Corpus) -> None:
@@ -114,7 +119,7 @@ def _is_current(work: Path, clip: str, path: str, sound: str) -> bool:
         source.is_file() and source.stat().st_mtime <= track.stat().st_mtime for source in sources)
 
 
-def _size(item: tuple[str, str, str]) -> int:
+def _size(item: Item) -> int:
     path = Path(item[1])
     return path.stat().st_size if path.is_file() else 0
 
