@@ -303,19 +303,28 @@ def test_killed_in_the_middle_and_repeated_it_ends_as_if_nothing_had_happened(ro
     assert not [name for name in resumed if resumed[name] != uninterrupted[name]]
 
 
-def test_a_long_clip_takes_no_more_memory_than_a_short_one(tmp_path, monkeypatch):
-    """No more than a few pictures are alive at once, however many the clip has."""
-    class Blind:
-        def detect(self, images):
-            return [faces.NONE] * len(images)
+@pytest.mark.parametrize("seen", [0, 1, 2])
+def test_a_long_clip_takes_no_more_memory_than_a_short_one(tmp_path, monkeypatch, seen):
+    """No more than a few pictures are alive at once, however many the clip has and however many people are in it."""
+    boxes = np.array([[20, 20, 80, 90], [120, 20, 180, 90]], np.float32)
+    landmarks = boxes[:, None, :2] + np.array([[20, 25], [40, 25], [30, 40], [22, 55], [38, 55]], np.float32)
+    everybody = faces.Detections(boxes[:seen], np.full(seen, 0.99, np.float32), landmarks[:seen])
 
-    monkeypatch.setattr(clips, "_detector", Blind)
+    class Detector:
+        def search(self, image, smallest, within=None):
+            return everybody
+
+        def refine(self, image, boxes):
+            return everybody
+
+    monkeypatch.setattr(clips, "_detector", Detector)
     picture = 180 * 240 * 3
     peaks = []
     for count in (40, 160):
         path = write_clip(tmp_path / f"{count}.mp4", [numbered(i % 200, 180, 240) for i in range(count)])
         tracemalloc.start()
-        assert preprocess_clip("a", path, None, tmp_path / "work")["frames"] == count
+        row = preprocess_clip("a", path, None, tmp_path / "work")
+        assert (row["frames"], row["faces"]) == (count, count if seen else 0)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 2 * picture

@@ -13,7 +13,6 @@ import functools
 import os
 import shutil
 import wave
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -23,6 +22,7 @@ import pandas as pd
 from emibook import InputError
 from emibook.corpus.tables import bad_id
 from emibook.preprocess import faces
+from emibook.preprocess.following import People, find
 from emibook.preprocess.media import RATE, SAMPLE_RATE, audio, frames
 
 POINTS = [f"{landmark}_{axis}" for landmark in faces.LANDMARKS for axis in "xy"]
@@ -41,7 +41,9 @@ def preprocess_clip(
     """Write the files of one clip into ``work`` and return its row of ``preprocess.csv``.
 
     ``audio_path`` is a sound file of its own, which wins over the video's sound. ``exhaustive`` puts every picture
-    through the whole cascade, as the paper does, instead of following a face from picture to picture. The row has the columns ``clip``,
+    through the whole cascade, as the paper does, instead of following a face from picture to picture.
+
+    The row has the columns ``clip``,
     ``status`` (``ok``, ``no_face`` or ``failed``), ``error`` (one line; empty where nothing went wrong),
     ``frames`` and ``faces`` (how many), ``seconds`` (of the video) and ``audio_seconds`` (None without sound). Whatever
     is the matter with a clip is told by its row and raises nothing. Sound that cannot be read costs the clip its
@@ -54,7 +56,7 @@ def preprocess_clip(
         place.clear()
         place.prepare()
         try:
-            count, found = _write_faces(place, path)
+            count, found, crops = _write_faces(place, path, exhaustive)
             sound = None
             try:
                 sound = audio(audio_path or path)
@@ -62,7 +64,7 @@ def preprocess_clip(
                 row["error"] = f"no sound: {error}"
             if sound is not None:
                 _write_sound(place, sound)
-            place.settle()
+            place.settle(crops)
         except Exception:
             place.clear()
             raise
@@ -146,43 +148,54 @@ class _Place:
         self.sound.parent.mkdir(parents=True, exist_ok=True)
         self.waiting(self.faces).mkdir(parents=True)
 
-    def settle(self) -> None:
-        """Give everything that waits its name, the track last."""
-        for final in (self.sound, self.faces, self.track):
-            if self.waiting(final).exists():
-                os.replace(self.waiting(final), final)
+    def settle(self, crops: Path) -> None:
+        """Give everything that waits its name, the track last; ``crops`` holds the followed person's faces."""
+        if self.waiting(self.sound).exists():
+            os.replace(self.waiting(self.sound), self.sound)
+        os.replace(crops, self.faces)
+        shutil.rmtree(self.waiting(self.faces))
+        os.replace(self.waiting(self.track), self.track)
 
 
-def _write_faces(place: _Place, path: Path | str) -> tuple[int, int]:
-    """Find, follow and crop; how many frames the clock has and how many faces.
+def _write_faces(place: _Place, path: Path | str, exhaustive: bool) -> tuple[int, int, Path]:
+    """Find, follow and crop; how many frames the clock has, how many faces, and the folder that they are in.
 
-    The video is read twice, because who is followed is known only at its end: so no more than a picture is held.
+    The video is read once, though who is followed is known only at its end: everybody who may turn out to be that
+    person is cropped, each into a folder of their own, and one of the folders stays.
     """
-    found = _find(path)
-    person = faces.follow(found)
-    with open(place.waiting(place.track), "w", encoding="utf-8") as track:
-        track.write(",".join(TRACK) + "\n")
-        for frame, image in enumerate(frames(path)):
-            if person[frame] is None:
-                track.write(f"{frame},{frame / RATE:.6f},0" + "," * (len(TRACK) - 3) + "\n")
+    people = People()
+    rows: dict[int, list[tuple[int, np.ndarray]]] = {}  # by person: the frame, and the numbers of the track
+    waiting = place.waiting(place.faces)
+    count = 0
+    for frame, (image, seen) in enumerate(find(frames(path), _detector(), exhaustive=exhaustive)):
+        count += 1
+        for face, person in people.add(seen).items():
+            if not people.may_be_followed(person):
+                shutil.rmtree(waiting / str(person), ignore_errors=True)
+                rows.pop(person, None)
                 continue
-            seen, face = found[frame], person[frame]
-            numbers = [f"{value:.3f}" for value in (*seen.boxes[face], *seen.landmarks[face].ravel())]
-            track.write(f"{frame},{frame / RATE:.6f},1,{seen.probabilities[face]:.6f},{','.join(numbers)}\n")
+            if person not in rows:
+                rows[person] = []
+                (waiting / str(person)).mkdir()
+            numbers = [seen.probabilities[face], *seen.boxes[face], *seen.landmarks[face].ravel()]
+            rows[person].append((frame, np.array(numbers, np.float32)))
             crop = faces.align(image, seen.landmarks[face])
             _, packed = cv2.imencode(".jpg", crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-            (place.waiting(place.faces) / f"{frame:06}.jpg").write_bytes(packed.tobytes())
-    return len(found), sum(face is not None for face in person)
-
-
-def _find(path: Path | str) -> Sequence[faces.Detections]:
-    """The faces in every frame of the clock. A picture that stands for several frames is looked at once."""
-    found: list[faces.Detections] = []
-    last = None
-    for image in frames(path):
-        found += found[-1:] if last is not None and np.array_equal(image, last) else _detector().detect([image])
-        last = image
-    return found
+            (waiting / str(person) / f"{frame:06}.jpg").write_bytes(packed)
+    person = people.followed()
+    chosen = waiting / ("nobody" if person is None else str(person))
+    chosen.mkdir(exist_ok=True)
+    track = dict(rows.get(person, ()))
+    with open(place.waiting(place.track), "w", encoding="utf-8") as file:
+        file.write(",".join(TRACK) + "\n")
+        for frame in range(count):
+            numbers = track.get(frame)
+            file.write(f"{frame},{frame / RATE:.6f},")
+            if numbers is None:
+                file.write("0" + "," * (len(TRACK) - 3) + "\n")
+            else:
+                file.write(f"1,{numbers[0]:.6f}," + ",".join(f"{number:.3f}" for number in numbers[1:]) + "\n")
+    return count, len(track), chosen
 
 
 @functools.lru_cache(maxsize=1)

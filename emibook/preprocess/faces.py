@@ -1,4 +1,4 @@
-"""Faces in the pictures of a clip: found by MTCNN, one person followed, cropped upright by five landmarks.
+"""Faces in a picture: found by MTCNN's cascade, found again near where they were, cropped upright by five landmarks.
 
 Source: section 3.2.1 of the paper (MTCNN on every frame, the face cropped by the coordinates of its key points);
 Zhang et al. (2016), arXiv 1604.02878, for the cascade; Umeyama (1991), doi 10.1109/34.88573, for the similarity.
@@ -21,19 +21,10 @@ LANDMARKS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 TEMPLATE = np.array([[40.0, 45.0], [72.0, 45.0], [56.0, 63.0], [43.0, 81.5], [69.0, 81.5]], dtype=np.float32)
 """Where the five landmarks land in a crop, pixels (landmark, xy). There is room for raised brows and a dropped jaw."""
 
-CONFIDENT = 0.9
-"""The followed person is chosen among faces at least this probable, where the clip has any; and somebody who was out
-of sight is found again only in such a face, because what MTCNN is unsure of is often hair or a hand."""
-SHARE = 0.3
-"""At least this share of a face lies in the box that its person had last, grown by the time since."""
-SIZE_RATIO = 1.6
-"""A person's box is at most this much wider or narrower than it was last."""
-GROWTH, LARGEST_GROWTH = 0.1, 2.0
-"""How much wider and higher a person's box gets with each frame in which the person was not found, and at most."""
-LASTING = 5
-"""Frames in which somebody is seen at least: MTCNN's false alarms come and go faster."""
-SMALLEST_PICTURE = 20
+SMALLEST = 20
 """MTCNN looks for faces of 20 pixels and more, and fails on pictures that could not hold one."""
+SAME = 0.7
+"""Two boxes of which one has more than this share in the other are one face, as in the cascade."""
 BATCH = {"cpu": 1, "cuda": 16}
 """Pictures given to MTCNN at once: more than one is no faster on a processor's core."""
 
@@ -56,6 +47,10 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def __getitem__(self, chosen: np.ndarray) -> Detections:
+        """The faces that ``chosen``, a mask or places, chooses."""
+        return Detections(self.boxes[chosen], self.probabilities[chosen], self.landmarks[chosen])
+
 
 NONE = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
 
@@ -66,12 +61,14 @@ class Detector:
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
         self._cascade = MTCNN(keep_all=True, device=torch.device(device))
+        for network in (self._cascade.pnet, self._cascade.rnet, self._cascade.onet):
+            network.to(memory_format=torch.channels_last)  # its pooling takes half the time so, on a processor
 
     def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
-        """The faces in each image, (height, width, 3) uint8 RGB; the images have one size."""
+        """The faces in each image, (height, width, 3) uint8 RGB, by the whole cascade; the images have one size."""
         if not len(images):
             return []
-        if min(images[0].shape[:2]) < SMALLEST_PICTURE:
+        if min(images[0].shape[:2]) < SMALLEST:
             return [NONE] * len(images)
         found = []
         size = BATCH[torch.device(self.device).type]
@@ -79,6 +76,67 @@ class Detector:
             batch = np.stack(images[start:start + size])
             found += [_detections(*faces) for faces in zip(*self._cascade.detect(batch, landmarks=True), strict=True)]
         return found
+
+    def search(self, image: np.ndarray, smallest: float, within: np.ndarray | None = None) -> Detections:
+        """The faces at least ``smallest`` pixels wide, in all of the image or in the box ``within`` (x1 y1 x2 y2).
+
+        The cascade sees the picture shrunk until such a face is as small as it can find; what it finds there is then
+        refined on the picture itself.
+        """
+        size = np.array(image.shape[1::-1])
+        low, high = np.zeros(2, int), size
+        if within is not None:
+            low = np.clip(np.floor(within[:2]), 0, size - 1).astype(int)
+            high = np.clip(np.ceil(within[2:]), low + 1, size).astype(int)
+        part = image[low[1]:high[1], low[0]:high[0]]
+        scale = max(1.0, smallest / SMALLEST)
+        if scale > 1:
+            small = np.maximum(np.rint((high - low) / scale), 1).astype(int)
+            part = cv2.resize(part, small.tolist(), interpolation=cv2.INTER_AREA)
+        found = self.detect([part])[0]
+        if scale == 1 and within is None:
+            return found
+        step = (high - low) / part.shape[1::-1]
+        return self.refine(image, found.boxes * np.tile(step, 2) + np.tile(low, 2))
+
+    @torch.inference_mode()
+    def refine(self, image: np.ndarray, boxes: np.ndarray) -> Detections:
+        """The faces near ``boxes`` (face, 4), by the cascade's second and third network, with the cascade's thresholds.
+
+        Each box may be off by a quarter of its width or so. Of faces that turn out to be the same one is kept.
+        """
+        if not len(boxes):
+            return NONE
+        squares = _squares(np.asarray(boxes, np.float64))
+        shifts, sure = self._cascade.rnet(self._patches(image, squares, 24))
+        passed = (sure[:, 1] > self._cascade.thresholds[1]).numpy(force=True)
+        squares = _squares(_shifted(squares, shifts.numpy(force=True)))[passed]
+        if not len(squares):
+            return NONE
+        shifts, points, sure = (out.numpy(force=True) for out in self._cascade.onet(self._patches(image, squares, 48)))
+        probabilities = sure[:, 1]
+        across = squares[:, 2:] - squares[:, :2] + 1
+        points = points.reshape(-1, 2, 5).transpose(0, 2, 1)
+        landmarks = across[:, None] * points + squares[:, None, :2] - 1
+        boxes = _shifted(squares, shifts)
+        kept: list[int] = []
+        for face in np.argsort(-probabilities, kind="stable").tolist():
+            if probabilities[face] > self._cascade.thresholds[2] and (boxes[face, 2:] - boxes[face, :2] > 1).all() and (
+                    not kept or shares(boxes[face], boxes[kept]).max() <= SAME):
+                kept.append(face)
+        kept.sort()  # in the order of the boxes given
+        return Detections(boxes[kept].astype(np.float32), probabilities[kept], landmarks[kept].astype(np.float32))
+
+    def _patches(self, image: np.ndarray, squares: np.ndarray, size: int) -> torch.Tensor:
+        """What lies in each square, cut as the cascade cuts: (face, 3, size, size) in -1..1."""
+        limit = np.tile(image.shape[1::-1], 2)
+        patches = np.empty((len(squares), size, size, 3), np.uint8)
+        for patch, square in zip(patches, squares, strict=True):
+            x1, y1, x2, y2 = np.clip(np.trunc(square), 1, limit).astype(int)
+            part = image[min(y1, y2) - 1:y2, min(x1, x2) - 1:x2]
+            cv2.resize(part, (size, size), patch, interpolation=cv2.INTER_AREA)
+        pixels = torch.from_numpy(patches).to(self.device).permute(0, 3, 1, 2)
+        return (pixels.float() - 127.5) / 128
 
 
 def _detections(boxes, probabilities, landmarks) -> Detections:
@@ -90,78 +148,31 @@ def _detections(boxes, probabilities, landmarks) -> Detections:
     return Detections(faces.boxes[kept], faces.probabilities[kept], faces.landmarks[kept])
 
 
-def follow(clip: Sequence[Detections]) -> list[int | None]:
-    """Which face of each frame is the followed person's; None where that person is not seen.
-
-    The person is the largest at first: in the first frame with a face of probability 0.9 or more, the largest such
-    face, of those whose person is seen in five frames or more (of any, where there is none such). From
-    frame to frame a face continues the person whose last box it overlaps most, those first who were seen in the
-    frame before. A person who is not found leaves a box that grows with time, up to twice its size. Everybody is
-    followed, so that a bystander's face is not taken for the followed person's.
-    """
-    people = _everybody(clip)
-    for lasting, least in ((LASTING, CONFIDENT), (1, CONFIDENT), (1, 0.0)):
-        entrances = []
-        for person in people:
-            shown = (frame for frame, face in person.items() if clip[frame].probabilities[face] >= least)
-            first = next(shown, None)
-            if first is not None and len(person) >= lasting:
-                entrances.append((-first, _area(clip[first].boxes[person[first]]), person))
-        if entrances:
-            person = max(entrances, key=lambda entrance: entrance[:2])[2]
-            return [person.get(frame) for frame in range(len(clip))]
-    return [None] * len(clip)
+def _squares(boxes: np.ndarray) -> np.ndarray:
+    """Boxes (face, 4) widened to squares about the same middle."""
+    middle, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
+    return np.concatenate([middle - half, middle + half], axis=1)
 
 
-def _everybody(clip: Sequence[Detections]) -> list[dict[int, int]]:
-    """Each person of the clip as the face that is theirs by frame, in the order in which they first appear."""
-    people: list[dict[int, int]] = []
-    last = np.zeros((0, 4), np.float32)  # (person, x1 y1 x2 y2)
-    unseen = np.zeros(0, int)  # (person,) frames since the last box
-    for frame, faces in enumerate(clip):
-        owner = _owners(last, unseen, faces)
-        unseen += 1
-        new = [face for face in range(len(faces)) if face not in owner]
-        owner |= {face: len(people) + i for i, face in enumerate(new)}
-        people += [{} for _ in new]
-        last = np.concatenate([last, faces.boxes[new]])
-        unseen = np.concatenate([unseen, np.zeros(len(new), int)])
-        for face, person in owner.items():
-            people[person][frame] = face
-            last[person], unseen[person] = faces.boxes[face], 0
-    return people
+def _shifted(squares: np.ndarray, shifts: np.ndarray) -> np.ndarray:
+    """Squares (face, 4) with their sides moved by ``shifts`` (face, 4), in widths and heights."""
+    return squares + shifts * np.tile(squares[:, 2:] - squares[:, :2] + 1, 2)
 
 
-def _owners(last: np.ndarray, unseen: np.ndarray, faces: Detections) -> dict[int, int]:
-    """Whose face each one is, for the faces that continue somebody: person by face."""
-    growth = np.minimum(1 + GROWTH * unseen, LARGEST_GROWTH)[:, None]
-    middle, half = (last[:, :2] + last[:, 2:]) / 2, (last[:, 2:] - last[:, :2]) / 2
-    grown = np.concatenate([middle - growth * half, middle + growth * half], axis=1)
-    size, before = _area(faces.boxes)[None], _area(last)[:, None]  # both broadcast to (person, face)
-    share = _intersection(grown, faces.boxes) / size
-    both = _intersection(last, faces.boxes)
-    overlap = both / (size + before - both)
-    ratio = np.sqrt(size / before)
-    sure = (unseen == 0)[:, None] | (faces.probabilities >= CONFIDENT)
-    may = (share >= SHARE) & (1 / SIZE_RATIO <= ratio) & (ratio <= SIZE_RATIO) & sure
-    pairs = np.argwhere(may)
-    best = np.lexsort((share[may], overlap[may], unseen[pairs[:, 0]] == 0))[::-1]
-    owner: dict[int, int] = {}
-    for person, face in pairs[best].tolist():
-        if face not in owner and person not in owner.values():
-            owner[face] = person
-    return owner
-
-
-def _area(boxes: np.ndarray) -> np.ndarray:
+def area(boxes: np.ndarray) -> np.ndarray:
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
-def _intersection(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+def intersection(some: np.ndarray, others: np.ndarray) -> np.ndarray:
     """The area that each of ``some`` (n, 4) has in common with each of ``others`` (m, 4): (n, m)."""
     low = np.maximum(some[:, None, :2], others[None, :, :2])
     high = np.minimum(some[:, None, 2:], others[None, :, 2:])
     return np.prod(np.maximum(high - low, 0), axis=2)
+
+
+def shares(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """What ``box`` (4,) has in common with each of ``others`` (n, 4), of the smaller of the two areas."""
+    return intersection(box[None], others)[0] / np.minimum(area(box), area(others))
 
 
 def similarity(points: np.ndarray, onto: np.ndarray) -> np.ndarray:

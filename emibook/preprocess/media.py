@@ -19,6 +19,7 @@ import av
 import av.logging
 import cv2
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from emibook import InputError
 
@@ -40,16 +41,20 @@ def frames(path: Path | str) -> Iterator[np.ndarray]:
     Frame i is the picture at i/30 s after the first picture's timestamp, as FFmpeg's ``fps`` filter decides it: the
     last one whose timestamp, rounded to the clock, is not later than i. A display matrix is applied; where the
     size changes midway, later pictures are scaled to the first one's size. Of a damaged file comes what decodes.
+    A picture that stands for several frames is the same array each time: do not write into it.
 
     Raises ``InputError`` where the file cannot be opened, has no video stream, or no picture of it decodes.
     """
-    size = None
+    size = last = image = None
+    reformatter = VideoReformatter()  # one for the clip: a picture's own one is set up anew for each
     with _opened(path) as container:
         for picture in _clocked(_decoded(container, _stream(container, "video", path))):
-            image = _upright(picture.to_ndarray(format="rgb24"), picture)
-            size = size or image.shape[1::-1]
-            if image.shape[1::-1] != size:
-                image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            if last is None or picture.planes[0].buffer_ptr != last.planes[0].buffer_ptr:
+                image = _upright(reformatter.reformat(picture, format="rgb24", threads=1).to_ndarray(), picture)
+                size = size or image.shape[1::-1]
+                if image.shape[1::-1] != size:
+                    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+                last = picture  # held, so that its memory is no other picture's
             yield image
     if size is None:
         raise InputError(f"no picture of {path} decodes; the file is damaged, fetch it again")

@@ -1,0 +1,285 @@
+"""Faces through a clip: found again from picture to picture instead of searched for, and one person followed.
+
+``find`` gives the faces of every picture, ``People`` says whose they are and which person is the followed one.
+
+    first picture, a cut, every INTERVAL pictures   the cascade searches the picture, shrunk
+    every picture                                   the last boxes are refined by the cascade's last two networks
+    a face is doubtful or gone                      the cascade searches around its last box
+    nobody is there                                 every STRIDE pictures a search; who is found is traced back
+
+Source: section 3.2.1 of the paper, which runs the whole cascade on every picture; ``exhaustive`` does that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from emibook.preprocess.faces import NONE, SAME, Detections, Detector, area, intersection, shares
+
+SHARE_SEARCHED = 9
+"""A search looks for faces down to this share of the picture's shorter side."""
+INTERVAL = 45
+"""Pictures after which the picture is searched though its faces are followed, for who came in."""
+STRIDE = 3
+"""Of a stretch without a face every third picture is searched."""
+THOROUGH = 10
+"""Every tenth of those searches goes down to the smallest faces that the cascade finds."""
+SURE = 0.97
+"""A refined face of this probability needs no word from the cascade's first network."""
+AROUND = 3.0
+"""Around a face that is doubtful or gone, a box of this many times its size is searched."""
+PATIENCE = 15
+"""For so many pictures somebody who is gone is searched for where they were."""
+CUT = 28.0
+"""Grey values (of 255) by which pictures differ, on average over a coarse grid, at a cut."""
+
+CONFIDENT = 0.9
+"""The followed person is chosen among faces at least this probable, where the clip has any; and somebody who was out
+of sight is found again only in such a face, because what MTCNN is unsure of is often hair or a hand."""
+SHARE = 0.3
+"""At least this share of a face lies in the box that its person had last, grown by the time since."""
+SIZE_RATIO = 1.6
+"""A person's box is at most this much wider or narrower than it was last."""
+GROWTH, LARGEST_GROWTH = 0.1, 2.0
+"""How much wider and higher a person's box gets with each frame in which the person was not found, and at most."""
+LASTING = 5
+"""Frames in which somebody is seen at least: MTCNN's false alarms come and go faster."""
+
+
+def find(
+    images: Iterable[np.ndarray], detector: Detector, *, exhaustive: bool = False
+) -> Iterator[tuple[np.ndarray, Detections]]:
+    """Each image of a clip, (height, width, 3) uint8 RGB, with its faces, in order; at most ``STRIDE`` images are held.
+
+    An image that is the same object as the one before is looked at once. ``exhaustive`` runs the whole cascade on
+    every image and shrinks none.
+    """
+    if exhaustive:
+        last, faces = None, NONE
+        for image in images:
+            if image is not last:
+                faces = detector.detect([image])[0]
+            last = image
+            yield image, faces
+        return
+    search = _Search(detector)
+    for image in images:
+        yield from search.next(image)
+    yield from search.rest()
+
+
+class _Search:
+    """What ``find`` remembers of a clip between its images."""
+
+    def __init__(self, detector: Detector) -> None:
+        self.detector = detector
+        self.last: np.ndarray | None = None
+        self.faces = NONE  # of the last image
+        self.gone: list[tuple[np.ndarray, int]] = []  # the last box of who is gone, and for how many images
+        self.waiting: list[np.ndarray] = []  # images without a face so far, not searched yet
+        self.since = 0  # images since the picture was searched
+        self.searches = 0  # in a row that found nobody
+
+    def next(self, image: np.ndarray) -> Iterator[tuple[np.ndarray, Detections]]:
+        """What is known when ``image`` has come: itself, or those that waited, or nothing yet."""
+        if image is self.last:
+            if self.waiting:
+                self.waiting.append(image)
+            else:
+                yield image, self.faces
+            return
+        fresh = self.last is None or _difference(image, self.last) > CUT
+        if fresh:
+            yield from self.rest()
+            self.gone, self.faces, self.searches = [], NONE, 0
+        self.last = image
+        self.since += 1
+        if not fresh:
+            self.faces = self._followed(image)
+        if fresh or len(self.faces) and self.since >= INTERVAL:
+            self.faces = _joined(self.faces, self._searched(image))
+        if len(self.faces) or fresh:
+            yield from self._traced_back()
+            yield image, self.faces
+            return
+        self.waiting.append(image)
+        if len(self.waiting) >= STRIDE:
+            yield from self.rest()
+
+    def rest(self) -> Iterator[tuple[np.ndarray, Detections]]:
+        """The images that waited: the newest is searched, and who is found is traced back."""
+        if not self.waiting:
+            return
+        image = self.waiting.pop()
+        self.faces = self._searched(image)
+        yield from self._traced_back()
+        yield image, self.faces
+
+    def _followed(self, image: np.ndarray) -> Detections:
+        """The faces of the last image in this one, and those that had gone and are back."""
+        before = [*self.faces.boxes, *(box for box, _ in self.gone)]
+        ages = [0] * len(self.faces) + [age for _, age in self.gone]
+        refined = self.detector.refine(image, self.faces.boxes)
+        sure = refined.probabilities >= SURE
+        faces, doubtful = refined[sure], refined[~sure]
+        self.gone = []
+        for box, age in zip(before, ages, strict=True):
+            if len(faces) and _overlaps(box, faces.boxes):
+                continue
+            near = [shares(box, each[None])[0] > 0.4 for each in doubtful.boxes]
+            found = self._searched_around(image, doubtful.boxes[near][0] if any(near) else box)
+            faces = _joined(faces, _joined(found, doubtful[near]))
+            if not (len(faces) and _overlaps(box, faces.boxes)) and age < PATIENCE:
+                self.gone.append((box, age + 1))
+        return faces
+
+    def _searched_around(self, image: np.ndarray, box: np.ndarray) -> Detections:
+        middle, half = (box[:2] + box[2:]) / 2, AROUND * (box[2:] - box[:2]) / 2
+        smallest = (box[2:] - box[:2]).min() / 2
+        return self.detector.search(image, smallest, np.concatenate([middle - half, middle + half]))
+
+    def _searched(self, image: np.ndarray) -> Detections:
+        """The faces of the picture: first the large ones, and where there is none the smallest, now and then."""
+        self.since = 0
+        faces = self.detector.search(image, min(image.shape[:2]) / SHARE_SEARCHED)
+        if not len(faces) and self.searches % THOROUGH == 0:
+            faces = self.detector.search(image, 0)
+        self.searches = 0 if len(faces) else self.searches + 1
+        return faces
+
+    def _traced_back(self) -> Iterator[tuple[np.ndarray, Detections]]:
+        """The images that waited, with those faces of the image after them that were there already."""
+        traced, after, image = [], self.faces, self.last
+        for earlier in reversed(self.waiting):
+            if earlier is not image:
+                after, image = self.detector.refine(earlier, after.boxes), earlier
+                after = after[after.probabilities >= SURE]
+            traced.append((earlier, after))
+        self.waiting = []
+        yield from reversed(traced)
+
+
+def _difference(image: np.ndarray, other: np.ndarray) -> float:
+    """How much two images differ on a grid of 32 points across, in grey values; of different sizes wholly."""
+    if image.shape != other.shape:
+        return 255.0
+    step = max(1, image.shape[1] // 32)
+    return float(np.abs(image[::step, ::step].astype(np.int16) - other[::step, ::step]).mean())
+
+
+def _overlaps(box: np.ndarray, boxes: np.ndarray) -> bool:
+    return bool((shares(box, boxes) > 0.4).any())
+
+
+def _joined(faces: Detections, more: Detections) -> Detections:
+    """All of ``faces``, and those of ``more`` that are none of them."""
+    if not len(faces) or not len(more):
+        return faces if len(faces) else more
+    new = np.array([shares(box, faces.boxes).max() <= SAME for box in more.boxes])
+    return Detections(*(np.concatenate([some, others[new]]) for some, others in (
+        (faces.boxes, more.boxes), (faces.probabilities, more.probabilities), (faces.landmarks, more.landmarks))))
+
+
+@dataclass
+class _Person:
+    """One person of a clip so far."""
+
+    box: np.ndarray
+    """(4,) where they were last."""
+    unseen: int = 0
+    """Frames since."""
+    frames: int = 0
+    """In how many frames they were seen."""
+    entrance: tuple[int, float] | None = None
+    """Minus the first frame in which they are confidently seen, and the area of their face in it."""
+    doubtful_entrance: tuple[int, float] | None = None
+    """The same, however unsure the face."""
+
+
+class People:
+    """Whose face each one is, frame after frame.
+
+    From frame to frame a face continues the person whose last box it overlaps most, those first who were seen in the
+    frame before. A person who is not found leaves a box that grows with time, up to twice its size. Everybody is
+    followed, so that a bystander's face is not taken for the followed person's.
+    """
+
+    def __init__(self) -> None:
+        self._people: list[_Person] = []
+        self._frame = -1
+
+    def add(self, faces: Detections) -> dict[int, int]:
+        """The person of each face of the next frame; persons are numbered as they first appear."""
+        self._frame += 1
+        owner = self._owners(faces)
+        for person in self._people:
+            person.unseen += 1
+        for face in range(len(faces)):
+            if face not in owner:
+                owner[face] = len(self._people)
+                self._people.append(_Person(faces.boxes[face]))
+            person = self._people[owner[face]]
+            person.box, person.unseen, person.frames = faces.boxes[face], 0, person.frames + 1
+            here = (-self._frame, float(area(person.box)))
+            person.doubtful_entrance = person.doubtful_entrance or here
+            if faces.probabilities[face] >= CONFIDENT:
+                person.entrance = person.entrance or here
+        return owner
+
+    def followed(self) -> int | None:
+        """The followed person, the largest at first; None where nobody was seen.
+
+        In the first frame with a face of probability 0.9 or more it is the largest such face, of those whose person
+        is seen in five frames or more (of any, where there is none such).
+        """
+        entrances = {person: each.entrance for person, each in enumerate(self._people) if each.entrance}
+        lasting = {person: entrance for person, entrance in entrances.items()
+                   if self._people[person].frames >= LASTING}
+        doubtful = {person: each.doubtful_entrance for person, each in enumerate(self._people)}
+        for known in (lasting, entrances, doubtful):
+            if known:
+                return max(known, key=known.__getitem__)
+        return None
+
+    def may_be_followed(self, person: int) -> bool:
+        """Whether that person can still turn out to be the followed one; False is final."""
+        entrance, best = self._people[person].entrance, self.followed()
+        leader = self._people[best]
+        if leader.entrance is None or leader.frames < LASTING:
+            return True
+        return entrance is not None and entrance >= leader.entrance
+
+    def _owners(self, faces: Detections) -> dict[int, int]:
+        """Whose face each one is, for the faces that continue somebody: person by face."""
+        if not len(faces) or not self._people:
+            return {}
+        last = np.array([person.box for person in self._people])
+        unseen = np.array([person.unseen for person in self._people])
+        growth = np.minimum(1 + GROWTH * unseen, LARGEST_GROWTH)[:, None]
+        middle, half = (last[:, :2] + last[:, 2:]) / 2, (last[:, 2:] - last[:, :2]) / 2
+        grown = np.concatenate([middle - growth * half, middle + growth * half], axis=1)
+        size, before = area(faces.boxes)[None], area(last)[:, None]  # both broadcast to (person, face)
+        share = intersection(grown, faces.boxes) / size
+        both = intersection(last, faces.boxes)
+        overlap = both / (size + before - both)
+        ratio = np.sqrt(size / before)
+        sure = (unseen == 0)[:, None] | (faces.probabilities >= CONFIDENT)
+        may = (share >= SHARE) & (1 / SIZE_RATIO <= ratio) & (ratio <= SIZE_RATIO) & sure
+        pairs = np.argwhere(may)
+        best = np.lexsort((share[may], overlap[may], unseen[pairs[:, 0]] == 0))[::-1]
+        owner: dict[int, int] = {}
+        for person, face in pairs[best].tolist():
+            if face not in owner and person not in owner.values():
+                owner[face] = person
+        return owner
+
+
+def follow(clip: Sequence[Detections]) -> list[int | None]:
+    """Which face of each frame is the followed person's; None where that person is not seen. See ``People``."""
+    people = People()
+    owners = [people.add(faces) for faces in clip]
+    followed = people.followed()
+    return [next((face for face, person in owner.items() if person == followed), None) for owner in owners]
