@@ -29,12 +29,44 @@ IRISES = np.array([(78, 50, 30), (104, 70, 38), (92, 98, 58), (84, 118, 142), (1
 STYLES = ("short", "parted", "fringe", "long", "bob", "curly", "bun", "cropped")
 """Ways to wear one's hair."""
 
+WEARS_GLASSES = 1 / 6
+"""The share of people with glasses."""
+
 Color = tuple[float, float, float]
 
 
 def _color(values: np.ndarray) -> Color:
     red, green, blue = np.clip(values, 0, 255)
     return float(red), float(green), float(blue)
+
+
+METALS = np.array([(28, 26, 28), (28, 26, 28), (66, 44, 32), (120, 122, 126), (140, 112, 70)], dtype=np.float64)
+"""Frames of glasses: black, twice as often as brown, grey and gold."""
+
+
+@dataclass(frozen=True)
+class Glasses:
+    """Half the width and height of a lens, and the frame's thickness, in face units."""
+
+    width: float
+    height: float
+    roundness: float
+    """Exponent of the lens's outline: 2 is an oval, 4 nearly a box."""
+    thickness: float
+    shine: float
+    """Opacity of the streak of light on a lens."""
+    color: Color
+
+    @classmethod
+    def random(cls, rng: np.random.Generator) -> Glasses:
+        return cls(
+            width=float(rng.uniform(0.26, 0.31)),
+            height=float(rng.uniform(0.18, 0.24)),
+            roundness=float(rng.uniform(2.1, 4.0)),
+            thickness=float(rng.uniform(0.018, 0.034)),
+            shine=float(rng.uniform(0.03, 0.16)),
+            color=_color(METALS[rng.integers(len(METALS))] * rng.uniform(0.85, 1.15)),
+        )
 
 
 @dataclass(frozen=True)
@@ -56,7 +88,7 @@ class Identity:
     taper: float = 0.10
     eye_distance: float = 0.42
     eye_width: float = 0.225
-    eye_height: float = 0.115
+    eye_height: float = 0.097
     eye_tilt: float = 0.015
     brow_height: float = 0.29
     brow_thickness: float = 0.045
@@ -77,6 +109,7 @@ class Identity:
     neck: float = 0.56
     shoulders: float = 2.3
     neckline: float = 0.5
+    glasses: Glasses | None = None
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Identity:
@@ -100,7 +133,7 @@ class Identity:
             taper=float(rng.uniform(0.0, 0.11)),
             eye_distance=float(rng.uniform(0.395, 0.445)),
             eye_width=float(rng.uniform(0.205, 0.245)),
-            eye_height=float(rng.uniform(0.100, 0.130)),
+            eye_height=float(rng.uniform(0.089, 0.106)),
             eye_tilt=float(rng.uniform(-0.015, 0.04)),
             brow_height=float(rng.uniform(0.265, 0.315)),
             brow_thickness=float(rng.uniform(0.028, 0.06)),
@@ -119,6 +152,7 @@ class Identity:
             neck=float(rng.uniform(0.56, 0.70)),
             shoulders=float(rng.uniform(2.1, 2.6)),
             neckline=float(rng.uniform(0.25, 0.65)),
+            glasses=Glasses.random(rng) if rng.uniform() < WEARS_GLASSES else None,
         )
 
     @property

@@ -22,17 +22,17 @@ UNIT_NAMES = tuple(f"AU{unit:02d}" for unit in UNITS)
 INDEX = {unit: place for place, unit in enumerate(UNITS)}
 
 PULLS: dict[int, tuple[tuple[float, float, float, float, float, float], ...]] = {
-    1: ((0.17, -0.46, 0.15, 0.20, -0.01, -0.17),),
+    1: ((0.17, -0.44, 0.16, 0.20, -0.01, -0.17),),
     2: ((0.62, -0.46, 0.19, 0.20, 0.02, -0.15),),
     4: ((0.22, -0.24, 0.22, 0.14, -0.07, 0.11), (0.62, -0.26, 0.20, 0.12, -0.03, 0.04)),
     6: ((0.52, 0.42, 0.24, 0.18, -0.01, -0.10), (0.78, 0.10, 0.12, 0.16, -0.04, -0.02)),
     7: ((0.45, 0.14, 0.22, 0.07, 0.0, -0.025),),
-    9: ((0.13, 0.46, 0.17, 0.17, 0.03, -0.11), (0.16, -0.22, 0.14, 0.12, -0.02, 0.07)),
-    10: ((0.24, 0.66, 0.16, 0.12, 0.02, -0.07), (0.40, 0.50, 0.16, 0.12, 0.0, -0.03)),
+    9: ((0.13, 0.46, 0.17, 0.17, 0.03, -0.12), (0.16, -0.22, 0.14, 0.12, -0.02, 0.07)),
+    10: ((0.24, 0.70, 0.16, 0.12, 0.02, -0.08), (0.40, 0.50, 0.16, 0.12, 0.0, -0.03)),
     12: ((0.52, 0.68, 0.22, 0.20, 0.05, -0.09),),
     14: ((0.52, 0.92, 0.14, 0.14, -0.05, 0.0),),
     15: ((0.42, 1.08, 0.18, 0.15, 0.02, 0.05),),
-    17: ((0.0, 1.24, 0.30, 0.14, 0.0, -0.09),),
+    17: ((0.0, 1.24, 0.30, 0.14, 0.0, -0.12),),
     20: ((0.56, 0.98, 0.20, 0.20, 0.09, 0.02),),
     23: ((0.40, 0.94, 0.18, 0.16, -0.05, 0.0),),
 }
@@ -59,8 +59,8 @@ def pull_fields() -> np.ndarray:
             fields[INDEX[unit], ..., 0] += out * (right - left)
             fields[INDEX[unit], ..., 1] += down * (np.maximum(right, left) if cx < 0.1 else right + left)
     # Brows slide over the bone above the eye and leave the eye itself where it is.
-    for unit, above in ((1, -0.42), (2, -0.42), (4, -0.22)):
-        fields[INDEX[unit]] *= smoothstep(-0.10, above, y)[..., None]
+    for unit, above in ((1, -0.37), (2, -0.37), (4, -0.22)):
+        fields[INDEX[unit]] *= smoothstep(-0.06, above, y)[..., None]
     hinge = np.exp(-((x / 0.95) ** 4)) * smoothstep(0.92, 1.45, y) * smoothstep(2.35, 1.55, y)
     fields[INDEX[26], ..., 1] = JAW_DROP * hinge
     return fields * UNIT
@@ -107,14 +107,14 @@ def folds(unit: int, identity: Identity, x: np.ndarray, y: np.ndarray) -> np.nda
     if unit == 9:
         bridge = sum(_groove([(0.05, h), (0.13, h + 0.06)], 0.018) for h in (0.02, 0.12, 0.22))
         across = sum(_groove([(-0.07, h), (0.07, h)], 0.014, both=False) for h in (-0.08, -0.01))
-        return -0.020 * bridge - 0.022 * across - 0.03 * _groove([(0.20, tip - 0.08), (0.28, tip + 0.06)], 0.018)
+        return -0.034 * bridge - 0.036 * across - 0.036 * _groove([(0.20, tip - 0.08), (0.28, tip + 0.06)], 0.018)
     if unit == 10:
         fold = _groove([(0.20, tip - 0.04), (0.31, tip + 0.12), (0.40, tip + 0.24)], 0.018)
         return -0.040 * fold + 0.02 * pair(x, y, 0.22, mouth - 0.16, 0.08, 0.06)
     if unit == 12:
         fold = _groove(
-            [(0.25, tip + 0.02), (0.40, tip + 0.16), (corner + 0.15, mouth - 0.10), (corner + 0.17, mouth + 0.04)],
-            0.018,
+            [(0.25, tip + 0.02), (0.40, tip + 0.16), (corner + 0.15, mouth - 0.10), (corner + 0.16, mouth + 0.01)],
+            0.022,
         )
         return -0.038 * fold + 0.06 * pair(x, y, 0.56, 0.52, 0.2, 0.15)
     if unit == 14:
@@ -130,12 +130,12 @@ def folds(unit: int, identity: Identity, x: np.ndarray, y: np.ndarray) -> np.nda
         crease = _groove([(0, mouth + 0.225), (0.12, mouth + 0.24), (0.22, mouth + 0.30)], 0.018)
         pits = np.clip(noise(np.random.default_rng(identity.seed + 17), x.shape, 3.5), -1.5, 1.5)
         ball = mound(x, y, 0, identity.chin - 0.17, 0.17, 0.10)
-        return -0.040 * crease + ball * (0.05 + 0.010 * pits)
+        return -0.052 * crease + ball * (0.05 + 0.022 * pits)
     if unit == 20:
         lines = sum(
             _groove([(corner + d, mouth - 0.10), (corner + d + 0.02, mouth + 0.14)], 0.015) for d in (0.16, 0.24)
         )
-        return -0.024 * lines - 0.02 * mound(x, y, 0, identity.chin - 0.1, 0.3, 0.12)
+        return -0.030 * lines - 0.02 * mound(x, y, 0, identity.chin - 0.1, 0.3, 0.12)
     if unit == 23:
         lines = sum(_groove([(d, mouth - 0.17), (d * 0.9, mouth - 0.09)], 0.010) for d in (0.05, 0.13, 0.21))
         ring = _groove([(0, mouth + 0.15), (0.2, mouth + 0.13), (0.32, mouth + 0.02), (0.24, mouth - 0.12)], 0.022)

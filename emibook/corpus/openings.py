@@ -72,7 +72,7 @@ class Eye:
         roundness = 1 - 0.30 * (x / (self.width * 1.1)) ** 2 - 0.5 * np.clip(-y / 0.12, 0, 1) ** 2 * 0.4
         ball = white * roundness[..., None] * self.light
         radius = np.sqrt(x**2 + (y + 0.012) ** 2)
-        size = 0.104
+        size = 0.094
         iris = np.array(self.identity.iris)
         spokes = 1 + 0.16 * np.cos(np.arctan2(y, x) * 23) * np.clip(radius / size, 0, 1)
         glow = 0.75 + 0.6 * np.clip(y / size, -0.6, 1) * 0.6
@@ -80,7 +80,7 @@ class Eye:
         disc = iris * (spokes * glow * rim)[..., None] * self.light
         edge = np.clip((size - radius) * UNIT + 0.5, 0, 1)[..., None]
         ball += edge * (disc - ball)
-        pupil = np.clip((0.043 - radius) * UNIT + 0.5, 0, 1)[..., None]
+        pupil = np.clip((0.040 - radius) * UNIT + 0.5, 0, 1)[..., None]
         ball += pupil * (np.array([14.0, 11.0, 10.0]) - ball)
         side = np.sign(scene.light[0])
         spot = np.clip((0.024 - np.sqrt((x - side * 0.038) ** 2 + (y + 0.055) ** 2)) * UNIT + 0.5, 0, 1)
@@ -95,10 +95,11 @@ class Eye:
         level = units / 5
         raised, cheek, tight, blink = (level[INDEX[unit]] for unit in (5, 6, 7, 45))
         wrinkle, brow = level[INDEX[9]], level[INDEX[4]]
-        tall = self.identity.eye_height
-        upper = tall * (1 - 0.30 * tight - 0.10 * cheek - 0.12 * brow - 0.12 * wrinkle) + 0.060 * raised
-        lower = 0.055 * (1 - 0.75 * tight - 0.45 * wrinkle) - 0.055 * cheek + 0.010 * raised
-        lower -= 0.02 * tight
+        # At rest the upper lid covers the iris's upper edge; raised, it shows the white above it. Tightening lifts and
+        # straightens the lower lid, a raised cheek only pushes it.
+        upper = self.identity.eye_height * (1 - 0.22 * tight - 0.06 * cheek - 0.10 * brow - 0.10 * wrinkle)
+        upper = upper + 0.080 * raised
+        lower = 0.058 * (1 - 0.40 * wrinkle) - 0.067 * tight - 0.028 * cheek + 0.004 * raised
         shut = np.clip(blink * 1.06, 0, 1)
         upper = upper + shut * (-(lower + 0.5 * (0.040 - lower)) - upper)
         lower = lower + shut * 0.5 * (0.040 - lower)
@@ -114,7 +115,8 @@ class Eye:
         gap = float(np.max(lower - upper))
         top, bottom = _pixels(x, upper, self.place), _pixels(x, lower, self.place)
         # The fold above the lid sinks into the socket as the eye opens and lies flat as it shuts.
-        crease = _pixels(x, upper - 0.055 - 0.02 * np.sin(np.pi * STEPS), self.place)[1:]
+        raised = float(units[INDEX[5]]) / 5
+        crease = _pixels(x, upper - 0.055 + 0.03 * raised - 0.02 * np.sin(np.pi * STEPS), self.place)[1:]
         line = np.zeros(self.shape, np.uint8)
         cv2.polylines(line, [crease], False, 255, 2, cv2.LINE_AA, SHIFT)
         _tone(picture, tuple(0.55 * self.skin), cv2.GaussianBlur(line, (0, 0), 1.3), 0.75 if gap > 0.05 else 0.35)
@@ -124,7 +126,7 @@ class Eye:
             ball = self.ball[down : down + height, right : right + width].copy()
             shadow = np.zeros(self.shape, np.uint8)
             cv2.polylines(shadow, [top], False, 255, 7, cv2.LINE_AA, SHIFT)
-            _tone(ball, tuple(0.30 * self.skin), cv2.GaussianBlur(shadow, (0, 0), 2.0), 0.62)
+            _tone(ball, tuple(0.30 * self.skin), cv2.GaussianBlur(shadow, (0, 0), 2.0), 0.62 - 0.4 * raised)
             opening = np.concatenate([top, bottom[::-1]])
             _lay(picture, ball, _fill(self.shape, opening))
             rim = np.zeros(self.shape, np.uint8)
@@ -170,22 +172,23 @@ class Mouth:
             level[INDEX[unit]] for unit in (12, 14, 15, 17, 20, 23, 25, 26, 10, 9)
         )
         width = self.identity.mouth_width
-        width += 0.125 * smile + 0.055 * dimple + 0.015 * down + 0.14 * stretch - 0.075 * tight - 0.035 * jaw * part
-        width -= 0.03 * jaw + 0.03 * chin
+        width += 0.125 * smile + 0.055 * dimple + 0.015 * down + 0.16 * stretch - 0.105 * tight
+        width -= 0.035 * jaw + 0.035 * chin
         t, bow = ACROSS, 1 - ACROSS**2
         x = width * t * (1 - 0.04 * jaw * bow)
         corner = -0.012 - 0.130 * smile + 0.085 * down + 0.02 * stretch - 0.01 * dimple
         droop = 0.035 * down * np.clip(np.abs(t) - 0.8, 0, 1) / 0.2
-        middle = self.identity.mouth_y + corner * np.abs(t) ** 2.2 + droop - 0.045 * chin * bow - 0.02 * sneer * bow
+        middle = self.identity.mouth_y + 0.03 * jaw + corner * np.abs(t) ** 2.2 + droop - 0.065 * chin * bow
         middle += 0.035 * smile * bow
-        thin = (1 - 0.55 * tight) * (1 - 0.25 * stretch) * (1 - 0.2 * smile) * (1 - 0.25 * dimple)
-        above = self.identity.upper_lip * thin * (1 - 0.15 * chin) * (1 - 0.25 * sneer)
-        below = self.identity.lower_lip * thin * (1 + 0.28 * chin) * (1 - 0.12 * jaw)
-        open_up = 0.045 * part + 0.03 * part * smile + 0.025 * jaw + 0.055 * sneer + 0.02 * nose
-        open_down = 0.070 * part + 0.155 * jaw + 0.02 * part * jaw - 0.015 * sneer
+        thin = (1 - 0.62 * tight) * (1 - 0.42 * stretch) * (1 - 0.2 * smile) * (1 - 0.25 * dimple)
+        above = self.identity.upper_lip * thin * (1 - 0.15 * chin) * (1 - 0.30 * sneer)
+        below = self.identity.lower_lip * thin * (1 + 0.32 * chin) * (1 - 0.40 * jaw)
+        # A raised upper lip takes the lower one along for half its way; a dropped jaw opens lips wide only as they part.
+        open_up = part * (0.050 + 0.025 * smile) + 0.090 * sneer + 0.02 * nose + 0.01 * jaw
+        open_down = part * (0.080 + 0.095 * jaw) + 0.045 * jaw - 0.045 * sneer
         open_up, open_down = (value * (1 - 0.35 * tight) for value in (open_up, open_down))
-        square = 0.8 - 0.25 * sneer - 0.15 * stretch + 0.25 * jaw
-        upper_inner = middle - open_up * bow**square - 0.012 * np.exp(-((t / 0.22) ** 2)) * -0.5
+        square = 0.8 - 0.35 * sneer - 0.15 * stretch + 0.25 * jaw
+        upper_inner = middle - open_up * bow**square + 0.006 * np.exp(-((t / 0.22) ** 2))
         lower_inner = np.maximum(middle + open_down * bow**0.75, upper_inner)
         cupid = 0.22 * np.exp(-((t / 0.16) ** 2)) * (1 - 0.6 * stretch)
         upper_outer = upper_inner - above * (np.clip(1 - np.abs(t) ** 1.7, 0, None) - cupid)

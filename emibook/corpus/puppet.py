@@ -12,6 +12,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from emibook.corpus.glasses import STANDS_OFF, draw_glasses
 from emibook.corpus.looks import Identity, Pose, Scene
 from emibook.corpus.muscles import GRID, UNIT_NAMES, UNITS, draw_folds, pull_fields
 from emibook.corpus.openings import Eye, Mouth
@@ -42,6 +43,7 @@ class Puppet:
         self._depth = depth[: self._pulls.shape[1], : self._pulls.shape[2]]
         self._eyes = [Eye(identity, scene, portrait, side) for side in (-1, 1)]
         self._mouth = Mouth(identity, scene, portrait)
+        self._glasses = draw_glasses(identity, scene)
         columns = (np.arange(-1, width // CELL + 2, dtype=np.float32) + 0.5) * CELL - 0.5
         rows = (np.arange(-1, height // CELL + 2, dtype=np.float32) + 0.5) * CELL - 0.5
         self._cells = np.meshgrid(columns, rows)
@@ -76,7 +78,10 @@ class Puppet:
         for eye in self._eyes:
             eye.draw(texture, units, pose)
         self._mouth.draw(texture, units)
-        picture = self._over(self.backdrop if backdrop is None else backdrop, self._source(units, pose))
+        head = self._head(pose)
+        picture = self._over(self.backdrop if backdrop is None else backdrop, self._source(head, units, pose))
+        if self._glasses is not None:
+            self._put_glasses(picture, head, pose)
         return self.grain(picture, noise_rng)
 
     def grain(self, picture: np.ndarray, noise_rng: np.random.Generator | None) -> np.ndarray:
@@ -87,8 +92,8 @@ class Puppet:
         noise = self._noise[row : row + self.height, column : column + self.width]
         return cv2.add(picture, noise, dtype=cv2.CV_8U)
 
-    def _source(self, units: np.ndarray, pose: Pose) -> np.ndarray:
-        """(height, width, 2) the texture's pixel that each pixel of the picture shows."""
+    def _head(self, pose: Pose) -> np.ndarray:
+        """(row, column, 2) the texture's column and row that each cell of the picture shows of a head that faces us."""
         columns, rows = self._cells
         size = self.scene.scale * self.height
         x = (columns - self.scene.x * self.width) / size - pose.walk
@@ -99,18 +104,34 @@ class Puppet:
         moved_x, moved_y = x - pose.x, y - pose.y - NECK
         x = x + share * (cos * moved_x + sin * moved_y - x)
         y = y + share * (cos * moved_y - sin * moved_x + NECK - y)
+        return np.dstack([(x + ORIGIN[0]) * UNIT - 0.5, (y + ORIGIN[1]) * UNIT - 0.5]).astype(np.float32)
+
+    def _source(self, head: np.ndarray, units: np.ndarray, pose: Pose) -> np.ndarray:
+        """(height, width, 2) the texture's pixel that each pixel of the picture shows."""
         field = (units / 5 @ self._flat).reshape(self._pulls.shape[1:])
         # A turn moves what stands out of the face against what lies behind.
         field[..., 0] += UNIT * float(np.sin(pose.yaw)) * self._depth
         field[..., 1] += UNIT * float(np.sin(pose.pitch)) * self._depth
-        column = ((x + ORIGIN[0]) * UNIT - 0.5).astype(np.float32)
-        row = ((y + ORIGIN[1]) * UNIT - 0.5).astype(np.float32)
-        pulled = cv2.remap(
-            field, column / GRID, row / GRID, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0
-        )
-        coarse = np.dstack([column, row]) - pulled
-        fine = cv2.resize(coarse, None, fx=CELL, fy=CELL, interpolation=cv2.INTER_LINEAR)
+        pulled = cv2.remap(field, head / GRID, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+        return self._fine(head - pulled)
+
+    def _fine(self, cells: np.ndarray) -> np.ndarray:
+        """From (row, column, 2) at the cells to (height, width, 2) at the picture's pixels."""
+        fine = cv2.resize(cells, None, fx=CELL, fy=CELL, interpolation=cv2.INTER_LINEAR)
         return fine[CELL : CELL + self.height, CELL : CELL + self.width]
+
+    def _put_glasses(self, picture: np.ndarray, head: np.ndarray, pose: Pose) -> None:
+        (rows, columns), layer = self._glasses
+        turn = UNIT * STANDS_OFF * np.sin([pose.yaw, pose.pitch])
+        source = self._fine(head - (turn + [columns.start, rows.start]).astype(np.float32))
+        shown = (source[..., 1] > -1) & (source[..., 1] < layer.shape[0])
+        height = np.flatnonzero(shown.any(1))
+        if not len(height):
+            return
+        band = slice(height[0], height[-1] + 1)
+        worn = cv2.remap(layer, source[band], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+        seen = picture[band].astype(np.float32) * (1 - worn[..., 3:].astype(np.float32) / 255) + worn[..., :3]
+        picture[band] = np.clip(seen + 0.5, 0, 255)
 
     def _over(self, backdrop: np.ndarray, source: np.ndarray) -> np.ndarray:
         figure = cv2.remap(self._texture, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -63,7 +63,7 @@ def outline(identity: Identity, x: np.ndarray, y: np.ndarray, grow: float = 0.0)
     """Below 1 inside the head's outline widened by ``grow`` face units, 1 on it."""
     half_height = np.where(y < 0, 1.28 + grow, identity.chin + grow)
     half_width = (identity.width + grow) * (1 - identity.taper * smoothstep(0.2, 1.5, y))
-    n = np.where(y < 0, 2.2, identity.squareness).astype(np.float32)
+    n = 2.2 + (identity.squareness - 2.2) * smoothstep(-0.5, 0.5, y)
     return (np.abs(x) / half_width) ** n + (np.abs(y) / half_height) ** n
 
 
