@@ -1,61 +1,62 @@
 from __future__ import annotations
 
+import errno
+import json
 import os
 import signal
+import stat
+import subprocess
+import sys
 import threading
 import time
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from emibook import InputError, cluster
 
+ROOT = Path(__file__).parents[1]
+
 
 def work(item):
-    if item == "raises":
-        raise OSError(f"cannot read {item}")
-    if item == "dies":
+    """What happens to an item is its first word; every start is a line in the file that is its second."""
+    what, log, *_ = item
+    with open(log, "a") as file:
+        file.write(json.dumps(item) + "\n")
+    if what == "raises":
+        raise OSError(f"cannot read {log}")
+    if what == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
-    if item == "unpicklable":
+    if what == "dies once" and Path(log).read_text().count(what) == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "unpicklable":
         return threading.Lock()
-    if isinstance(item, tuple):  # dies once, at the first attempt
-        marker = item[0]
-        if not os.path.exists(marker):
-            open(marker, "w").close()
-            os.kill(os.getpid(), signal.SIGKILL)
-    return os.getpid(), item, {name: os.environ.get(name) for name in cluster.WORKER_ENVIRONMENT}
+    if what == "sleeps":
+        time.sleep(item[2])
+    if what == "eats":
+        eaten = []
+        while True:
+            eaten.append(bytearray(b"x" * 2**24))
+            time.sleep(0.01)
+    if what == "full":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), log)
+    if what == "hopeless":
+        raise cluster.EndRun(f"{log} cannot be seen here")
+    return os.getpid(), {name: os.environ.get(name) for name in cluster.WORKER_ENVIRONMENT}
 
 
-def test_one_failure_or_dead_worker_never_stops_the_others(tmp_path):
-    items = ["dies", "raises", "unpicklable", (str(tmp_path / "marker"),), *range(6)]
-    results = list(cluster.run(work, items, label="test", workers=2, progress=False))
-    assert sorted(str(item) for item, _ in results) == sorted(map(str, items))
-    found = {str(item): result for item, result in results}
-    assert isinstance(found["dies"], cluster.WorkerDied)
-    assert isinstance(found["raises"], OSError) and "cannot read raises" in str(found["raises"])
-    assert isinstance(found["unpicklable"], Exception)
-    for item in [items[3], *range(6)]:
-        process, echoed, environment = found[str(item)]
-        assert echoed == item and process != os.getpid()
-        assert set(environment.values()) == {"1"}
+def spread(items, **options):
+    return cluster.run(work, items, label="test", progress=False, **options)
 
 
-def test_results_come_as_they_are_done_and_the_workers_go_with_the_run():
-    results = cluster.run(wait, [3.0, 0.01], label="test", workers=2, progress=False)
-    item, process = next(results)
-    assert item == 0.01
-    results.close()
-    deadline = time.monotonic() + 10
-    while alive(process) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not alive(process)
+def starts(log) -> Counter:
+    """How often each item was started."""
+    return Counter(tuple(json.loads(line)) for line in Path(log).read_text().splitlines())
 
 
-def wait(seconds):
-    time.sleep(seconds)
-    return os.getpid()
-
-
-def alive(process):
+def alive(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -63,15 +64,268 @@ def alive(process):
     return True
 
 
+def is_true_within(seconds: float, condition) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return bool(condition())
+
+
+def test_what_kills_workers_is_set_aside_and_its_neighbours_are_done_once(tmp_path):
+    log = str(tmp_path / "log")
+    killers, once = [("dies", log, i) for i in range(2)], ("dies once", log)
+    raising = [("raises", log), ("unpicklable", log)]
+    others = [("is done", log, i) for i in range(20)]
+    items = [others[0], *killers, once, *raising, *others[1:]]
+    results = dict(spread(items, workers=2))
+    assert set(results) == set(items)
+    for killer in killers:
+        assert isinstance(results[killer], cluster.WorkerDied) and "3 worker processes died" in str(results[killer])
+    assert isinstance(results[raising[0]], OSError) and "cannot read" in str(results[raising[0]])
+    assert isinstance(results[raising[1]], Exception)
+    for item in [once, *others]:
+        process, environment = results[item]
+        assert process != os.getpid() and set(environment.values()) == {"1"}
+    expected = {**dict.fromkeys([*raising, *others], 1), **dict.fromkeys(killers, 3), once: 2}
+    assert starts(log) == expected
+
+
+def test_who_takes_too_much_time_or_memory_is_stopped_and_its_worker_replaced(tmp_path):
+    log = str(tmp_path / "log")
+    sleeps, eats, others = ("sleeps", log, 1000), ("eats", log), [("is done", log, i) for i in range(4)]
+    limits = cluster.Limits(seconds=2, memory=cluster.GIB // 2)
+    started = time.monotonic()
+    results = dict(spread([sleeps, eats, *others], workers=1, limits=limits))
+    assert time.monotonic() - started < 30
+    assert isinstance(results[sleeps], cluster.LimitExceeded) and str(results[sleeps]) == "took more than 2 seconds"
+    assert str(results[eats]) == "took more than 0.5 GiB of memory"
+    assert starts(log) == dict.fromkeys([sleeps, eats, *others], 1)
+    processes = {results[item][0] for item in others}
+    assert len(processes) == 1 and not alive(processes.pop())
+
+
+def test_results_come_as_they_are_done_and_the_workers_go_with_the_run(tmp_path):
+    log = str(tmp_path / "log")
+    results = spread([("sleeps", log, 3), ("is done", log)], workers=2)
+    item, (process, _) = next(results)
+    assert item[0] == "is done"
+    results.close()
+    assert is_true_within(10, lambda: not alive(process))
+
+
 def test_no_items_start_no_process():
     started = time.perf_counter()
-    assert list(cluster.run(work, [], label="test", progress=False)) == []
+    assert list(spread([])) == []
     assert time.perf_counter() - started < 0.05
 
 
 def test_bad_settings_are_named(monkeypatch):
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
     with pytest.raises(InputError, match="0 workers"):
-        list(cluster.run(work, [1], label="test", workers=0, progress=False))
+        list(spread([1], workers=0))
     with pytest.raises(InputError, match="tcp://127.0.0.1:1"):
-        list(cluster.run(work, [1], label="test", scheduler="tcp://127.0.0.1:1", progress=False))
+        list(spread([1], scheduler="tcp://127.0.0.1:1"))
+    with pytest.raises(InputError, match="both the scheduler"):
+        list(spread([1], scheduler="tcp://127.0.0.1:1", slurm="night"))
+
+
+@pytest.mark.parametrize(("what", "said"), [("full", "test: No space left on device: .*make room and repeat"),
+                                            ("hopeless", "test: .* cannot be seen here; then repeat")])
+def test_what_every_other_item_would_meet_ends_the_run(tmp_path, what, said):
+    log = str(tmp_path / "log")
+    items = [("is done", log, 0), (what, log), *(("sleeps", log, 0.05, i) for i in range(200))]
+    with pytest.raises(InputError, match=said):
+        list(spread(items, workers=1))
+    assert sum(starts(log).values()) < 10
+
+
+def test_progress_tells_rate_failures_and_the_dashboard(tmp_path, capfd):
+    log = str(tmp_path / "log")
+    items = [("raises", log), *(("is done", log, i) for i in range(3))]
+    assert len(list(cluster.run(work, items, label="test", workers=1))) == 4
+    shown = capfd.readouterr().err
+    assert shown.count("dashboard at http://127.0.0.1:") == 1
+    assert "4/4" in shown and "clip/s" in shown and "failed=1" in shown
+
+
+def program(folder: Path, body: str) -> list[str]:
+    path = folder / "program.py"
+    path.write_text("import sys\nfrom emibook import cluster\n" + body)
+    return [sys.executable, str(path)]
+
+
+def test_a_script_without_a_guard_is_told_so_in_one_line(tmp_path):
+    body = "for _ in cluster.run(abs, [1, 2], label='test', workers=2, progress=False):\n    print('done')\n"
+    result = subprocess.run(program(tmp_path, body), capture_output=True, text=True, timeout=60)
+    assert result.returncode != 0 and "done" not in result.stdout
+    assert "below `if __name__ == \"__main__\":`" in result.stderr.splitlines()[-1]
+    assert result.stderr.count("Traceback") == 1
+
+
+MEMORY = """
+import psutil
+if __name__ == "__main__":
+    resident = []
+    for _ in cluster.run(abs, range(2000), label="test", workers=1, progress=False):
+        resident.append(psutil.Process().memory_info().rss)
+    print(resident[199], max(resident))
+"""
+
+
+def test_two_thousand_items_take_hardly_more_memory_than_two_hundred(tmp_path):
+    result = subprocess.run(program(tmp_path, MEMORY), capture_output=True, text=True, check=True, timeout=120)
+    few, many = map(int, result.stdout.split())
+    assert many < 1.1 * few
+
+
+class Hosts:
+    """A Dask scheduler and its workers, each in processes of their own as if on another machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.running = folder, []
+        file = folder / "scheduler.json"
+        self.scheduler = self.start("scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))
+        assert is_true_within(30, lambda: file.is_file() and file.read_text())
+        self.address = json.loads(file.read_text())["address"]
+
+    def start(self, what: str, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen:
+        clean = {name: value for name, value in os.environ.items() if name not in cluster.WORKER_ENVIRONMENT}
+        with open(self.folder / "log", "a") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"distributed.cli.dask_{what}", *arguments], start_new_session=True,
+                env=clean | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))} | (environment or {}),
+                stdout=log, stderr=log)
+        self.running.append(process)
+        return process
+
+    def host(self, workers: int = 1, environment: dict[str, str] | None = None) -> subprocess.Popen:
+        return self.start("worker", self.address, "--nworkers", str(workers), "--nthreads", "1", "--no-dashboard",
+                          environment=environment)
+
+    @staticmethod
+    def kill(process: subprocess.Popen) -> None:
+        """All of a host's processes at once, as when its power fails."""
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def hosts(tmp_path):
+    hosts = Hosts(tmp_path)
+    yield hosts
+    for process in hosts.running:
+        if process.poll() is None:
+            hosts.kill(process)
+
+
+def host_of(item):
+    """The session of the worker, which stands for its machine; and the threads that torch and OpenCV would use."""
+    name, log = item
+    with open(log, "a") as file:
+        file.write(f"{name} {os.getsid(0)}\n")
+    import cv2
+    import torch
+
+    time.sleep(0.3)
+    return os.getsid(0), torch.get_num_threads(), cv2.getNumThreads()
+
+
+def test_two_hosts_of_which_one_is_killed_in_the_middle(hosts, tmp_path):
+    first, second = hosts.host(2), hosts.host()
+    log, seen, results = tmp_path / "started", set(), {}
+    for item, result in cluster.run(host_of, [(i, str(log)) for i in range(24)], label="test",
+                                    scheduler=hosts.address, progress=False):
+        results[item[0]] = result
+        seen.add(result[0])
+        if seen == {first.pid, second.pid} and first.poll() is None:
+            hosts.kill(first)
+    assert first.poll() is not None and sorted(results) == list(range(24))
+    assert {threads for _, *threads in map(list, results.values()) for threads in threads} == {1}
+    # What was done before is not done again: only what the two workers of the lost host were busy with.
+    twice = [name for name, count in Counter(line.split()[0] for line in log.read_text().splitlines()).items()
+             if count > 1]
+    assert len(twice) <= 2
+
+
+def test_a_lost_scheduler_is_one_line(hosts, tmp_path):
+    hosts.host()
+    log = str(tmp_path / "started")
+    results = spread([("sleeps", log, 0.2, i) for i in range(50)], scheduler=hosts.address)
+    next(results)
+    hosts.kill(hosts.scheduler)
+    started = time.monotonic()
+    with pytest.raises(InputError, match="test: the Dask scheduler went away; repeat the command"):
+        list(results)
+    assert time.monotonic() - started < 20
+
+
+@contextmanager
+def killed_run(hosts, tmp_path):
+    body = "import test_cluster\nif __name__ == '__main__':\n    list(test_cluster.spread([('sleeps', sys.argv[1], " \
+           "1000)], scheduler=sys.argv[2]))\n"
+    log = tmp_path / "first"
+    run = subprocess.Popen([*program(tmp_path, body), str(log), hosts.address],
+                           env=os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))})
+    assert is_true_within(30, log.is_file)
+    run.kill()
+    run.wait()
+    yield
+
+
+def test_a_killed_run_leaves_nobody_at_work_on_another_machine(hosts, tmp_path):
+    hosts.host()
+    with killed_run(hosts, tmp_path):
+        log = str(tmp_path / "second")
+        started = time.monotonic()
+        assert len(list(spread([("is done", log)], scheduler=hosts.address))) == 1
+        assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize("missing", ["test_cluster", "emibook"])
+def test_a_worker_without_a_package_is_named(hosts, tmp_path, missing):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] == '{missing}':\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n")
+    hosts.host(environment={"PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT), str(ROOT / "tests")))})
+    with pytest.raises(InputError, match=f"test: the .*cannot load.*No module named '{missing}'.* packages? "):
+        list(spread([("is done", str(tmp_path / "started"), i) for i in range(3)], scheduler=hosts.address))
+
+
+SBATCH = """#!/bin/sh
+# Runs the job on this machine instead of queueing it.
+cp "$1" "{folder}/job-$$"
+setsid sh "$1" >>"{folder}/output" 2>&1 &
+echo $! >>"{folder}/jobs"
+echo "Submitted batch job $!"
+"""
+SCANCEL = """#!/bin/sh
+for job; do kill -9 -- "-$job"; done
+"""
+
+
+def test_slurm_is_asked_for_workers(tmp_path, monkeypatch):
+    pytest.importorskip("dask_jobqueue")
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        path = tmp_path / name
+        path.write_text(text.format(folder=tmp_path))
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"), prepend=os.pathsep)
+    log = str(tmp_path / "started")
+    items = [("sleeps", log, 0.5, i) for i in range(8)]
+    results = dict(spread(items, slurm="night", workers=2))
+    assert set(results) == set(items) and len({process for process, _ in results.values()}) == 2
+    assert all(set(environment.values()) == {"1"} for _, environment in results.values())
+    jobs = [path.read_text() for path in tmp_path.glob("job-*")]
+    assert len(jobs) == 2 and all("#SBATCH -p night\n" in job and "--cpus-per-task=1\n" in job for job in jobs)
+    assert is_true_within(10, lambda: not any(alive(process) for process, _ in results.values()))
+
+
+def test_slurm_without_its_package_names_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
+    with pytest.raises(InputError, match=r"dask-jobqueue; install it with pip install .*\[slurm\]"):
+        list(spread([1], slurm="night"))
