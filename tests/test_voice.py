@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import librosa
 import numpy as np
+import opensmile
 import pytest
 from scipy.signal import find_peaks
 
@@ -26,6 +27,30 @@ def syllable_rate(sound: np.ndarray) -> float:
     envelope = np.convolve(envelope, np.hanning(9) / np.hanning(9).sum(), "same")
     peaks, _ = find_peaks(envelope, prominence=0.25 * envelope.max(), distance=6)
     return len(peaks) / (len(sound) / RATE)
+
+
+VOICES = (
+    Manner(pitch_hz=115, tilt=-7),
+    Manner(pitch_hz=150, tempo=3.6),
+    Manner(pitch_hz=190, breathiness=0.2),
+    Manner(pitch_hz=230, tempo=4.6, pitch_range=1.6, energy=0.03),
+)
+
+
+@pytest.fixture(scope="module")
+def egemaps():
+    """Measures one functional of eGeMAPS on every voice, ``(level, voice)``, at each level of one thing told."""
+    smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
+
+    def measure(functional: str, told: str, levels: list[float], relative: bool = False) -> np.ndarray:
+        table = []
+        for level in levels:
+            manners = [replace(v, **{told: level * getattr(v, told) if relative else level}) for v in VOICES]
+            sounds = [say(manner, seconds=4.0, seed=seed) for seed, manner in enumerate(manners)]
+            table.append([smile.process_signal(sound, RATE)[functional].iloc[0] for sound in sounds])
+        return np.array(table)
+
+    return measure
 
 
 def loud_frames(sound: np.ndarray) -> np.ndarray:
@@ -94,3 +119,41 @@ def test_same_seed_same_sound_and_length():
 def test_very_short_speech_is_finite(seconds):
     sound = say(PLAIN, seconds=seconds)
     assert len(sound) == round(seconds * RATE) and np.isfinite(sound).all()
+
+
+def test_egemaps_hears_an_octave_as_twelve_semitones(egemaps):
+    octaves = np.array([-0.25, 0.25, 0.75])
+    heard = egemaps("F0semitoneFrom27.5Hz_sma3nz_percentile50.0", "pitch_hz", list(2**octaves), relative=True)
+    told = 12 * (np.log2([voice.pitch_hz / 27.5 for voice in VOICES]) + octaves[:, None])
+    assert np.abs(heard - told).max() < 1.5
+    assert np.diff(heard, axis=0) == pytest.approx(6.0, abs=1.0)
+
+
+def test_egemaps_hears_the_range_of_pitch(egemaps):
+    heard = egemaps("F0semitoneFrom27.5Hz_sma3nz_pctlrange0-2", "pitch_range", [0.5, 2.0, 4.0]).mean(1)
+    # From the 20th to the 80th percentile a normal distribution has 1.7 standard deviations.
+    assert heard[0] + 1 < heard[1] < heard[2] - 1 and heard[2] == pytest.approx(1.7 * 4.0, rel=0.4)
+
+
+def test_egemaps_hears_twice_the_energy_as_six_decibels_and_as_louder(egemaps):
+    levels = [0.25, 0.5, 1.0, 2.0]
+    level = egemaps("equivalentSoundLevel_dBp", "energy", levels, relative=True)
+    assert np.diff(level, axis=0) == pytest.approx(20 * np.log10(2), abs=0.2)
+    loudness = egemaps("loudness_sma3_amean", "energy", levels, relative=True)
+    # Its loudness is the cube root of power, band by band: the amplitude to the power of two thirds.
+    assert np.diff(np.log2(loudness), axis=0) == pytest.approx(2 / 3, abs=0.07)
+
+
+def test_egemaps_hears_the_rate_of_syllables(egemaps):
+    tempi = [2.5, 3.5, 5.0]
+    voiced = egemaps("VoicedSegmentsPerSec", "tempo", tempi).mean(1)
+    assert voiced == pytest.approx(tempi, rel=0.15)
+    peaks = egemaps("loudnessPeaksPerSec", "tempo", tempi).mean(1)
+    assert (np.diff(peaks) > 0.5).all()
+
+
+def test_egemaps_hears_tilt_and_breath(egemaps):
+    bright = egemaps("alphaRatioV_sma3nz_amean", "tilt", [-10.0, -7.0, -4.0])
+    assert (np.diff(bright, axis=0) > 0).all() and (bright[2] - bright[0] > 2).all()
+    harmonic = egemaps("HNRdBACF_sma3nz_amean", "breathiness", [0.0, 0.15, 0.4])
+    assert (np.diff(harmonic.mean(1)) < -1.5).all()

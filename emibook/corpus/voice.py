@@ -21,9 +21,13 @@ VOWELS = {
     "u": (340, 850, 2350, 3400),
 }
 """Formant frequencies in Hz."""
-BANDWIDTHS = (80.0, 100.0, 140.0, 200.0)
+HIGHER_FORMANTS = (4500, 5500, 6500, 7500)
+"""The same for every vowel, in Hz: those of a tube of 17.5 cm. Without them nothing would be left above 4 kHz."""
+BANDWIDTHS = (80.0, 100.0, 140.0, 200.0, 300.0, 350.0, 400.0, 450.0)
 """Width of each formant in Hz."""
-HIGHEST_HARMONIC_HZ = 6000.0
+HIGHEST_HARMONIC_HZ = 7500.0
+BREATH = 0.7
+"""Root mean square of breath alone in the source, beside glottal pulses of 1."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def _harmonics(pitch: np.ndarray, tilt: float, rate: int) -> np.ndarray:
 
 def _vowel(sound: np.ndarray, formants: tuple[int, ...], rate: int) -> np.ndarray:
     """The sound through the formants, one resonator after the other."""
-    for frequency, width in zip(formants, BANDWIDTHS, strict=True):
+    for frequency, width in zip((*formants, *HIGHER_FORMANTS), BANDWIDTHS, strict=True):
         radius = np.exp(-np.pi * width / rate)
         poles = [1.0, -2 * radius * np.cos(2 * np.pi * frequency / rate), radius**2]
         sound = lfilter([sum(poles)], poles, sound)
@@ -126,7 +130,7 @@ def speak(seconds: float, manner: Manner, *, rng: np.random.Generator, rate: int
     share = np.clip(manner.breathiness, 0, 1)
     source = np.sqrt(1 - share) * _harmonics(pitch, manner.tilt, rate)
     breath = sosfilt(butter(2, 500, "highpass", fs=rate, output="sos"), rng.standard_normal(count))
-    source += 0.45 * np.sqrt(share) * breath
+    source += BREATH * np.sqrt(share) * breath
     mixture = weights / (weights.sum(0) + 1e-6)
     speech = np.zeros(count)
     for place, formants in enumerate(VOWELS.values()):
