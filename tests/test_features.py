@@ -17,9 +17,9 @@ from safetensors.numpy import save_file
 
 from emibook import InputError
 from emibook.corpus import Corpus
-from emibook.features import EXTRACTORS, builtin, copy_encoders, extract, load_encoder, store
+from emibook.features import EXTRACTORS, acoustic, builtin, copy_encoders, extract, extraction, load_encoder, store
 from emibook.features.action_units import DESCRIPTION
-from emibook.features.weights import file_fingerprint
+from emibook.features.weights import Weights, file_fingerprint
 from emibook.preprocess import read_audio, read_faces
 from emibook.preprocess.faces import TEMPLATE
 
@@ -111,7 +111,8 @@ def test_the_registry_says_what_the_encoders_do():
 def test_a_file_holds_what_the_encoder_says_of_the_clip(done, name):
     work, corpus, folders = done
     extractor = EXTRACTORS[name]
-    encoder = extractor.load(None, work / "encoders")
+    weights = Weights(**store.read_settings(work, name)["weights"])
+    encoder = extractor.encoder_class(weights, work / "encoders")
     assert folders[name] == work / "features" / name
     assert {path.stem for path in folders[name].glob("*.safetensors")} == set(corpus.clips["clip"])
     for clip in ("00007", "00008", "00009"):
@@ -165,6 +166,124 @@ def test_features_of_other_weights_are_moved_and_not_mixed(work, done):
     moved = times(aside)
     extract(corpus, work, ["aus"], workers=1, progress=False)
     assert times(work / "features" / "aus") == moved
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Work that is done in this process, and the tasks that were done."""
+    tasks = []
+
+    def run(task, items, **_):
+        for item in items:
+            tasks.append(item)
+            yield item, task(item)
+
+    monkeypatch.setattr(extraction, "run", run)
+    extraction._encoder.cache_clear()
+    yield tasks
+    extraction._encoder.cache_clear()
+
+
+def test_crops_made_in_another_way_are_not_mixed_with_these(work, done, here, capfd):
+    corpus, before = done[1], times(work / "features")
+    settings = work / "preprocess.json"
+    settings.write_text(json.dumps({"following": "refined", "version": "1"}))
+    extract(corpus, work, ["aus", "mfcc"])
+    assert {name for task in here for name in task.names} == {"aus"} and len(here) == 4  # crops are not sound
+    [aside] = (work / "features").glob("aus@*")
+    assert f"aus: preprocess changed; the features made before are now in {aside.name}" in capfd.readouterr().err
+    assert not list((work / "features").glob("mfcc@*"))
+    assert store.read_settings(work, "aus")["preprocess"] == {"following": "refined", "version": "1"}
+    assert times(aside) == {path.removeprefix("aus/"): made for path, made in before.items() if path[:4] == "aus/"}
+
+    made = times(work / "features" / "aus")
+    extract(corpus, work, ["aus"])
+    assert len(here) == 4 and "changed" not in capfd.readouterr().err
+    settings.write_text(json.dumps({"following": "exhaustive", "version": "1"}))
+    extract(corpus, work, ["aus"], progress=False)
+    assert len(here) == 8 and len(list((work / "features").glob("aus@*"))) == 2
+    settings.write_text(json.dumps({"version": "1", "following": "refined"}))
+    extract(corpus, work, ["aus"], progress=False)
+    assert len(here) == 8 and times(work / "features" / "aus") == made  # the first ones are back
+
+    settings.write_text("{")
+    assert "preprocess.json" in refused(corpus, work, ["aus"])
+
+
+def test_a_set_is_finished_in_the_precision_in_which_it_was_begun(work, done, here, monkeypatch):
+    corpus, visual = done[1], EXTRACTORS["vit"].encoder_class
+    shutil.rmtree(work / "features")
+    monkeypatch.setattr(visual, "precision_on", staticmethod(lambda device: "bfloat16"))
+    extract(corpus, work, ["vit", "mfcc"], progress=False)
+    assert store.read_settings(work, "vit")["weights"]["precision"] == "bfloat16"
+    assert store.read_settings(work, "mfcc")["weights"]["precision"] == "float32"
+    path = work / "features" / "vit" / "00007.safetensors"
+    before = path.read_bytes()
+    path.unlink()
+    monkeypatch.setattr(visual, "precision_on", staticmethod(lambda device: "float32"))
+    extract(corpus, work, ["vit"], weights={"vit": "untrained"}, progress=False)
+    assert path.read_bytes() == before and not list((work / "features").glob("vit@*"))
+
+    shutil.rmtree(work / "features")
+    extract(corpus, work, ["vit"], progress=False)
+    assert store.read_settings(work, "vit")["weights"]["precision"] == "float32" and path.read_bytes() != before
+
+
+def sounds(work: Path) -> Corpus:
+    """Nine clips of sound of several lengths, one silent film and one that failed."""
+    work.mkdir()
+    rng = np.random.default_rng(1)
+    rows = [write_clip(work, f"{index:05}", [], 3, rng.integers(-9000, 9000, 1000 * seconds).astype(np.int16))
+            for index, seconds in enumerate([9, 3, 3, 7, 1, 8, 2, 3, 6])]
+    rows.append(write_clip(work, "mute", [], 3, None) | {"audio_seconds": ""})
+    rows.append(rows[-1] | {"clip": "broken", "status": "failed"})
+    pd.DataFrame(rows).to_csv(work / "preprocess.csv", index=False)
+    clips = pd.DataFrame({"clip": [row["clip"] for row in rows]})
+    clips = clips.assign(partition="", path="", audio="", participant="")
+    return Corpus("folder", work, clips, ())
+
+
+def test_batches_of_sound_are_the_same_whatever_is_done_already(tmp_path, here, monkeypatch):
+    """The way of a GPU, on this processor."""
+    corpus = sounds(tmp_path / "w")
+    one_by_one = extract(corpus, tmp_path / "w", ["wav2vec2"], progress=False)["wav2vec2"]
+    assert all(len(task.clips) == 1 for task in here)
+    alone = {path.name: store.load(path).values for path in one_by_one.glob("*.safetensors")}
+    shutil.rmtree(one_by_one)
+    here.clear()
+    extraction._encoder.cache_clear()
+
+    monkeypatch.setattr(acoustic, "BATCH", {"cpu": 18_000})
+    folder = extract(corpus, tmp_path / "w", ["wav2vec2", "mfcc"], progress=False)["wav2vec2"]
+    batches = {task.clips for task in here if len(task.clips) > 1}
+    assert batches == {("00004", "00006", "00001", "00002", "00007"), ("00008", "00003"), ("00005", "00000")}
+    for path in folder.glob("*.safetensors"):
+        np.testing.assert_allclose(store.load(path).values, alone.pop(path.name), atol=1e-4)
+    assert not alone
+
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    kept = times(folder)
+    for gone in ("00002", "00007", "00000", "mute"):
+        (folder / f"{gone}.safetensors").unlink()
+    here.clear()
+    extract(corpus, tmp_path / "w", ["wav2vec2"], progress=False)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert {task.clips for task in here} == {("00004", "00006", "00001", "00002", "00007"), ("00005", "00000"),
+                                             ("mute",)}
+    changed = {path for path, made in times(folder).items() if kept[path] != made}
+    assert changed == {f"{gone}.safetensors" for gone in ("00002", "00007", "00000", "mute")}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_is_used_where_there_is_one(work, done, here):
+    assert extraction._device() == "cuda"
+    shutil.rmtree(work / "features")
+    extract(done[1], work, ["vit", "wav2vec2"], progress=False)
+    assert any(len(task.clips) > 1 for task in here)
+    for name in ("vit", "wav2vec2"):
+        found, expected = (store.load(folder / "00007.safetensors").values
+                           for folder in (work / "features" / name, done[2][name]))
+        assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
 
 
 def test_a_given_checkpoint_is_used_kept_and_used_again(work, done):

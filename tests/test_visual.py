@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -12,7 +15,7 @@ from torchvision.models import resnet18
 
 from emibook import InputError
 from emibook.features import EXTRACTORS
-from emibook.features.visual import ResNet18, ViT, read_resnet18
+from emibook.features.visual import ResNet18, ViT, native_precision, read_resnet18
 from emibook.features.weights import Weights, file_fingerprint
 
 CHILDREN = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
@@ -48,8 +51,23 @@ def faces(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rng.integers(0, 256, (count, 112, 112, 3), dtype=np.uint8), np.arange(count) / 30, landmarks
 
 
-def encoder_of(path) -> ResNet18:
-    return ResNet18(Weights("file", path.name, file_fingerprint(path)), path.parent)
+def smooth_faces(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Crops with areas and edges, as a face has, each a little different from the one before."""
+    images, times, landmarks = faces(count)
+    coarse = cv2.GaussianBlur(np.random.default_rng(1).uniform(0, 255, (112, 112, 3)).astype(np.float32), (0, 0), 6)
+    coarse = (coarse - coarse.min()) / np.ptp(coarse) * 200
+    for index, image in enumerate(images):
+        image[:] = np.roll(coarse, index, axis=1) + image * 0.1
+    return images, times, landmarks
+
+
+def encoder_of(path, device: str = "cpu", **more) -> ResNet18:
+    return ResNet18(Weights("file", path.name, file_fingerprint(path), **more), path.parent, device)
+
+
+def cosines(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    rows, others = rows.astype(np.float64), others.astype(np.float64)
+    return (rows * others).sum(1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(others, axis=1)
 
 
 def test_resnet18_equals_torchvision_run_by_hand(model, tmp_path):
@@ -157,7 +175,60 @@ def test_the_seed_of_an_untrained_model_does_not_touch_the_callers(tmp_path):
 def encoders(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("encoders")
     save_file(model.state_dict(), folder / "plain.safetensors")
-    return {"resnet18": encoder_of(folder / "plain.safetensors"), "vit": ViT(Weights("untrained"), folder)}
+    resnet18, vit = folder / "plain.safetensors", Weights("untrained")
+    return {
+        "resnet18": encoder_of(resnet18), "resnet18 bfloat16": encoder_of(resnet18, precision="bfloat16"),
+        "vit": ViT(vit, folder), "vit bfloat16": ViT(replace(vit, precision="bfloat16"), folder),
+    }
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit"])
+def test_bfloat16_batches_give_what_one_face_at_a_time_gives_in_float32(encoders, model, name):
+    images, times, landmarks = smooth_faces(34)
+    fast = encoders[f"{name} bfloat16"](images, times, landmarks).values
+    alone = np.concatenate([encoders[name](images[i : i + 1], times[i : i + 1], landmarks[i : i + 1]).values
+                            for i in range(34)])
+    assert cosines(fast, alone).min() > 0.999
+    assert 0 < np.abs(fast - alone).max() < 0.02 * np.abs(alone).max()  # another precision, so not the same numbers
+    centred = alone - alone.mean(0)
+    assert cosines(fast - alone.mean(0), centred).min() > 0.95  # what tells the faces apart is kept as well
+    for index in (0, 31, 32, 33):
+        row = encoders[f"{name} bfloat16"](images[index : index + 1], times[index : index + 1], landmarks[:1]).values[0]
+        assert np.abs(row - fast[index]).max() < 0.02 * np.abs(alone).max()
+
+
+def test_no_batch_normalisation_is_left_to_compute(encoders):
+    assert not [each for each in encoders["resnet18"].model.modules() if isinstance(each, nn.BatchNorm2d)]
+
+
+def test_a_repeated_face_is_encoded_once(encoders, monkeypatch):
+    images, _, landmarks = faces(6)
+    images, times = images[[0, 0, 0, 1, 2, 2, 1]], np.arange(7) / 30
+    expected = encoders["resnet18"](images[[0, 3, 4]], times[:3], landmarks[:3]).values[[0, 0, 0, 1, 2, 2, 1]]
+    seen, pooled = [], encoders["resnet18"].pooled
+    monkeypatch.setattr(encoders["resnet18"], "pooled", lambda pixels: seen.append(len(pixels)) or pooled(pixels))
+    found = encoders["resnet18"](images, times, landmarks[[0, 0, 0, 1, 2, 2, 1]])
+    np.testing.assert_allclose(found.values, expected, atol=1e-5)
+    np.testing.assert_array_equal(found.times, times)
+    assert sum(seen) == 4  # the last is seen again, because it is no repetition of the one before
+
+
+@pytest.mark.parametrize("able, precision", [({"avx512_bf16": True}, "bfloat16"), ({"amx_bf16": True}, "bfloat16"),
+                                             ({"avx2": True, "avx512_bf16": False}, "float32"), ({}, "float32")])
+def test_the_precision_is_what_the_processor_has(monkeypatch, able, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert native_precision("cpu") == precision == EXTRACTORS["resnet18"].precision("cpu")
+    assert EXTRACTORS["mfcc"].precision("cpu") == EXTRACTORS["wav2vec2"].precision("cpu") == "float32"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_gives_what_the_processor_gives(model, tmp_path):
+    save_file(model.state_dict(), tmp_path / "plain.safetensors")
+    images = smooth_faces(40)
+    expected = encoder_of(tmp_path / "plain.safetensors")(*images).values
+    for precision in ("float32", native_precision("cuda")):
+        found = encoder_of(tmp_path / "plain.safetensors", "cuda", precision=precision)(*images).values
+        assert cosines(found, expected).min() > 0.999
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit"])

@@ -6,15 +6,19 @@ it is shorter than what an extractor looks at, silence is put after (``wav2vec2`
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from emibook.features.store import FeatureSequence
 from emibook.features.weights import Weights
 
 SAMPLE_RATE = 16_000  # per second, as preprocessing writes it
+RECEPTIVE_FIELD, STRIDE = 400, 320  # samples, of the seven convolutions that every wav2vec 2.0 has
+BATCH = {"cpu": 0, "cuda": 600 * SAMPLE_RATE}  # samples in one batch, padding included; 0: one at a time
 
 
 def as_float(samples: np.ndarray | None) -> np.ndarray:
@@ -58,6 +62,49 @@ class MFCC:
         return tuple(f"{kind}_{index:02d}" for kind in ("mfcc", "mfcc_slope") for index in range(self.coefficients))
 
 
+def batches(lengths: Sequence[int], most: int, *, equal: bool = False) -> list[list[int]]:
+    """Which of the items of these lengths go together: lists of their indices, items of similar length side by side.
+
+    A batch padded to its longest member holds at most ``most``, or is a single item; ``equal`` puts none but equal
+    lengths together. It depends on nothing but the lengths and their order.
+    """
+    grouped: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: (lengths[index], index)):
+        length, batch = lengths[index], grouped[-1] if grouped else None
+        if batch is None or length * (len(batch) + 1) > most or (equal and lengths[batch[0]] != length):
+            grouped.append([index])
+        else:
+            batch.append(index)
+    return grouped
+
+
+def hidden_states(model: nn.Module, waves: Sequence[Tensor], most: int) -> list[Tensor]:
+    """The last hidden states (row, feature) of each wave (sample,), in batches of at most ``most`` samples.
+
+    Where the convolutions have layer norm, a wave that is padded, with an attention mask, has the states that it has
+    alone. With group norm, as in the base models, the padding would enter each channel's mean over time and move them
+    all, so only waves of one length go together.
+    """
+    equal = model.config.feat_extract_norm != "layer"
+    states: list[Tensor] = [torch.empty(0)] * len(waves)
+    for batch in batches([len(wave) for wave in waves], most, equal=equal):
+        together = [waves[index] for index in batch]
+        lengths = torch.tensor([len(wave) for wave in together])
+        values = nn.utils.rnn.pad_sequence(together, batch_first=True).to(model.device)
+        mask = None
+        if lengths.min() != lengths.max():
+            mask = (torch.arange(values.shape[1]) < lengths[:, None]).long().to(model.device)
+        hidden = model(values, attention_mask=mask).last_hidden_state.float().cpu()
+        for index, each, length in zip(batch, hidden, lengths.tolist(), strict=True):
+            states[index] = each[: rows(length)]
+    return states
+
+
+def rows(samples: int) -> int:
+    """How many rows wav2vec 2.0's convolutions make of so many samples, at least a receptive field of them."""
+    return 1 + (samples - RECEPTIVE_FIELD) // STRIDE
+
+
 class Wav2Vec2:
     """The last hidden states of wav2vec 2.0, 50 a second, through transformers.
 
@@ -71,7 +118,6 @@ class Wav2Vec2:
     """
 
     name, version, width = "wav2vec2", "1", 1024
-    receptive_field, stride = 400, 320  # samples, of the seven convolutions
     window_rows = 3000  # a minute
 
     def __init__(self, weights: Weights, folder: Path, device: str = "cpu") -> None:
@@ -86,22 +132,33 @@ class Wav2Vec2:
             torch.manual_seed(weights.seed)
             self.model = Wav2Vec2Model(config).eval().requires_grad_(False).to(device)
         self.processor = Wav2Vec2FeatureExtractor(feature_size=1, sampling_rate=SAMPLE_RATE, do_normalize=True)
-        self.label, self.device = weights.label, device
+        self.label, self.batch = weights.label, BATCH[torch.device(device).type]
+
+    def __call__(self, samples: np.ndarray | None) -> FeatureSequence:
+        return self.together([samples])[0]
 
     @torch.inference_mode()
-    def __call__(self, samples: np.ndarray | None) -> FeatureSequence:
-        rows = [np.zeros((0, self.width), np.float32)]
+    def together(self, clips: Sequence[np.ndarray | None]) -> list[FeatureSequence]:
+        """One sequence a clip; on a GPU the clips are computed in batches, on a CPU one after the other."""
+        windows = [self._windows(samples) for samples in clips]
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 throughout, as on a CPU
+            states = iter(hidden_states(self.model, [wave for each in windows for wave in each], self.batch))
+        return [self._sequence([next(states).numpy() for _ in each]) for each in windows]
+
+    def _windows(self, samples: np.ndarray | None) -> list[Tensor]:
+        """(sample,) each: the standardised sound, cut where it is longer than ``window_rows``."""
         sound = as_float(samples)
-        if len(sound):
-            values = self.processor(sound, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_values
-            values = torch.nn.functional.pad(values, (0, max(0, self.receptive_field - values.shape[1])))
-            count = 1 + (values.shape[1] - self.receptive_field) // self.stride
-            for first in range(0, count, self.window_rows):
-                last = min(first + self.window_rows, count) - 1
-                window = values[:, first * self.stride : last * self.stride + self.receptive_field]
-                rows.append(self.model(window.to(self.device)).last_hidden_state[0].float().cpu().numpy())
-        hidden = np.concatenate(rows)
-        times = (np.arange(len(hidden)) * self.stride + (self.receptive_field - 1) / 2) / SAMPLE_RATE
+        if not len(sound):
+            return []
+        values = self.processor(sound, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_values[0]
+        values = nn.functional.pad(values, (0, max(0, RECEPTIVE_FIELD - len(values))))
+        ends = [*range(self.window_rows, rows(len(values)), self.window_rows), rows(len(values))]
+        return [values[index * self.window_rows * STRIDE : (end - 1) * STRIDE + RECEPTIVE_FIELD]
+                for index, end in enumerate(ends)]
+
+    def _sequence(self, states: list[np.ndarray]) -> FeatureSequence:
+        hidden = np.concatenate([np.zeros((0, self.width), np.float32), *states])
+        times = (np.arange(len(hidden)) * STRIDE + (RECEPTIVE_FIELD - 1) / 2) / SAMPLE_RATE
         return FeatureSequence(hidden, times, self.names, self.name, self.label, self.version)
 
     @property

@@ -1,0 +1,247 @@
+"""Feature extraction over a corpus: what is missing, in which settings, and the work of one worker.
+
+An encoder is called with what one clip has: visual ones with ``(images, times, landmarks)``, those of sound with
+``(samples)``; each returns a ``FeatureSequence``.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from emibook import InputError
+from emibook.cluster import run
+from emibook.features import store
+from emibook.features.extractors import EXTRACTORS, known, weights_in
+from emibook.features.weights import Weights
+
+if TYPE_CHECKING:
+    import pandas
+
+    from emibook.corpus import Corpus
+
+
+def extract(
+    corpus: Corpus,
+    work: Path | str,
+    features: list[str] | tuple[str, ...],
+    *,
+    weights: dict[str, str] | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    slurm: str | None = None,
+    device: str | None = None,
+    progress: bool = True,
+) -> dict[str, Path]:
+    """Write ``WORK/features/<name>/<clip>.safetensors`` for every clip of ``corpus``; the folders, by name.
+
+    ``weights`` maps a name to its source; without one it is what WORK already uses, else the extractor's default, and
+    a line on standard error says which. Clips that are done and no older than their faces or sound are skipped;
+    features that were made with other settings are moved to ``<name>@<fingerprint>/``. A clip that failed, or has
+    nothing in the modality, gets a sequence of no rows.
+
+    ``device``: ``cpu`` or ``cuda``, by default ``cuda`` where this machine has one. On ``cuda`` every worker holds its
+    encoders on the GPU, reads and decodes while others compute, and takes sound in batches of clips of similar length,
+    which are the same whatever is done already. A new set of image features is computed in the fastest precision that
+    the device has, and a set that WORK has already in its own: bfloat16 on a processor without it is emulated, and
+    slow. See ``emibook.cluster.run`` for ``workers``, ``scheduler`` and ``slurm``.
+
+    Raises ``InputError`` for a name or source that does not exist, for clips that ``emibook preprocess`` has not been
+    through, and, after all the others are done, where a clip could not be encoded.
+    """
+    work, weights = Path(work), weights or {}
+    names = list(dict.fromkeys(features))
+    for name in [*names, *weights]:
+        known(name)
+    for name in weights:
+        if name not in names:
+            raise InputError(f"weights are given for {name}, which is not among the features {', '.join(names)}")
+    clips = _preprocessed(corpus, work)
+
+    encoders, chosen, folders = work / "encoders", {}, {}
+    device = device or _device()
+    todo: dict[str, list[str]] = {clip: [] for clip in clips["clip"]}
+    for name in names:
+        chosen[name] = _choose(name, weights.get(name), work, device, workers, progress)
+        folders[name] = _open(work, name, _settings(name, chosen[name], work), progress)
+        for clip in todo:
+            if not _is_done(store.clip_path(folders[name], clip), work, clip, EXTRACTORS[name].modality):
+                todo[clip].append(name)
+        if progress:
+            count = sum(name in missing for missing in todo.values())
+            print(f"{name}: {_words(chosen[name])}; {count} of {len(todo)} clips to do", file=sys.stderr)
+
+    items = _tasks(clips, todo, device)
+    task = functools.partial(_extract_task, work=work, encoders=encoders, chosen=chosen, device=device)
+    problems = [
+        (item.clips, result)
+        for item, result in run(task, items, label="extract", workers=workers, scheduler=scheduler, slurm=slurm,
+                                progress=progress)
+        if isinstance(result, Exception)
+    ]
+    if problems:
+        batch, error = min(problems, key=lambda problem: problem[0])
+        reason = str(error) or type(error).__name__
+        first = f"clip {batch[0]}" if len(batch) == 1 else f"one of the clips {', '.join(batch)}"
+        others = sum(len(batch) for batch, _ in problems) - len(batch)
+        more = f" (and {others} more clips)" if others else ""
+        raise InputError(f"{first}: no features: {reason.splitlines()[0]}{more}")
+    return folders
+
+
+def _preprocessed(corpus: Corpus, work: Path) -> pandas.DataFrame:
+    """The rows of ``WORK/preprocess.csv`` for the clips of ``corpus``.
+
+    Raises ``InputError`` where some are missing, or WORK holds the clips of another corpus.
+    """
+    import pandas
+
+    path, command = work / "preprocess.csv", f"run emibook preprocess {corpus.root} --work {work}"
+    if not path.is_file():
+        raise InputError(f"{work} has no preprocess.csv; {command}")
+    if (work / "corpus.json").is_file():
+        owner = json.loads((work / "corpus.json").read_text(encoding="utf-8")).get("root")
+        if owner != str(Path(corpus.root).resolve()):
+            raise InputError(f"{work} holds the clips of {owner}, not of {corpus.root}; give another work folder")
+    table = pandas.read_csv(path, dtype={"clip": str}, keep_default_na=False).set_index("clip", drop=False)
+    missing = [clip for clip in corpus.clips["clip"] if clip not in table.index]
+    if missing:
+        raise InputError(f"clip {missing[0]} is not in {path} ({len(missing)} of {len(corpus.clips)} are not); "
+                         f"{command}")
+    return table.loc[list(corpus.clips["clip"])]
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _choose(name: str, source: str | None, work: Path, device: str, workers: int | None, progress: bool) -> Weights:
+    """The weights for ``source``, or without one those that WORK uses, or else the default.
+
+    Their precision is WORK's where it has the set already, so that another machine can go on with it or use it whole.
+    """
+    encoders, extractor = work / "encoders", EXTRACTORS[name]
+    settings = store.read_settings(work, name)
+    if settings is None:
+        chosen = extractor.resolve(source, encoders, workers=workers, progress=progress)
+        return replace(chosen, precision=extractor.precision(device))
+    used = weights_in(settings, store.feature_folder(work, name))
+    if source is None and used.kind == "file":
+        used.path(encoders)
+        return used
+    chosen = extractor.resolve(source or used.kind, encoders, workers=workers, progress=progress)
+    return replace(chosen, precision=used.precision)
+
+
+def _words(weights: Weights) -> str:
+    return f"{weights.label} encoder" + (", fitted on drawings" if weights.kind == "builtin" else "")
+
+
+def _is_done(path: Path, work: Path, clip: str, modality: str) -> bool:
+    """Whether ``path`` is there and no older than what it was made from."""
+    made_from = work / "faces" / f"{clip}.csv" if modality == "V" else work / "audio" / f"{clip}.wav"
+    if not path.exists():
+        return False
+    return not made_from.exists() or path.stat().st_mtime >= made_from.stat().st_mtime
+
+
+@functools.lru_cache(maxsize=len(EXTRACTORS))
+def _encoder(name: str, weights: Weights, encoders: Path, device: str) -> Callable[..., store.FeatureSequence]:
+    """Loaded once a process."""
+    return EXTRACTORS[name].encoder_class(weights, encoders, device)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a worker does at a time: the feature sets ``names`` of ``clips``, of which those ``todo`` are written.
+
+    One clip, so that its faces are read once for all feature sets; or, on a GPU, one batch of sounds and one set.
+    """
+
+    clips: tuple[str, ...]
+    names: tuple[str, ...]
+    todo: frozenset[str]
+    failed: bool = False
+
+
+def _tasks(clips: pandas.DataFrame, todo: dict[str, list[str]], device: str) -> list[_Task]:
+    """The tasks for what is missing; ``todo`` maps a clip to the names that it lacks.
+
+    Batches of sounds are drawn up from the whole corpus, not from what is missing: a row's last digits may depend on
+    what is beside it, and a run that was killed has to end with the same bytes.
+    """
+    import pandas
+    import torch
+
+    from emibook.features.acoustic import BATCH, SAMPLE_RATE, batches
+
+    most = BATCH[torch.device(device).type]
+    seconds = pandas.to_numeric(clips["audio_seconds"], errors="coerce").fillna(0).sort_index()
+    heard = seconds[seconds > 0]
+    lengths = (heard * SAMPLE_RATE).astype(int).tolist()
+    tasks, names = [], {name for missing in todo.values() for name in missing}
+    alone = {clip: list(missing) for clip, missing in todo.items()}
+    for name in sorted(names) if most else ():
+        if hasattr(EXTRACTORS[name].encoder_class, "together"):
+            for batch in batches(lengths, most):
+                members = tuple(heard.index[batch])
+                missing = frozenset(clip for clip in members if name in todo[clip])
+                for clip in missing:
+                    alone[clip].remove(name)
+                if missing:
+                    tasks.append(_Task(members, (name,), missing))
+    failed = set(clips.loc[clips["status"] == "failed", "clip"])
+    return tasks + [_Task((clip,), tuple(missing), frozenset([clip]), clip in failed)
+                    for clip, missing in alone.items() if missing]
+
+
+def _extract_task(task: _Task, *, work: Path, encoders: Path, chosen: dict[str, Weights], device: str) -> None:
+    from emibook.preprocess import read_audio, read_faces
+
+    faces: Any = None
+    sounds: list[Any] = []
+    for name in task.names:
+        encoder = _encoder(name, chosen[name], encoders, device)
+        if EXTRACTORS[name].modality == "V":
+            if faces is None:
+                nothing = np.zeros((0, 112, 112, 3), np.uint8), np.zeros(0), np.zeros((0, 5, 2), np.float32)
+                faces = nothing if task.failed else read_faces(work, task.clips[0])
+            sequences = [encoder(*faces)]
+        else:
+            sounds = sounds or [None if task.failed else read_audio(work, clip) for clip in task.clips]
+            sequences = [encoder(sounds[0])] if len(sounds) == 1 else encoder.together(sounds)
+        for clip, sequence in zip(task.clips, sequences, strict=True):
+            if clip in task.todo:
+                store.save(sequence, store.clip_path(store.feature_folder(work, name), clip))
+
+
+def _settings(name: str, weights: Weights, work: Path) -> dict[str, Any]:
+    """All that decides a feature set's numbers: the encoder, its weights and, for faces, how the crops were made."""
+    settings = {"extractor": name, "version": EXTRACTORS[name].encoder_class.version, "weights": asdict(weights)}
+    path = work / "preprocess.json"
+    if EXTRACTORS[name].modality == "V" and path.is_file():
+        try:
+            settings["preprocess"] = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} is not readable ({error}); delete it and run emibook preprocess again") from None
+    return settings
+
+
+def _open(work: Path, name: str, settings: dict[str, Any], progress: bool) -> Path:
+    """The folder of these settings; a line on standard error where features with others are moved aside."""
+    before = store.read_settings(work, name)
+    folder = store.open_folder(work, name, settings)
+    if progress and before is not None and before != settings:
+        changed = sorted(key for key in {*before, *settings} if before.get(key) != settings.get(key))
+        print(f"{name}: {' and '.join(changed)} changed; the features made before are now in "
+              f"{name}@{store.fingerprint(before)}", file=sys.stderr)
+    return folder
