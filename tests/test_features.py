@@ -152,7 +152,7 @@ def test_what_is_done_is_skipped_and_what_is_older_than_its_input_is_not(work, d
     assert changed == {"mfcc/00009.safetensors", "aus/00007.safetensors"}
 
 
-def test_features_of_other_weights_are_moved_and_not_mixed(work, done):
+def test_features_of_other_weights_are_moved_and_not_mixed(work, done, here):
     corpus = done[1]
     before = store.load(work / "features" / "aus" / "00007.safetensors").values
     shutil.copytree(work / "encoders", work / "first")
@@ -286,7 +286,7 @@ def test_a_gpu_is_used_where_there_is_one(work, done, here):
         assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
 
 
-def test_a_given_checkpoint_is_used_kept_and_used_again(work, done):
+def test_a_given_checkpoint_is_used_kept_and_used_again(work, done, here):
     from emibook.features.visual import resnet18_trunk
 
     corpus = done[1]

@@ -119,14 +119,14 @@ class Wav2Vec2:
 
     name, version, width = "wav2vec2", "1", 1024
     window_rows = 3000  # a minute
+    shape = {"num_hidden_layers": 2, "intermediate_size": 2048, "conv_dim": (64,) * 7, "num_conv_pos_embeddings": 32}
 
     def __init__(self, weights: Weights, folder: Path, device: str = "cpu") -> None:
         from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
         config = Wav2Vec2Config(
-            hidden_size=self.width, num_hidden_layers=2, num_attention_heads=16, intermediate_size=2048,
-            conv_dim=(64,) * 7, num_conv_pos_embeddings=32, feat_extract_norm="layer", do_stable_layer_norm=True,
-            conv_bias=True, layerdrop=0.0,
+            hidden_size=self.width, num_attention_heads=16, feat_extract_norm="layer", do_stable_layer_norm=True,
+            conv_bias=True, layerdrop=0.0, **self.shape,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(weights.seed)

@@ -172,16 +172,17 @@ class ViT(VisualEncoder):
     """
 
     name, width = "vit", 384
+    layers, pixels = 2, 112
 
     def __init__(self, weights: Weights, folder: Path, device: str = "cpu") -> None:
         from transformers import ViTConfig, ViTImageProcessor, ViTModel
 
-        config = ViTConfig(hidden_size=self.width, num_hidden_layers=2, num_attention_heads=6,
-                           intermediate_size=4 * self.width, image_size=112)
+        config = ViTConfig(hidden_size=self.width, num_hidden_layers=self.layers, num_attention_heads=6,
+                           intermediate_size=4 * self.width, image_size=self.pixels)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(weights.seed)
             model = ViTModel(config, add_pooling_layer=False)
-        self.processor = ViTImageProcessor(size={"height": config.image_size, "width": config.image_size})
+        self.processor = ViTImageProcessor(size={"height": self.pixels, "width": self.pixels})
         super().__init__(model, self.processed, weights, device)
 
     def processed(self, images: Tensor) -> Tensor:
