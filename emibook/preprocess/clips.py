@@ -9,6 +9,7 @@ The track is written last, so where it is, all of them are there.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -20,6 +21,7 @@ import numpy as np
 import pandas as pd
 
 from emibook import InputError
+from emibook.cluster import NO_ROOM
 from emibook.corpus.tables import bad_id
 from emibook.preprocess import faces
 from emibook.preprocess.following import People, find
@@ -43,11 +45,11 @@ def preprocess_clip(
     ``audio_path`` is a sound file of its own, which wins over the video's sound. ``exhaustive`` puts every picture
     through the whole cascade, as the paper does, instead of following a face from picture to picture.
 
-    The row has the columns ``clip``,
-    ``status`` (``ok``, ``no_face`` or ``failed``), ``error`` (one line; empty where nothing went wrong),
-    ``frames`` and ``faces`` (how many), ``seconds`` (of the video) and ``audio_seconds`` (None without sound). Whatever
-    is the matter with a clip is told by its row and raises nothing. Sound that cannot be read costs the clip its
-    sound only, and ``error`` says so. A clip that failed has no files.
+    The row has the columns ``clip``, ``status`` (``ok``, ``no_face`` or ``failed``), ``error`` (one line; empty where
+    nothing went wrong), ``frames`` and ``faces`` (how many), ``seconds`` (of the video) and ``audio_seconds`` (None
+    without sound). Whatever is the matter with a clip is told by its row and raises nothing; only a disk without room
+    does (``OSError``). Sound that cannot be read costs the clip its sound only, and ``error`` says so. A clip that
+    failed has no files.
     """
     row: Row = {"clip": clip, "status": "failed", "error": "", "frames": 0, "faces": 0, "seconds": None,
                         "audio_seconds": None}
@@ -69,11 +71,19 @@ def preprocess_clip(
             place.clear()
             raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
         row["error"] = one_line(error)
         return row
     row |= {"status": "ok" if found else "no_face", "frames": count, "faces": found, "seconds": round(count / RATE, 3)}
     row["audio_seconds"] = None if sound is None else round(len(sound) / SAMPLE_RATE, 3)
     return row
+
+
+def clear(clip: str, work: Path | str) -> None:
+    """Remove what there is of a clip's files, half-written ones as well."""
+    with contextlib.suppress(InputError):  # of an id that cannot have files
+        _Place(work, clip).clear()
 
 
 def read_track(work: Path | str, clip: str) -> pd.DataFrame:

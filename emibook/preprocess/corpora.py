@@ -7,14 +7,14 @@ import functools
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+import socket
 from pathlib import Path
 
 import pandas as pd
 
 from emibook import InputError, cluster
 from emibook.corpus import Corpus
-from emibook.preprocess.clips import Row, one_line, preprocess_clip
+from emibook.preprocess.clips import Row, clear, one_line, preprocess_clip
 
 COLUMNS = ("clip", "status", "error", "frames", "faces", "seconds", "audio_seconds")
 Item = tuple[str, str, str]
@@ -27,6 +27,7 @@ def preprocess(
     *,
     workers: int | None = None,
     scheduler: str | None = None,
+    slurm: str | None = None,
     exhaustive: bool = False,
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -36,9 +37,9 @@ def preprocess(
     clips are done and is sorted by clip at the end. Repeated, it does what is not done yet: clips without a row,
     clips that failed, and clips whose video or sound is newer than their faces.
 
-    ``workers``: processes on this machine, by default one a core; ``scheduler``: the address of a Dask scheduler to
-    use instead. ``exhaustive``: the full cascade on every frame, to the letter of the paper, instead of following a
-    face. Raises ``InputError`` where WORK belongs to another corpus.
+    ``exhaustive``: the full cascade on every frame, to the letter of the paper, instead of following a face. See
+    ``emibook.cluster.run`` for ``workers``, ``scheduler`` and ``slurm``. Raises ``InputError`` where WORK belongs to
+    another corpus or cannot be written into.
     """
     work = Path(work).absolute()
     _claim(work, corpus)
@@ -51,15 +52,25 @@ def preprocess(
         else:
             todo.append((clip, path, sound))
     todo.sort(key=_size, reverse=True)  # so that no core waits for a long clip at the end
-    if todo:
-        _write_rows(work / "preprocess.csv", done)
+    if todo and (reason := _unwritable(work)):
+        raise InputError(f"{reason}; give another work folder, or the right to write into this one")
+    task = functools.partial(_preprocess_item, work=work, exhaustive=exhaustive)
+    # The whole cascade takes hours for a quarter of an hour at 1080p.
+    limits = cluster.Limits(seconds=24 * 3600.0) if exhaustive else cluster.Limits()
+    results = cluster.run(task, todo, label="preprocess", workers=workers, scheduler=scheduler, slurm=slurm,
+                          limits=limits, failed=_is_failure, progress=progress)
+    try:
+        if todo:
+            _write_rows(work / "preprocess.csv", done)
         with open(work / "preprocess.csv", "a", encoding="utf-8", newline="") as table:
-            task = functools.partial(_preprocess_item, work=work, exhaustive=exhaustive)
-            for row in _rows(task, todo, workers, scheduler, progress):
-                done.append(row)
-                table.write(_as_csv([row]))
+            for (clip, *_), result in results:
+                done.append(_set_aside(clip, result, work) if isinstance(result, Exception) else result)
+                table.write(_as_csv(done[-1:]))
                 table.flush()
-    _write_rows(work / "preprocess.csv", sorted(done, key=lambda row: str(row["clip"])))
+        _write_rows(work / "preprocess.csv", sorted(done, key=lambda row: str(row["clip"])))
+    except OSError as error:
+        raise InputError(f"{error.filename or work / 'preprocess.csv'}: {error.strerror}; once that is mended, repeat "
+                         "the command to go on") from error
     return read_table(work)
 
 
@@ -73,22 +84,32 @@ def read_table(work: Path | str) -> pd.DataFrame:
     return table.astype({"frames": int, "faces": int, "seconds": float, "audio_seconds": float})
 
 
-def _rows(
-    task: Callable[[Item], Row], todo: list[Item], workers: int | None, scheduler: str | None, progress: bool
-) -> Iterator[Row]:
-    """The rows of the clips ``todo``, as they are done; a worker that died is a reason like any other."""
-    done = cluster.run(task, todo, label="preprocess", workers=workers, scheduler=scheduler, progress=progress)
-    for (clip, *_), row in done:
-        if isinstance(row, Exception):
-            row = {"clip": clip, "status": "failed", "error": one_line(row), "frames": 0, "faces": 0,
-                   "seconds": None, "audio_seconds": None}
-        yield row
-
-
 def _preprocess_item(item: Item, *, work: Path, exhaustive: bool) -> Row:
+    if reason := _unwritable(work):
+        raise cluster.EndRun(f"{reason} on {socket.gethostname()}; its workers need the same folder")
     clip, path, sound = item
-    options = {"exhaustive": True} if exhaustive else {}
-    return preprocess_clip(clip, path, sound or None, work, **options)
+    return preprocess_clip(clip, path, sound or None, work, exhaustive=exhaustive)
+
+
+def _unwritable(work: Path) -> str | None:
+    """What stands in the way of any clip's files: not the clip's fault, and so no row of it."""
+    if not (work / "corpus.json").is_file():
+        return f"{work} cannot be seen"
+    for folder in (work, work / "faces", work / "audio"):
+        if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            return f"{folder} cannot be written into"
+    return None
+
+
+def _is_failure(result: Row | Exception) -> bool:
+    return isinstance(result, Exception) or result["status"] == "failed"
+
+
+def _set_aside(clip: str, error: Exception, work: Path) -> Row:
+    """The row of a clip whose worker had to go, or went; what that left half-written is removed."""
+    clear(clip, work)
+    return {"clip": clip, "status": "failed", "error": one_line(error), "frames": 0, "faces": 0, "seconds": None,
+            "audio_seconds": None}
 
 
 def _claim(work: Path, corpus: Corpus) -> None:

@@ -4,7 +4,7 @@
 
     first picture, a cut, every INTERVAL pictures   the cascade searches the picture, shrunk
     every picture                                   the last boxes are refined by the cascade's last two networks
-    a face is doubtful or gone                      the cascade searches around its last box
+    a face is doubtful or gone                      they try boxes around the last one
     nobody is there                                 every STRIDE pictures a search; who is found is traced back
 
 Source: section 3.2.1 of the paper, which runs the whole cascade on every picture; ``exhaustive`` does that.
@@ -23,14 +23,16 @@ SHARE_SEARCHED = 9
 """A search looks for faces down to this share of the picture's shorter side."""
 INTERVAL = 45
 """Pictures after which the picture is searched though its faces are followed, for who came in."""
+SOON = 6
+"""The same while somebody is gone."""
 STRIDE = 3
 """Of a stretch without a face every third picture is searched."""
 THOROUGH = 10
 """Every tenth of those searches goes down to the smallest faces that the cascade finds."""
 SURE = 0.97
 """A refined face of this probability needs no word from the cascade's first network."""
-AROUND = 3.0
-"""Around a face that is doubtful or gone, a box of this many times its size is searched."""
+STILL = 0.1
+"""A face that moves less than this share of its width is expected where it was."""
 PATIENCE = 15
 """For so many pictures somebody who is gone is searched for where they were."""
 CUT = 28.0
@@ -78,7 +80,9 @@ class _Search:
         self.detector = detector
         self.last: np.ndarray | None = None
         self.faces = NONE  # of the last image
-        self.gone: list[tuple[np.ndarray, int]] = []  # the last box of who is gone, and for how many images
+        self.motion = np.zeros((0, 4), np.float32)  # by how much each face's box moved to the last image
+        # Who is gone: the last box, where it was expected to be next, and for how many images.
+        self.gone: list[tuple[np.ndarray, np.ndarray, int]] = []
         self.waiting: list[np.ndarray] = []  # images without a face so far, not searched yet
         self.since = 0  # images since the picture was searched
         self.searches = 0  # in a row that found nobody
@@ -94,13 +98,14 @@ class _Search:
         fresh = self.last is None or _difference(image, self.last) > CUT
         if fresh:
             yield from self.rest()
-            self.gone, self.faces, self.searches = [], NONE, 0
+            self.gone, self.faces, self.motion, self.searches = [], NONE, self.motion[:0], 0
         self.last = image
         self.since += 1
         if not fresh:
             self.faces = self._followed(image)
-        if fresh or len(self.faces) and self.since >= INTERVAL:
+        if fresh or len(self.faces) and self.since >= (SOON if self.gone else INTERVAL):
             self.faces = _joined(self.faces, self._searched(image))
+            self.motion = _grown(self.motion, len(self.faces))
         if len(self.faces) or fresh:
             yield from self._traced_back()
             yield image, self.faces
@@ -115,31 +120,27 @@ class _Search:
             return
         image = self.waiting.pop()
         self.faces = self._searched(image)
+        self.motion = _grown(self.motion[:0], len(self.faces))
         yield from self._traced_back()
         yield image, self.faces
 
     def _followed(self, image: np.ndarray) -> Detections:
         """The faces of the last image in this one, and those that had gone and are back."""
-        before = [*self.faces.boxes, *(box for box, _ in self.gone)]
-        ages = [0] * len(self.faces) + [age for _, age in self.gone]
-        refined = self.detector.refine(image, self.faces.boxes)
-        sure = refined.probabilities >= SURE
-        faces, doubtful = refined[sure], refined[~sure]
-        self.gone = []
-        for box, age in zip(before, ages, strict=True):
-            if len(faces) and _overlaps(box, faces.boxes):
+        last, expected = self.faces.boxes, self.faces.boxes + self.motion
+        refined = self.detector.refine(image, expected)
+        faces = refined[refined.probabilities >= SURE]
+        doubtful = refined.boxes[refined.probabilities < SURE]
+        gone, self.gone = [*zip(last, expected, [0] * len(last), strict=True), *self.gone], []
+        for box, place, age in gone:
+            if len(faces) and _touches(place, faces.boxes):
                 continue
-            near = [shares(box, each[None])[0] > 0.4 for each in doubtful.boxes]
-            found = self._searched_around(image, doubtful.boxes[near][0] if any(near) else box)
-            faces = _joined(faces, _joined(found, doubtful[near]))
-            if not (len(faces) and _overlaps(box, faces.boxes)) and age < PATIENCE:
-                self.gone.append((box, age + 1))
+            near = [each for each in doubtful if _touches(place, each[None])]
+            found = self.detector.refine(image, [*near, place, box], around=True)
+            faces = _joined(faces, found)
+            if not len(found) and age < PATIENCE:
+                self.gone.append((box, place, age + 1))
+        self.motion = _motion(last, faces.boxes)
         return faces
-
-    def _searched_around(self, image: np.ndarray, box: np.ndarray) -> Detections:
-        middle, half = (box[:2] + box[2:]) / 2, AROUND * (box[2:] - box[:2]) / 2
-        smallest = (box[2:] - box[:2]).min() / 2
-        return self.detector.search(image, smallest, np.concatenate([middle - half, middle + half]))
 
     def _searched(self, image: np.ndarray) -> Detections:
         """The faces of the picture: first the large ones, and where there is none the smallest, now and then."""
@@ -156,10 +157,26 @@ class _Search:
         for earlier in reversed(self.waiting):
             if earlier is not image:
                 after, image = self.detector.refine(earlier, after.boxes), earlier
-                after = after[after.probabilities >= SURE]
             traced.append((earlier, after))
         self.waiting = []
         yield from reversed(traced)
+
+
+def _motion(last: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """How far each of ``boxes`` (face, 4) has moved since ``last`` (n, 4); (face, 4), zero where it hardly did."""
+    motion = np.zeros_like(boxes)
+    for moved, box in zip(motion, boxes, strict=True):
+        if len(last) and (shared := shares(box, last)).max() > 0.2:
+            before = last[shared.argmax()]
+            step = (box[:2] + box[2:] - before[:2] - before[2:]) / 2
+            if np.abs(step).max() > STILL * (box[2] - box[0]):
+                moved[:] = np.tile(step, 2)
+    return motion
+
+
+def _grown(motion: np.ndarray, count: int) -> np.ndarray:
+    """``motion`` for ``count`` faces, of which the new ones stand still."""
+    return np.concatenate([motion, np.zeros((count - len(motion), 4), np.float32)])
 
 
 def _difference(image: np.ndarray, other: np.ndarray) -> float:
@@ -170,7 +187,7 @@ def _difference(image: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(image[::step, ::step].astype(np.int16) - other[::step, ::step]).mean())
 
 
-def _overlaps(box: np.ndarray, boxes: np.ndarray) -> bool:
+def _touches(box: np.ndarray, boxes: np.ndarray) -> bool:
     return bool((shares(box, boxes) > 0.4).any())
 
 
