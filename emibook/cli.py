@@ -24,6 +24,11 @@ Root = Annotated[Positional[Path], arg(metavar="ROOT")]
 Work = Annotated[Path, arg(metavar="WORK")]
 Features = Annotated[tuple[str, ...], arg(metavar="NAME...")]
 Runs = Annotated[tuple[Path, ...], arg(metavar="RUN...")]
+Scheduler = Annotated[str | None, arg(metavar="ADDRESS")]
+Slurm = Annotated[str | None, arg(metavar="PARTITION")]
+
+SHOWN = 10
+"""Failures told one by one; the others by their number."""
 
 app = tyro.extras.SubcommandApp()
 
@@ -84,7 +89,8 @@ def preprocess(
     work: Work,
     exhaustive: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     workers: int | None = None,
-    scheduler: str | None = None,
+    scheduler: Scheduler = None,
+    slurm: Slurm = None,
 ) -> int:
     """Put every clip on the 30 fps clock: faces found, followed, aligned to 112x112; sound as 16 kHz mono.
 
@@ -97,15 +103,20 @@ def preprocess(
         exhaustive: the full cascade on every frame, to the letter of the paper, instead of following a face
         workers: worker processes (default: one a core)
         scheduler: address of a running Dask scheduler to use instead
+        slurm: partition of a SLURM cluster to ask for the workers
     """
     from emibook.corpus import open_corpus
     from emibook.preprocess import preprocess
 
-    table = preprocess(open_corpus(root), work, exhaustive=exhaustive, workers=workers, scheduler=scheduler)
+    table = preprocess(open_corpus(root), work, exhaustive=exhaustive, workers=workers, scheduler=scheduler,
+                       slurm=slurm)
     counts = table["status"].value_counts()
     print(", ".join(f"{counts.get(status, 0)} {status}" for status in ("ok", "no_face", "failed")))
-    for row in table[table["status"] == "failed"].itertuples():
+    failed = table[table["status"] == "failed"]
+    for row in failed[:SHOWN].itertuples():
         print(f"failed: clip {row.clip}: {row.error}", file=sys.stderr)
+    if len(failed) > SHOWN:
+        print(f"failed: {len(failed) - SHOWN} more; the reasons are in the table", file=sys.stderr)
     print(Path(work) / "preprocess.csv")
     return 1 if counts.get("failed", 0) == len(table) else 0
 
@@ -119,6 +130,8 @@ def extract(
     features: Features,
     weights: Annotated[tuple[str, ...], arg(metavar="NAME=SOURCE...")] = (),
     workers: int | None = None,
+    scheduler: Scheduler = None,
+    slurm: Slurm = None,
 ) -> int:
     """Turn faces and sound into feature sequences, one safetensors file a clip and feature set.
 
@@ -128,11 +141,14 @@ def extract(
         features: feature sets, for example resnet18 aus mfcc
         weights: where a set's weights come from: builtin, pretrained, untrained or a file
         workers: worker processes (default: one a core)
+        scheduler: address of a running Dask scheduler to use instead
+        slurm: partition of a SLURM cluster to ask for the workers
     """
     from emibook.corpus import open_corpus
     from emibook.features import extract, parse_weights
 
-    folders = extract(open_corpus(root), work, list(features), weights=parse_weights(weights), workers=workers)
+    folders = extract(open_corpus(root), work, list(features), weights=parse_weights(weights), workers=workers,
+                      scheduler=scheduler, slurm=slurm)
     for folder in folders.values():
         print(folder)
     return 0

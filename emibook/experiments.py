@@ -182,7 +182,8 @@ def _runs(
     todo = [item for item, folder in folders.items() if not is_finished(folder)]
     if len(todo) > 1 and workers != 1 and recipe.threads == 1 and not torch.cuda.is_available():
         task = functools.partial(_make_run, corpus=corpus, work=work, recipe=recipe)
-        results = list(cluster.run(task, todo, label="train", workers=workers, progress=progress))
+        results = list(cluster.run(task, todo, label="train", unit="run", workers=workers, progress=progress,
+                                   limits=cluster.Limits(seconds=None, memory=None)))
         for (branch, seed), result in results:
             if isinstance(result, InputError):
                 raise result

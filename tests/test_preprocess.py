@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import pytest
 from made_clips import numbered, tone, write_clip
 
 from emibook import InputError
+from emibook.cli import main
 from emibook.corpus import open_corpus
 from emibook.corpus.puppet import UNITS, Identity, Puppet, Scene
 from emibook.preprocess import (
@@ -229,12 +232,19 @@ def test_half_a_row_is_no_row(in_this_process, tmp_path):
     assert in_this_process == ["b"] and (work / "preprocess.csv").read_text() == whole
 
 
-def test_a_worker_that_died_is_a_row(in_this_process, tmp_path, monkeypatch):
+def test_a_worker_that_died_is_a_row_and_leaves_nothing(in_this_process, tmp_path, monkeypatch):
     write_clip(tmp_path / "a.mp4", [numbered(0, 90, 120)] * 2)
-    monkeypatch.setattr(corpora.cluster, "run", lambda function, items, **_: (
-        (item, corpora.cluster.WorkerDied("the process died")) for item in items))
+
+    def died(function, items, *, failed, **_):
+        (tmp_path / "work" / "faces" / ".a.part").mkdir(parents=True)
+        error = corpora.cluster.WorkerDied("the process died")
+        assert failed(error)
+        yield items[0], error
+
+    monkeypatch.setattr(corpora.cluster, "run", died)
     row = preprocess(open_corpus(tmp_path), tmp_path / "work", progress=False).iloc[0]
     assert row["status"] == "failed" and row["error"] == "WorkerDied: the process died"
+    assert not list((tmp_path / "work" / "faces").iterdir())
 
 
 def test_a_work_folder_belongs_to_one_corpus(in_this_process, tmp_path):
@@ -279,28 +289,100 @@ if __name__ == "__main__":
 """
 
 
-def test_killed_in_the_middle_and_repeated_it_ends_as_if_nothing_had_happened(root, made, tmp_path):
+def rows_in(work: Path) -> set[str]:
+    """The clips whose rows are whole and tell of success."""
+    table = work / "preprocess.csv"
+    lines = table.read_text().split("\n")[1:-1] if table.is_file() else []
+    return {line.split(",")[0] for line in lines if line.split(",")[1] != "failed"}
+
+
+def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(root, made, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     work = tmp_path / "work"
     command = [sys.executable, str(program), str(root), str(work)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    running = subprocess.Popen(command, env=environment)
-    table = work / "preprocess.csv"
-    deadline = time.monotonic() + 120
-    # In the middle of a clip, when others are done.
-    while not (table.is_file() and table.read_text().count("\n") > 2 and list(work.rglob(".*.part"))):
-        assert running.poll() is None and time.monotonic() < deadline
-        time.sleep(0.002)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-    time.sleep(0.5)
-    done = table.read_text().count("\n") - 1
-    assert 0 < done < len(open_corpus(root).clips)
+    moments = random.Random(11)
+    written = {}  # when the files of the clips that were done at a kill had been written
+    for rows in (None, 1, 3):  # at any moment of the start; then in the middle of a clip, when so many are done
+        running = subprocess.Popen(command, env=environment)
+        deadline = time.monotonic() + 120
+        if rows is None:
+            time.sleep(moments.uniform(0, 2))
+        while rows is not None and not (len(rows_in(work)) >= rows and list(work.rglob(".*.part"))):
+            assert running.poll() is None and time.monotonic() < deadline
+            time.sleep(moments.uniform(0, 0.01))
+        running.send_signal(signal.SIGKILL)
+        running.wait()
+        time.sleep(0.5)
+        for clip in rows_in(work):
+            written.setdefault(clip, (work / "faces" / f"{clip}.csv").stat().st_mtime_ns)
+    assert 3 <= len(written) < sum(made[1]["status"] != "failed")
     subprocess.run(command, env=environment, check=True)
     uninterrupted, resumed = tree(made[0]), tree(work)
     assert set(resumed) == set(uninterrupted)
     assert not [name for name in resumed if resumed[name] != uninterrupted[name]]
+    assert {clip: (work / "faces" / f"{clip}.csv").stat().st_mtime_ns for clip in written} == written
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 60 KB, and how to give it room."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield disk, lambda: subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_full_disk_is_one_line_and_with_room_the_run_goes_on(root, made, small_disk):
+    disk, make_room = small_disk
+    with pytest.raises(InputError, match="No space left on device.*repeat the command to go on") as caught:
+        preprocess(open_corpus(root), disk / "work", workers=1, progress=False)
+    assert "\n" not in str(caught.value)
+    assert "No space" not in (disk / "work" / "preprocess.csv").read_text()
+    make_room()
+    preprocess(open_corpus(root), disk / "work", workers=1, progress=False)
+    about = {"corpus.json", "preprocess.csv"}
+    full, whole = tree(disk / "work"), tree(made[0])
+    assert set(full) == set(whole) and not [name for name in whole if full[name] != whole[name] and name not in about]
+
+
+def test_no_room_is_no_row(root, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(clips, "_write_sound", full)
+    with pytest.raises(OSError, match="No space left"):
+        preprocess_clip("dubbed", root / "dubbed.mp4", root / "dubbed.wav", tmp_path)
+    assert not tree(tmp_path)
+    monkeypatch.setattr(corpora, "_as_csv", full)
+    monkeypatch.setattr(corpora.cluster, "run", lambda function, items, **_: iter([(items[0], {"clip": "dubbed"})]))
+    with pytest.raises(InputError, match="preprocess.csv: No space left on device; once that is mended, repeat"):
+        preprocess(open_corpus(root), tmp_path / "work", progress=False)
+
+
+def test_a_folder_that_may_not_be_written_into_is_one_line_here_and_on_a_worker(root, tmp_path, monkeypatch):
+    (tmp_path / "faces").mkdir()
+    monkeypatch.setattr(corpora.os, "access", lambda path, _: Path(path).name != "faces")
+    with pytest.raises(InputError, match="faces cannot be written into; give another work folder, or the right"):
+        preprocess(open_corpus(root), tmp_path, progress=False)
+    item = ("dubbed", str(root / "dubbed.mp4"), "")
+    for work, said in ((tmp_path, "faces cannot be written into on"), (tmp_path / "other", "other cannot be seen on")):
+        with pytest.raises(corpora.cluster.EndRun, match=said):
+            corpora._preprocess_item(item, work=work, exhaustive=False)
+    assert not (tmp_path / "other").exists()
+
+
+def test_many_files_that_are_no_videos_are_a_table_and_a_few_lines(in_this_process, tmp_path, capsys):
+    (tmp_path / "root").mkdir()
+    for i in range(300):
+        (tmp_path / "root" / f"{i:03}.mp4").write_text(f"no video {i}")
+    assert main(["preprocess", str(tmp_path / "root"), "--work", str(tmp_path / "work")]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 11 and lines[-1] == "failed: 290 more; the reasons are in the table"
+    assert (corpora.read_table(tmp_path / "work")["error"] != "").sum() == 300
 
 
 @pytest.mark.parametrize("seen", [0, 1, 2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,14 +64,31 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     store.save(sequence(seed=1), path)
     before = path.read_bytes()
 
-    def full(*_, **__):
-        path.with_name(f".{path.name}.{os.getpid()}").write_bytes(b"half")
+    def full(half, data):
+        with open(half, "wb") as file:
+            file.write(data[:len(data) // 2])
         raise OSError("no space left")
 
-    monkeypatch.setattr(store, "save_file", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OSError, match="no space"):
         store.save(sequence(seed=2), path)
     assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
+
+
+def test_what_a_killed_write_left_is_gone_after_the_next(tmp_path, monkeypatch):
+    def killed(tensors, path, **more):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "save_file", killed)
+        broken.setattr(type(tmp_path), "unlink", lambda *_, **__: None)  # nothing is cleared away either
+        with pytest.raises(KeyboardInterrupt):
+            store.save(sequence(), tmp_path / "a.safetensors")
+    assert len(os.listdir(tmp_path)) == 1
+    monkeypatch.setattr(os, "getpid", lambda: 1)  # the repeated run is another process
+    store.save(sequence(), tmp_path / "a.safetensors")
+    assert os.listdir(tmp_path) == ["a.safetensors"]
 
 
 def test_absent_and_damaged_files_are_refused_in_one_line(tmp_path):

@@ -19,9 +19,9 @@ from typing import Any
 from emibook import InputError
 from emibook.cluster.attempt import Limits
 from emibook.cluster.machines import connect
-from emibook.cluster.spread import EndRun, Job, LimitExceeded, Spread, WorkerDied
+from emibook.cluster.spread import NO_ROOM, EndRun, Job, LimitExceeded, Spread, WorkerDied
 
-__all__ = ["EndRun", "LimitExceeded", "Limits", "WorkerDied", "run"]
+__all__ = ["NO_ROOM", "EndRun", "LimitExceeded", "Limits", "WorkerDied", "run"]
 
 
 def run(

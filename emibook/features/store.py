@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as pack
 
 from emibook import InputError
 
@@ -66,11 +66,11 @@ def clip_path(folder: Path, clip: str) -> Path:
 def save(sequence: FeatureSequence, path: Path) -> None:
     """Write one clip's sequence; the file appears whole or not at all, and equal sequences give equal bytes."""
     about = {key: getattr(sequence, key) for key in ("names", "extractor", "weights", "version")}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.part")
     tensors = {"values": np.ascontiguousarray(sequence.values), "times": np.ascontiguousarray(sequence.times)}
     try:
         # One metadata entry, because the order of several is not fixed by the format's writer.
-        save_file(tensors, temporary, metadata={"sequence": json.dumps(about)})
+        temporary.write_bytes(pack(tensors, metadata={"sequence": json.dumps(about)}))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -131,7 +131,7 @@ def open_folder(work: Path, name: str, settings: dict[str, Any]) -> Path:
     wanted = folder.with_name(f"{name}@{fingerprint(settings)}")
     if not wanted.exists():
         # Made aside and renamed, so that a folder without its settings is never seen.
-        building = folder.with_name(f".{name}.{os.getpid()}")
+        building = folder.with_name(f".{name}.part")
         building.mkdir(parents=True, exist_ok=True)
         (building / SETTINGS).write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n")
         building.rename(wanted)
