@@ -6,7 +6,10 @@ import cv2
 import numpy as np
 
 from emibook.corpus.looks import Identity, Scene
-from emibook.corpus.relief import UNIT, grid, mound, noise, outline, smoothstep, soft_inside
+from emibook.corpus.relief import UNIT, grid, mound, noise, outline, smoothstep, soft_inside, window
+
+HAIR = window(-1.65, -1.9, 1.65, 2.5)
+"""The part of the texture that hair can reach: all layers are of its size."""
 
 Layers = list[tuple[np.ndarray, np.ndarray]]
 """Pairs of a mask ``(row, column)`` 0..1 and a colour ``(row, column, 3)`` under white light."""
@@ -25,7 +28,7 @@ def _strands(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, part: float
     """Streaks that run from the parting, standard deviation about 1."""
     angle = np.arctan2(x - part, y + 1.5)
     radius = np.sqrt((x - part) ** 2 + (y + 1.5) ** 2)
-    table = rng.standard_normal((64, 1024)).astype(np.float32)
+    table = rng.standard_normal((64, 1024), np.float32)
     table = cv2.GaussianBlur(table, (0, 0), sigmaX=2.0, sigmaY=1.5 if curl else 6.0)
     table /= table.std()
     columns = (angle + np.pi) / (2 * np.pi) * 1023
@@ -40,12 +43,12 @@ def _color(identity: Identity, scene: Scene, strands: np.ndarray, x: np.ndarray,
     light = 0.80 + 0.22 * lx * np.clip(x, -1.3, 1.3) - 0.13 * np.clip(y, -1.5, 2.0) + 0.13 * strands
     light += sheen * (0.22 + 0.16 * strands)
     color = np.clip(light, 0.18, 1.7)[..., None] * np.array(identity.hair_color, np.float32)
-    return (color + 14 * np.clip(sheen, 0, 1)[..., None]).astype(np.float32)
+    return color + 14 * np.clip(sheen, 0, 1)[..., None]
 
 
 def hair_behind(identity: Identity, scene: Scene, rng: np.random.Generator) -> Layers:
     """Hair that the head, the neck and the shoulders cover."""
-    x, y = grid()
+    x, y = (axis[HAIR] for axis in grid())
     layers: Layers = []
     if identity.style == "bun":
         knot = (x / 0.42) ** 2 + ((y + 1.45) / 0.34) ** 2
@@ -63,7 +66,7 @@ def hair_behind(identity: Identity, scene: Scene, rng: np.random.Generator) -> L
 
 def hair_before(identity: Identity, scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Mask and colour of the hair over the skull and the forehead."""
-    x, y = grid()
+    x, y = (axis[HAIR] for axis in grid())
     line, drop, grow = BEFORE[identity.style]
     side = 1.0 if identity.seed % 2 else -1.0
     part = 0.35 * side if identity.style in ("parted", "long") else 0.0

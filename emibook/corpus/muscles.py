@@ -139,7 +139,7 @@ def folds(unit: int, identity: Identity, x: np.ndarray, y: np.ndarray) -> np.nda
     if unit == 23:
         lines = sum(_groove([(d, mouth - 0.17), (d * 0.9, mouth - 0.09)], 0.010) for d in (0.05, 0.13, 0.21))
         ring = _groove([(0, mouth + 0.15), (0.2, mouth + 0.13), (0.32, mouth + 0.02), (0.24, mouth - 0.12)], 0.022)
-        return -0.014 * lines + 0.03 * ring
+        return -0.011 * lines + 0.03 * ring
     return None
 
 

@@ -176,14 +176,14 @@ class Mouth:
         width -= 0.035 * jaw + 0.035 * chin
         t, bow = ACROSS, 1 - ACROSS**2
         x = width * t * (1 - 0.04 * jaw * bow)
-        corner = -0.012 - 0.130 * smile + 0.085 * down + 0.02 * stretch - 0.01 * dimple
+        corner = -0.012 - 0.118 * smile + 0.085 * down + 0.02 * stretch - 0.01 * dimple
         droop = 0.035 * down * np.clip(np.abs(t) - 0.8, 0, 1) / 0.2
         middle = self.identity.mouth_y + 0.03 * jaw + corner * np.abs(t) ** 2.2 + droop - 0.065 * chin * bow
         middle += 0.035 * smile * bow
         thin = (1 - 0.62 * tight) * (1 - 0.42 * stretch) * (1 - 0.2 * smile) * (1 - 0.25 * dimple)
         above = self.identity.upper_lip * thin * (1 - 0.15 * chin) * (1 - 0.30 * sneer)
         below = self.identity.lower_lip * thin * (1 + 0.32 * chin) * (1 - 0.40 * jaw)
-        # A raised upper lip takes the lower one along for half its way; a dropped jaw opens lips wide only as they part.
+        # A raised upper lip takes the lower one along half its way; a dropped jaw opens lips wide only if they part.
         open_up = part * (0.050 + 0.025 * smile) + 0.090 * sneer + 0.02 * nose + 0.01 * jaw
         open_down = part * (0.080 + 0.095 * jaw) + 0.045 * jaw - 0.045 * sneer
         open_up, open_down = (value * (1 - 0.35 * tight) for value in (open_up, open_down))

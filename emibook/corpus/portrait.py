@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from emibook.corpus.hair import hair_before, hair_behind
+from emibook.corpus.hair import HAIR, hair_before, hair_behind
 from emibook.corpus.looks import Identity, Scene
 from emibook.corpus.relief import (
     FACE,
@@ -105,7 +105,7 @@ def _neck(identity: Identity, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     light *= 1 - 0.42 * smoothstep(identity.chin + 0.52, identity.chin - 0.05, y + 0.10 * x * np.sign(lx))
     sinew = np.exp(-0.5 * ((np.abs(x) - 0.16 - 0.22 * (2.1 - y)) / 0.05) ** 2)
     light *= 1 - 0.10 * sinew * smoothstep(1.6, 2.0, y)
-    return mask, _on_skin(np.clip(light, 0.05, None)) * identity.skin_color
+    return mask, _on_skin(np.clip(light, 0.05, None)) * identity.skin_color.astype(np.float32)
 
 
 def _cloth(identity: Identity, scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -115,7 +115,8 @@ def _cloth(identity: Identity, scene: Scene, rng: np.random.Generator) -> tuple[
     collar = (x / (identity.neck + 0.22)) ** 2 + ((y - 1.72) / (identity.neckline + 0.18)) ** 2
     mask = np.clip((y - top) * UNIT / 1.3 + 0.5, 0, 1) * (1 - soft_inside(collar))
     folds = noise(rng, x.shape, 16) * 0.02 + noise(rng, x.shape, 40) * 0.03
-    light = 0.92 + 0.30 * scene.light[0] * x / identity.shoulders - 0.16 * (x / identity.shoulders) ** 4 + folds
+    across = x / identity.shoulders
+    light = 0.92 + 0.30 * scene.light[0] * across - 0.16 * np.square(np.square(across)) + folds
     light -= 0.13 * np.exp(-0.5 * ((np.sqrt(collar) - 1.10) / 0.04) ** 2)
     light -= 0.22 * smoothstep(2.5, 1.9, y) * np.exp(-0.5 * (x / 0.8) ** 2)
     return mask, light[..., None] * np.array(identity.cloth, np.float32)
@@ -144,8 +145,8 @@ def _face_light(identity: Identity, scene: Scene, relief: np.ndarray, hair: np.n
     dark += 0.16 * pair(x, y, identity.eye_distance - 0.14, -0.12, 0.15, 0.06)
     light = skin_light(relief, scene)
     light *= 1 - np.clip(dark, 0, 0.8)[..., None] * np.array([0.92, 1.0, 1.0], np.float32)
-    hair_shadow = cv2.GaussianBlur(np.roll(hair, (7, int(-5 * np.sign(lx))), (0, 1)), (0, 0), 5)
-    return light * (1 - 0.30 * hair_shadow[FACE][..., None])
+    hair_shadow = cv2.GaussianBlur(np.roll(hair[FACE], (7, int(-5 * np.sign(lx))), (0, 1)), (0, 0), 5)
+    return light * (1 - 0.30 * hair_shadow[..., None])
 
 
 def draw_portrait(identity: Identity, scene: Scene) -> Portrait:
@@ -155,20 +156,21 @@ def draw_portrait(identity: Identity, scene: Scene) -> Portrait:
     tint = scene.tint.astype(np.float32)
     canvas = _Canvas(0.8 * np.array(identity.hair_color), x.shape)
     for mask, color in hair_behind(identity, scene, rng):
-        canvas.put(mask, color * tint)
+        canvas.put(mask, color * tint, HAIR)
     for mask, color in (_neck(identity, scene), _cloth(identity, scene, rng)):
         canvas.put(mask, color * tint, BODY)
     for side in (-1, 1):
         mask, color, place = _ear(identity, scene, side)
         canvas.put(mask, color * tint, place)
-    hair, hair_color = hair_before(identity, scene, rng)
+    hair = np.zeros(x.shape, np.float32)
+    hair[HAIR], hair_color = hair_before(identity, scene, rng)
     relief = np.zeros(x.shape, np.float32)
     relief[FACE] = head_relief(identity, x[FACE], y[FACE])
     shade = np.ones((*x.shape, 3), np.float32)
     shade[FACE] = _face_light(identity, scene, relief[FACE], hair)
     skin = _skin(identity, rng, x[FACE], y[FACE])
     canvas.put(soft_inside(outline(identity, x[FACE], y[FACE])), skin * shade[FACE] * tint, FACE)
-    canvas.put(hair, hair_color * tint)
+    canvas.put(hair[HAIR], hair_color * tint, HAIR)
     color = np.dstack([np.clip(canvas.color, 0, 255), canvas.alpha * 255]).astype(np.uint8)
     return Portrait(color=color, relief=relief, shade=shade)
 
@@ -186,7 +188,7 @@ def draw_background(scene: Scene, width: int, height: int) -> np.ndarray:
         thing = np.zeros((height, width), np.float32)
         cv2.rectangle(thing, (int(x0), int(y0)), (int(x1), int(y1)), 1.0, -1)
         thing = cv2.GaussianBlur(thing, (0, 0), rng.uniform(1.5, 6) * height / 240)[..., None]
-        color = np.array(scene.wall, np.float32) * rng.uniform(0.6, 1.3) + rng.normal(0, 9, 3)
+        color = (np.array(scene.wall) * rng.uniform(0.6, 1.3) + rng.normal(0, 9, 3)).astype(np.float32)
         picture += thing * 0.8 * (color * light[..., None] - picture)
     picture *= scene.tint.astype(np.float32)
     return np.clip(picture, 4, 250).astype(np.uint8)

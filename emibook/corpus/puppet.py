@@ -47,7 +47,7 @@ class Puppet:
         columns = (np.arange(-1, width // CELL + 2, dtype=np.float32) + 0.5) * CELL - 0.5
         rows = (np.arange(-1, height // CELL + 2, dtype=np.float32) + 0.5) * CELL - 0.5
         self._cells = np.meshgrid(columns, rows)
-        noise = np.random.default_rng(scene.seed).standard_normal((height + 64, width + 64, 3))
+        noise = np.random.default_rng(scene.seed).standard_normal((height + 64, width + 64, 3), np.float32)
         luma = noise[..., :1] + 0.45 * noise
         self._noise = np.round(cv2.GaussianBlur(luma, (0, 0), 0.6) * 1.35 * scene.noise).astype(np.int16)
 

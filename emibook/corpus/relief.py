@@ -67,10 +67,17 @@ def outline(identity: Identity, x: np.ndarray, y: np.ndarray, grow: float = 0.0)
     return (np.abs(x) / half_width) ** n + (np.abs(y) / half_height) ** n
 
 
+def _slopes(heights: np.ndarray) -> list[np.ndarray]:
+    """How much ``heights`` ``(row, column)`` grows from pixel to pixel, downwards and to the right."""
+    heights = heights.astype(np.float32, copy=False)
+    return [cv2.Sobel(heights, cv2.CV_32F, *axes, ksize=1, scale=0.5, borderType=cv2.BORDER_REPLICATE)
+            for axes in ((0, 1), (1, 0))]
+
+
 def soft_inside(level: np.ndarray, width_pixels: float = 1.2) -> np.ndarray:
     """Mask 0..1 of ``level < 1`` with an edge as wide as told."""
-    gradient_y, gradient_x = np.gradient(level)
-    slope = np.sqrt(gradient_x**2 + gradient_y**2) + 1e-6
+    down, right = _slopes(level)
+    slope = np.sqrt(right**2 + down**2) + 1e-6
     return np.clip((1 - level) / (slope * width_pixels) + 0.5, 0, 1)
 
 
@@ -99,8 +106,7 @@ def head_relief(identity: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def light_on(relief: np.ndarray, scene: Scene, gloss: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Diffuse light and gloss on a relief, ``(row, column)`` each, 1 for full light."""
-    down = np.gradient(relief, axis=0) * UNIT
-    right = np.gradient(relief, axis=1) * UNIT
+    down, right = (UNIT * slope for slope in _slopes(relief))
     length = 1 / np.sqrt(1 + down**2 + right**2)
     lx, ly, lz = scene.light
     facing = (lz - lx * right - ly * down) * length
@@ -122,7 +128,7 @@ def skin_light(relief: np.ndarray, scene: Scene) -> np.ndarray:
 def noise(rng: np.random.Generator, shape: tuple[int, int], blur: float) -> np.ndarray:
     """Smooth noise of standard deviation 1."""
     small = max(1, int(blur / 2))
-    coarse = rng.standard_normal((shape[0] // small + 2, shape[1] // small + 2)).astype(np.float32)
+    coarse = rng.standard_normal((shape[0] // small + 2, shape[1] // small + 2), np.float32)
     coarse = cv2.GaussianBlur(coarse, (0, 0), blur / small)
     out = cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
     return out / (out.std() + 1e-6)
