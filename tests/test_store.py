@@ -76,13 +76,13 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
 
 
 def test_what_a_killed_write_left_is_gone_after_the_next(tmp_path, monkeypatch):
-    def killed(tensors, path, **more):
-        path.write_bytes(b"half")
+    def killed(half, data):
+        half.touch()
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
-        broken.setattr(store, "save_file", killed)
-        broken.setattr(type(tmp_path), "unlink", lambda *_, **__: None)  # nothing is cleared away either
+        broken.setattr(Path, "write_bytes", killed)
+        broken.setattr(Path, "unlink", lambda *_, **__: None)  # a process that is killed clears nothing away
         with pytest.raises(KeyboardInterrupt):
             store.save(sequence(), tmp_path / "a.safetensors")
     assert len(os.listdir(tmp_path)) == 1

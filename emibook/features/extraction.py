@@ -143,7 +143,9 @@ def _choose(name: str, source: str | None, work: Path, device: str, workers: int
 
 
 def _words(weights: Weights) -> str:
-    return f"{weights.label} encoder" + (", fitted on drawings" if weights.kind == "builtin" else "")
+    fitted = ", fitted on drawings" if weights.kind == "builtin" else ""
+    precision = f", in {weights.precision}" if weights.precision != "float32" else ""
+    return f"{weights.label} encoder{fitted}{precision}"
 
 
 def _is_done(path: Path, work: Path, clip: str, modality: str) -> bool:

@@ -100,7 +100,7 @@ def _keep(name: str, state: dict[str, Any], encoders: Path) -> Weights:
     from safetensors.torch import save_file
 
     encoders.mkdir(parents=True, exist_ok=True)
-    temporary = encoders / f".{name}.{os.getpid()}"
+    temporary = encoders / f".{name}.part"
     save_file(state, temporary)
     digest = file_fingerprint(temporary)
     file = f"{name}-{digest[:12]}.safetensors"
@@ -132,13 +132,13 @@ def copy_encoders(work: Path | str, names: list[str] | tuple[str, ...], run_fold
         weights = weights_in(settings, store.feature_folder(work, name))
         if weights.file:
             _link(weights.path(work / "encoders"), target / weights.file)
-        temporary = target / f".{name}.{os.getpid()}"
+        temporary = target / f".{name}.part"
         temporary.write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n")
         os.replace(temporary, target / f"{name}.json")
 
 
 def _link(source: Path, target: Path) -> None:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary = target.with_name(f".{target.name}.part")
     temporary.unlink(missing_ok=True)
     try:
         os.link(source, temporary)
