@@ -24,7 +24,7 @@ def _units(**intensities: float) -> list[float]:
 
 EXPRESSIONS = np.array(
     [
-        _units(AU1=2.2, AU2=2.2, AU5=1.6, AU12=1.6, AU25=1.8),
+        _units(AU1=3.0, AU2=2.4, AU5=1.2, AU12=2.0, AU25=2.0, AU26=0.8),
         _units(AU6=3.6, AU7=1.6, AU12=3.8, AU25=3.2, AU26=2.6),
         _units(AU4=3.0, AU7=2.4, AU17=2.2, AU23=3.4),
         _units(AU1=3.2, AU4=2.6, AU9=1.0, AU10=1.0, AU15=3.0, AU17=1.4, AU20=1.2),
@@ -36,20 +36,22 @@ EXPRESSIONS = np.array(
 
 MANNERS = np.array(
     [
-        [1.0, 0.6, -3.0, -0.28, -2.6, 0.34],
-        [5.0, 2.4, 1.0, 0.12, -0.6, 0.16],
-        [-4.5, -1.3, 3.0, -0.04, 2.8, -0.10],
-        [-1.0, -1.2, -5.0, -0.62, -2.4, 0.10],
-        [6.0, 1.4, 5.0, 0.42, 2.6, -0.04],
-        [3.5, 1.8, 2.5, 0.14, 0.8, -0.06],
+        [0.5, 0.8, -1.0, -0.15, -3.0, 0.60],
+        [6.0, 2.6, 0.0, 0.25, -2.5, 0.10],
+        [-4.5, -1.3, 5.0, -0.25, 3.4, -0.12],
+        [-2.5, -1.2, -9.0, -0.65, 0.0, 0.05],
+        [4.0, 0.6, 4.0, 0.55, 1.0, -0.04],
+        [6.0, 1.5, 2.0, -0.05, 2.5, -0.08],
     ]
 )
-"""(emotion, 6) shift of the manner: pitch in semitones, its range in semitones, energy in dB, tempo in octaves, tilt in
-dB an octave, breathiness."""
+"""(emotion, 6) shift of the manner when an emotion is felt wholly: pitch in semitones, its range in semitones, energy
+in dB, tempo in octaves, tilt in dB an octave, breathiness. Admiration is breathed and soft, Determination low, pressed
+and loud, Empathic Pain quiet and slow; the three merry ones are high, and differ in what is moved besides."""
 
-BY_FACE = np.array([0.62, 1.0, 0.66, 0.62, 1.0, 1.0])
-"""How much of each emotion the face shows."""
-BY_VOICE = np.array([1.0, 0.60, 1.0, 1.0, 0.60, 0.55])
+BY_FACE = np.array([0.70, 1.0, 0.20, 0.23, 1.0, 1.0])
+BY_VOICE = np.array([1.1, 1.1, 1.2, 0.95, 0.85, 0.9])
+"""How much of each emotion the face shows, and how much the voice: set so that ridge regression, from the units that
+an estimator would see and from the MFCCs of the sound, tells each emotion better from the one that was published."""
 
 
 @dataclass(frozen=True)

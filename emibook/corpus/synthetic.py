@@ -23,30 +23,40 @@ from scipy.ndimage import uniform_filter1d
 from emibook import InputError, cluster
 from emibook.corpus import acting, layout
 from emibook.corpus.acting import EXPRESSIONS, MANNERS, Performer
-from emibook.corpus.casting import CLOCK, STREAMS, TRAPS, ClipPlan, plan
+from emibook.corpus.casting import CLOCK, STREAMS, TRAP_SECONDS, TRAPS, ClipPlan, plan
 from emibook.corpus.filming import film, record
 from emibook.corpus.puppet import UNIT_NAMES, UNITS, Identity, Pose, Puppet, Scene
 from emibook.corpus.voice import RATE, speak
 
-__all__ = ["EXPRESSIONS", "MANNERS", "TRAPS", "ClipPlan", "make_corpus", "plan", "random_stills"]
+__all__ = [
+    "EXPRESSIONS", "MANNERS", "TRAPS", "TRAP_SECONDS", "ClipPlan", "cast", "make_corpus", "plan", "random_stills"
+]
 
-VERSION = 1
+VERSION = 2
 """Changes with every change of what is drawn: a corpus is not gone on with by another version."""
+DEFAULT_CLIPS = 240
+"""As many as two cores draw in about a minute."""
 ROOM = 0.0015
 """Root mean square of the noise that every microphone hears besides the voice."""
 
 
+def cast(item: ClipPlan) -> tuple[Performer, np.random.Generator]:
+    """Who acts in the clip, and the random numbers that its acting and drawing go by."""
+    performer = Performer.random(np.random.default_rng([item.seed, STREAMS["participant"], item.participant]))
+    return performer, np.random.default_rng([item.seed, STREAMS["clip"], int(item.clip)])
+
+
 @lru_cache(maxsize=4)
-def _puppet(seed: int, participant: int) -> tuple[Performer, Puppet]:
+def _puppet(seed: int, participant: int) -> Puppet:
     rng = np.random.default_rng([seed, STREAMS["participant"], participant])
-    performer = Performer.random(rng)
-    return performer, Puppet(Identity.random(rng), Scene.random(rng))
+    Performer.random(rng)  # the looks are what is drawn next
+    return Puppet(Identity.random(rng), Scene.random(rng))
 
 
 def _make_clip(item: ClipPlan, *, root: Path) -> None:
     """Act, draw, speak and write one clip; its truth is written last and says that the clip is done."""
-    performer, puppet = _puppet(item.seed, item.participant)
-    rng = np.random.default_rng([item.seed, STREAMS["clip"], int(item.clip)])
+    performer, rng = cast(item)
+    puppet = _puppet(item.seed, item.participant)
     manner = acting.manner_of(performer, np.array(item.felt), rng)
     sound = _sound(item, manner, rng)
     loudness = np.sqrt(uniform_filter1d(sound.astype(float) ** 2, RATE // 12))[:: RATE // acting.RATE]
@@ -159,7 +169,7 @@ def _claim(root: Path, marks: dict) -> None:
 
 
 def make_corpus(
-    root: Path | str, *, clips: int = 150, seed: int = 0, workers: int | None = None, progress: bool = True
+    root: Path | str, *, clips: int = DEFAULT_CLIPS, seed: int = 0, workers: int | None = None, progress: bool = True
 ) -> Path:
     """Write a puppet corpus under ``root`` in the layout of Hume-Vidmimic2, and return that folder.
 
@@ -195,9 +205,7 @@ def _write_tables(root: Path, items: list[ClipPlan]) -> None:
     _write_rows(root / "participants.csv", ["clip", "participant", "seed_video"], people)
     manners = {}
     for item in items:
-        rng = np.random.default_rng([item.seed, STREAMS["participant"], item.participant])
-        performer = Performer.random(rng)
-        rng = np.random.default_rng([item.seed, STREAMS["clip"], int(item.clip)])
+        performer, rng = cast(item)
         manners[item.clip] = asdict(acting.manner_of(performer, np.array(item.felt), rng))
     header = ["clip", "partition", "trap", "raters", *(f"felt {emotion}" for emotion in emotions)]
     header += list(next(iter(manners.values())))

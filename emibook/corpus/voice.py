@@ -84,13 +84,22 @@ def _rise_and_fall(time: np.ndarray, start: float, length: float, edge: float) -
     return 0.25 * (1 - np.cos(np.pi * up)) * (1 - np.cos(np.pi * down))
 
 
+def _during(start: float, length: float, rate: int) -> slice:
+    """The samples of that time, and one more at either end."""
+    return slice(max(0, int(start * rate) - 1), max(0, int((start + length) * rate) + 2))
+
+
 def _harmonics(pitch: np.ndarray, tilt: float, rate: int) -> np.ndarray:
     """A train of glottal pulses: all harmonics below a limit, falling by ``tilt`` dB an octave."""
-    phase = 2 * np.pi * np.cumsum(pitch) / rate
+    turn = np.exp(2j * np.pi * np.cumsum(pitch) / rate)
+    harmonic = np.ones_like(turn)
     source = np.zeros_like(pitch)
     for number in range(1, int(HIGHEST_HARMONIC_HZ / pitch.min()) + 1):
-        audible = np.clip((HIGHEST_HARMONIC_HZ - number * pitch) / 400, 0, 1)
-        source += 10 ** (tilt * np.log2(number) / 20) * audible * np.sin(number * phase)
+        harmonic *= turn  # a product is several times faster than a sine
+        wave = 10 ** (tilt * np.log2(number) / 20) * harmonic.imag
+        if number * pitch.max() > HIGHEST_HARMONIC_HZ - 400:
+            wave *= np.clip((HIGHEST_HARMONIC_HZ - number * pitch) / 400, 0, 1)
+        source += wave
     return source / (source.std() + 1e-9)
 
 
@@ -122,10 +131,12 @@ def speak(seconds: float, manner: Manner, *, rng: np.random.Generator, rate: int
     for start, length, vowel, consonant in zip(
         syllables.starts, syllables.lengths, syllables.vowels, syllables.consonants, strict=True
     ):
-        shape = _rise_and_fall(time, start, length, min(0.045, length / 3))
-        voiced += shape
-        weights[vowel] += shape
-        hiss += consonant * _rise_and_fall(time, start - 0.05, 0.06, 0.02)
+        during = _during(start, length, rate)
+        shape = _rise_and_fall(time[during], start, length, min(0.045, length / 3))
+        voiced[during] += shape
+        weights[vowel, during] += shape
+        before = _during(start - 0.05, 0.06, rate)
+        hiss[before] += consonant * _rise_and_fall(time[before], start - 0.05, 0.06, 0.02)
 
     share = np.clip(manner.breathiness, 0, 1)
     source = np.sqrt(1 - share) * _harmonics(pitch, manner.tilt, rate)
