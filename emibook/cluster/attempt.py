@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ WORKER_ENVIRONMENT = {
 GIB = 2**30
 LOOK_SECONDS = 0.2
 """How often a worker looks at what its item takes."""
+_WORK = ThreadPoolExecutor(1, "work")  # the same thread for every item, because libraries keep things by thread
 DONE, BEYOND, UNFIT = "done", "beyond a limit", "unfit"
 
 
@@ -42,13 +43,12 @@ def attempt(function: bytes, item: bytes, limits: Limits) -> tuple[str, Any]:
     key, process, started = worker.get_current_task(), psutil.Process(), time.monotonic()
     worker.memory_manager.memory_pause_fraction = False  # a paused worker would keep its next item for ever
     os.environ.update(WORKER_ENVIRONMENT)  # before numpy, torch and the like are loaded
-    ended: list[tuple[str, Any]] = []
-    thread = threading.Thread(target=lambda: ended.append(_outcome(function, item)), name="work", daemon=True)
-    thread.start()
+    outcome = _WORK.submit(_outcome, function, item)
     while True:
-        thread.join(LOOK_SECONDS)
-        if ended:
-            return ended[0]
+        try:
+            return outcome.result(timeout=LOOK_SECONDS)
+        except TimeoutError:
+            pass
         if limits.seconds is not None and time.monotonic() - started > limits.seconds:
             return BEYOND, f"took more than {limits.seconds:g} seconds"
         if limits.memory is not None and process.memory_info().rss > limits.memory:
