@@ -48,7 +48,7 @@ MANNERS = np.array(
 in dB, tempo in octaves, tilt in dB an octave, breathiness. Admiration is breathed and soft, Determination low, pressed
 and loud, Empathic Pain quiet and slow; the three merry ones are high, and differ in what is moved besides."""
 
-BY_FACE = np.array([0.70, 1.0, 0.20, 0.23, 1.0, 1.0])
+BY_FACE = np.array([0.58, 1.0, 0.20, 0.23, 1.0, 1.0])
 BY_VOICE = np.array([1.1, 1.1, 1.2, 0.95, 0.85, 0.9])
 """How much of each emotion the face shows, and how much the voice: set so that ridge regression, from the units that
 an estimator would see and from the MFCCs of the sound, tells each emotion better from the one that was published."""
