@@ -78,21 +78,46 @@ def test_the_models_are_linear_in_the_description(tmp_path):
 
 def test_geometry_is_in_crop_widths_and_knows_distances():
     description = describe(faces(1)[0][0], EYES_NOSE_MOUTH)[-GEOMETRY:]
-    np.testing.assert_allclose(description[:10], EYES_NOSE_MOUTH.ravel() / 112, atol=1e-6)
+    mirrored = (EYES_NOSE_MOUTH * [-1, 1] + [111, 0])[[1, 0, 2, 4, 3]]
+    np.testing.assert_allclose(description[:10], (EYES_NOSE_MOUTH + mirrored).ravel() / 224, atol=1e-6)
     assert description[10] == pytest.approx((74 - 38) / 112)  # between the eyes
     assert description[19] == pytest.approx((71 - 42) / 112)  # across the mouth
+
+
+def test_a_face_and_its_mirror_image_are_described_alike():
+    image, landmarks = faces(3)[0][2], faces(3)[2][2]
+    mirrored = (landmarks * [-1, 1] + [111, 0])[[1, 0, 2, 4, 3]]
+    one, other = describe(image, landmarks), describe(np.ascontiguousarray(image[:, ::-1]), mirrored)
+    np.testing.assert_allclose(one, other, atol=1e-6)
+    assert np.abs(one - describe(faces(3)[0][1], landmarks)).max() > 0.1
+
+
+def coarse(image: np.ndarray) -> np.ndarray:
+    """(column, row, number) the histograms of 8-pixel cells of the left half, as ``describe`` gives them."""
+    return describe(image, EYES_NOSE_MOUTH)[: 7 * 13 * 72].reshape(7, 13, 72)
 
 
 def test_histograms_see_edges_where_they_are_and_not_brightness():
     image = np.full((112, 112, 3), 100, np.uint8)
     image[:, 80:] = 180
     brighter = np.clip(image.astype(int) + 40, 0, 255).astype(np.uint8)
-    histograms = describe(image, EYES_NOSE_MOUTH)[:-GEOMETRY]
-    np.testing.assert_allclose(describe(brighter, EYES_NOSE_MOUTH)[:-GEOMETRY], histograms, atol=1e-6)
-    by_block = np.abs(histograms).reshape(13, 13, 72).max(2)  # OpenCV orders blocks by column, then by row
-    columns = np.flatnonzero(by_block.max(1) > 0.1)
-    # Block c covers pixels 8c to 8c + 15; interpolation reaches half a cell further.
-    assert columns.min() >= 8 and columns.max() <= 10 and 9 in columns
+    np.testing.assert_allclose(coarse(brighter), coarse(image), atol=1e-6)
+    columns = np.flatnonzero(np.abs(coarse(image)).max((1, 2)) > 0.1)
+    # The edge at 80 is at 32 in the mirror image. Block c covers pixels 8c to 8c + 15; interpolation reaches half a
+    # cell further.
+    assert columns.min() >= 2 and columns.max() <= 4 and 3 in columns
+
+
+@pytest.mark.parametrize(("place", "fine"), [((40, 30), 0), ((90, 30), 1), ((8, 4), None)])
+def test_eyes_and_mouth_are_looked_at_twice_as_finely(place, fine):
+    """What changes at a place changes the coarse histograms and the fine ones of that part, no others."""
+    image = np.full((112, 112, 3), 100, np.uint8)
+    other = image.copy()
+    other[place[0] : place[0] + 3, place[1] : place[1] + 3] = 200
+    changed = np.abs(describe(image, EYES_NOSE_MOUTH) - describe(other, EYES_NOSE_MOUTH)) > 0.01
+    ends = np.cumsum([0, 7 * 13 * 72, 10 * 11 * 48, 10 * 11 * 48, GEOMETRY])
+    whole, eyes, mouth, geometry = (changed[start:end].any() for start, end in zip(ends, ends[1:], strict=False))
+    assert whole and not geometry and (eyes, mouth) == (fine == 0, fine == 1)
 
 
 def test_another_file_is_refused(tmp_path):

@@ -1,14 +1,16 @@
 """Action units of an aligned face: 17 intensities and 17 presences, by the built-in estimator.
 
-Histograms of oriented gradients of the 112-pixel crop, and the geometry of its five landmarks, go to one linear (ridge)
-model a unit. OpenFace 2 estimates action units in the same way, from its own 112-pixel aligned face and its own
-landmarks, with support vector machines in the place of ridge.
+Histograms of oriented gradients of the 112-pixel crop, coarse over the face and finer over eyes and mouth, and the
+geometry of its five landmarks, go to one linear (ridge) model a unit. OpenFace 2 estimates action units in the same
+way, from its own 112-pixel aligned face and its own landmarks, with support vector machines in the place of ridge.
 Source: the paper, section 3.2.1 (17 units, detection and intensity, 34 columns, intensity on 0..1); Baltrusaitis et
 al., "OpenFace 2.0" (2018), for histograms and geometry into linear models.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -25,22 +27,61 @@ HIGHEST = 5.0  # intensities are scored on 0..5
 PRESENT = 1.0  # an intensity from which a unit counts as present: level A of five
 GEOMETRY = 20
 
-# 14x14 cells of 8 pixels in overlapping blocks of 2x2, 18 orientations on the full circle (a brow is dark above its
-# lower edge, a fold is not): 13 x 13 x 4 x 18 values. The numbers between are OpenCV's defaults.
-_HISTOGRAMS = cv2.HOGDescriptor((CROP, CROP), (16, 16), (8, 8), (8, 8), 18, 1, -1, 0, 0.2, False, 64, True)
-DESCRIPTION = _HISTOGRAMS.getDescriptorSize() + GEOMETRY
+MIRRORED = [1, 0, 2, 4, 3]  # the landmark of the other side
+
+
+@dataclass(frozen=True)
+class _Histograms:
+    """Cells of ``cell`` pixels in overlapping blocks of 2x2, over some rows and columns of the crop that are its mirror
+    image's too. The orientations are on the full circle, because a brow is dark above its lower edge, a fold is not.
+    """
+
+    rows: slice
+    columns: slice
+    cell: int
+    orientations: int
+
+    @cached_property
+    def descriptor(self) -> cv2.HOGDescriptor:
+        size = self.columns.stop - self.columns.start, self.rows.stop - self.rows.start
+        cell, block = (self.cell,) * 2, (2 * self.cell,) * 2
+        # The numbers at the end are OpenCV's defaults.
+        return cv2.HOGDescriptor(size, block, cell, cell, self.orientations, 1, -1, 0, 0.2, False, 64, True)
+
+    def of(self, gray: np.ndarray) -> np.ndarray:
+        """The mean of the histograms of (112, 112) uint8 and of its mirror image: the left half, which has it all."""
+        both = [self.descriptor.compute(np.ascontiguousarray(side[self.rows, self.columns]))
+                for side in (gray, gray[:, ::-1])]
+        columns = (self.columns.stop - self.columns.start) // self.cell - 1
+        blocks = (0.5 * (both[0] + both[1])).reshape(columns, -1)  # OpenCV orders blocks by column, then by row
+        return blocks[: (columns + 1) // 2].ravel()
+
+
+_HISTOGRAMS = (
+    _Histograms(slice(0, CROP), slice(0, CROP), 8, 18),
+    _Histograms(slice(18, 66), slice(16, 96), 4, 12),  # brows and eyes
+    _Histograms(slice(62, 110), slice(16, 96), 4, 12),  # mouth and chin
+)
 
 
 def describe(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """(112, 112, 3) uint8 RGB and (5, 2) landmarks in crop pixels to the (description,) float32 the models read.
 
-    The landmarks enter as their coordinates and their ten distances, in units of the crop's width.
+    A face and its mirror image have the same description, because every unit here is of both sides. The landmarks
+    enter as their coordinates and their ten distances, in units of the crop's width.
     """
     points = np.asarray(landmarks, np.float32) / CROP
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    geometry = 0.5 * (_geometry(points) + _geometry((points * [-1, 1] + [(CROP - 1) / CROP, 0])[MIRRORED]))
+    return np.concatenate([*(histograms.of(gray) for histograms in _HISTOGRAMS), geometry]).astype(np.float32)
+
+
+def _geometry(points: np.ndarray) -> np.ndarray:
     first, second = np.triu_indices(len(points), 1)
-    distances = np.linalg.norm(points[first] - points[second], axis=1)
-    histograms = _HISTOGRAMS.compute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)).ravel()
-    return np.concatenate([histograms, points.ravel(), distances]).astype(np.float32)
+    return np.concatenate([points.ravel(), np.linalg.norm(points[first] - points[second], axis=1)])
+
+
+DESCRIPTION = len(describe(np.zeros((CROP, CROP, 3), np.uint8), np.zeros((5, 2))))
 
 
 class ActionUnits:
@@ -50,7 +91,7 @@ class ActionUnits:
     crop pixels.
     """
 
-    name, version, width = "aus", "1", len(NAMES)
+    name, version, width = "aus", "2", len(NAMES)
     names = NAMES
 
     def __init__(self, weights: Weights, folder: Path, device: str = "cpu") -> None:

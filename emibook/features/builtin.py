@@ -7,34 +7,34 @@ that every stage runs without a download, and say nothing about people.
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
+from scipy import linalg
 from tqdm.auto import tqdm
 
 from emibook import InputError
-from emibook.cluster import run
-from emibook.features.action_units import HIGHEST, NAMES, PRESENT, UNITS, describe
+from emibook.features.action_units import DESCRIPTION, HIGHEST, NAMES, PRESENT, UNITS, describe
+from emibook.features.stills import SEED, VERSION, Stills, aligned, draw, write_whole
 from emibook.features.weights import Weights, file_fingerprint
 from emibook.metrics import pearson
 
-VERSION = "1"  # of the drawings and the fit; an encoder of another version is fitted again
-SEED = 20240318
-STILLS = 5  # of each person drawn: a portrait takes far longer than a picture of it
-CHUNK = 5  # people in one file
-PENALTIES = tuple(10.0**power for power in np.arange(-3, 2.5, 0.5))  # shares of the inputs' mean squared length
-FOLDS = 5  # of the cross-validation that chooses a penalty
+__all__ = ["FITS", "VERSION", "Recipe", "Stills", "aligned", "draw", "fit", "ready", "ridge"]
+
+PENALTIES = tuple(10.0**power for power in np.arange(-2.5, 1.5, 0.5))  # shares of the inputs' mean squared length
+FOLDS = 3  # of the cross-validation that chooses a penalty
+COMPONENTS_WEIGH = 2.0  # what is missed of them, beside what is missed of units and emotions
+READ_ON = 2500  # stills at most: that principal components and ResNet-18's linear readout are found on
+PATCHES_FROM = 200  # stills at most, for the first convolution
 FEWEST = 3  # stills to fit on, and to score
 NOTE = "fitted on drawings; says nothing about people"
 
@@ -43,40 +43,17 @@ NOTE = "fitted on drawings; says nothing about people"
 class Recipe:
     """How much is drawn and how long is trained: fixed steps, never a clock, so that a repeat gives the same numbers.
 
-    ``people`` are drawn, each on ``STILLS`` stills; ``held_out`` of them are only scored. ``phases`` are (pixels,
-    steps, learning rate) of ResNet-18: most steps see small crops, which cost a third, and the last ones the size that
-    it is used at.
+    ``people`` are drawn, each on ``stills.STILLS`` stills; ``held_out`` of them are only scored. ResNet-18 sees
+    ``steps`` batches of ``batch`` stills, its learning rate rising to ``rate`` and falling to nothing, and is told
+    ``components`` numbers a still besides units and emotions.
     """
 
-    people: int = 400
+    people: int = 480
     held_out: int = 60
-    phases: tuple[tuple[int, int, float], ...] = ((64, 190, 1e-3), (112, 60, 3e-4))
+    steps: int = 450
     batch: int = 32
-
-
-@dataclass(frozen=True)
-class Stills:
-    """Aligned faces and what is true of them.
-
-    ``images`` (still, 112, 112, 3) uint8 RGB, ``landmarks`` (still, 5, 2) in crop pixels, ``units`` (still, 17)
-    intensities 0..5, ``emotions`` (still, emotion) 0..1, ``person`` (still,) the number of the person shown. ``drawn``
-    counts those too on which no face was found.
-    """
-
-    images: np.ndarray
-    landmarks: np.ndarray
-    units: np.ndarray
-    emotions: np.ndarray
-    person: np.ndarray
-    drawn: int
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def of(self, rows: np.ndarray) -> Stills:
-        """The stills at which ``rows`` (still,) is true."""
-        chosen = (self.images, self.landmarks, self.units, self.emotions, self.person)
-        return Stills(*(array[rows] for array in chosen), self.drawn)
+    rate: float = 3e-3
+    components: int = 256
 
 
 def ready(name: str, encoders: Path | str) -> Weights | None:
@@ -114,7 +91,7 @@ def fit(
     began = time.perf_counter()
     state, scores = FITS[name](training, held_out, recipe, progress)
     path = encoders / f"{name}-builtin.safetensors"
-    _write(path, lambda temporary: save_file(state, temporary))
+    write_whole(path, lambda temporary: save_file(state, temporary))
     weights = Weights("builtin", path.name, file_fingerprint(path))
     about = {
         "version": VERSION, "note": NOTE, "weights": asdict(weights), "recipe": asdict(recipe),
@@ -123,81 +100,8 @@ def fit(
         "fit_seconds": round(time.perf_counter() - began, 1), "pearson_on_held_out_identities": scores,
     }
     # Written last: an encoder without its description is no encoder.
-    _write(path.with_suffix(".json"), lambda temporary: temporary.write_text(json.dumps(about, indent=1) + "\n"))
+    write_whole(path.with_suffix(".json"), lambda temporary: temporary.write_text(json.dumps(about, indent=1) + "\n"))
     return weights
-
-
-def _write(path: Path, write: Any) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def draw(encoders: Path, count: int, *, workers: int | None = None, progress: bool = True) -> Stills:
-    """Stills of ``count`` drawn people, detected and aligned; those already in ``encoders`` are not drawn again."""
-    folder = encoders / f"stills-{VERSION}"
-    folder.mkdir(parents=True, exist_ok=True)
-    starts = range(0, count, CHUNK)
-    paths = {start: folder / f"{start:05d}-{min(start + CHUNK, count):05d}.safetensors" for start in starts}
-    missing = [(start, min(start + CHUNK, count)) for start in starts if not paths[start].exists()]
-    task = functools.partial(_draw_chunk, folder=folder)
-    for _, result in run(task, missing, label="draw stills", workers=workers, progress=progress):
-        if isinstance(result, Exception):
-            raise result
-    try:
-        chunks = [load_file(path) for path in paths.values()]
-    except SafetensorError as error:
-        raise InputError(f"{folder} holds a damaged file ({error}); delete the folder") from None
-    joined = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
-    return Stills(**joined, drawn=count * STILLS)
-
-
-@functools.lru_cache(maxsize=1)
-def _detector() -> Any:
-    from emibook.preprocess.faces import Detector
-
-    return Detector()
-
-
-def _draw_chunk(chunk: tuple[int, int], *, folder: Path) -> None:
-    from emibook.corpus.synthetic import random_stills
-
-    found: dict[str, list[np.ndarray]] = {"images": [], "landmarks": [], "units": [], "emotions": [], "person": []}
-    for person in range(*chunk):
-        rng = np.random.default_rng([SEED, person])
-        for image, units, emotions in random_stills(rng, STILLS):
-            face = aligned(as_if_filmed(image, rng))
-            if face is not None:
-                for key, value in zip(found, (*face, units, emotions, person), strict=True):
-                    found[key].append(value)
-    shapes = {"images": (112, 112, 3), "landmarks": (5, 2), "units": (len(UNITS),), "emotions": (6,), "person": ()}
-    kinds = {"images": np.uint8, "person": np.int64}
-    arrays = {key: np.array(value, kinds.get(key, np.float32)).reshape(-1, *shapes[key])
-              for key, value in found.items()}
-    _write(folder / f"{chunk[0]:05d}-{chunk[1]:05d}.safetensors", lambda temporary: save_file(arrays, temporary))
-
-
-def as_if_filmed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(height, width, 3) uint8 with the losses of a codec, because an encoder meets drawings in compressed video."""
-    quality = int(rng.integers(40, 96))
-    packed = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return np.ascontiguousarray(cv2.imdecode(packed, cv2.IMREAD_COLOR)[..., ::-1])
-
-
-def aligned(image: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """The crop (112, 112, 3) and landmarks (5, 2) in crop pixels of the face that would be followed, or None."""
-    from emibook.preprocess.faces import TEMPLATE, align, follow, similarity
-
-    found = _detector().detect([image])
-    face = follow(found)[0]
-    if face is None:
-        return None
-    landmarks = found[0].landmarks[face]
-    matrix = similarity(landmarks, TEMPLATE)
-    return align(image, landmarks), (landmarks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
 
 def _batches(count: int, batch: int, steps: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -228,7 +132,13 @@ def _repeatable() -> Iterator[None]:
 def _fit_resnet18(
     training: Stills, held_out: Stills, recipe: Recipe, progress: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Train the trunk to tell action units and emotions, through a linear layer that is then dropped."""
+    """Train the trunk, through a linear layer that is then dropped, to tell action units, emotions and components.
+
+    The components are the principal ones of the histograms that ``aus`` reads. Seventeen sparse numbers tell a network
+    little about a picture; these tell it where everything in a face is, and the trunk learns units several times as
+    fast. Source: Wei et al. (2022), arXiv 2112.09133, for histograms of gradients as what a network is to predict.
+    The scores are those of a ridge regression on the trunk's features.
+    """
     import torch
     from torch import nn
     from torch.nn import functional
@@ -238,48 +148,92 @@ def _fit_resnet18(
     def targets(stills: Stills) -> np.ndarray:
         return np.concatenate([stills.units / HIGHEST, stills.emotions], axis=1)
 
-    truth = torch.from_numpy(targets(training))
-    mean, deviation = truth.mean(0), truth.std(0).clamp_min(1e-3)
+    told = targets(training)
+    dense = _components(_descriptions(training, "describe stills", progress), recipe.components)
+    truth = torch.from_numpy(np.concatenate([told, dense], axis=1))
+    truth = (truth - truth.mean(0)) / truth.std(0).clamp_min(1e-3)
     images, rng = torch.from_numpy(training.images), np.random.default_rng(SEED)
-    with _repeatable(), tqdm(total=sum(steps for _, steps, _ in recipe.phases), desc="fit resnet18",
-                             disable=not progress) as bar:
+
+    def pixels(images: torch.Tensor) -> torch.Tensor:
+        return imagenet_normalised(images).contiguous(memory_format=torch.channels_last)
+
+    with _repeatable(), torch.autocast("cpu", torch.bfloat16):
         trunk, head = resnet18_trunk(), nn.Linear(512, truth.shape[1])
-        model = nn.Sequential(trunk, head).train()
-        optimizer = torch.optim.Adam(model.parameters(), fused=True)
-        for pixels, steps, highest_rate in recipe.phases:
-            for step, rows in enumerate(_batches(len(training), recipe.batch, steps, rng)):
-                for group in optimizer.param_groups:
-                    group["lr"] = highest_rate * (1 - step / steps)
-                batch = _augmented(imagenet_normalised(images[rows]), rng)
-                if pixels != batch.shape[-1]:
-                    batch = functional.interpolate(batch, size=pixels, mode="area")
-                loss = functional.mse_loss(model(batch), (truth[rows] - mean) / deviation)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                bar.update()
-        model.eval()
-        with torch.inference_mode():
-            held = torch.from_numpy(held_out.images)
-            predicted = torch.cat([model(imagenet_normalised(part)) for part in held.split(recipe.batch)]).numpy()
+        for block in (block for layer in list(trunk.children())[4:8] for block in layer):
+            nn.init.zeros_(block.bn2.weight)  # each block begins as the identity
+        trunk.conv1.weight.data = _whitening(imagenet_normalised(images[:: -(-len(images) // PATCHES_FROM)]))
+        model = nn.Sequential(trunk, head).to(memory_format=torch.channels_last).train()
+        optimizer = torch.optim.AdamW(model.parameters(), fused=True, weight_decay=0.05)
+        rate = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, recipe.rate, total_steps=recipe.steps, pct_start=0.15, cycle_momentum=False)
+        batches = _batches(len(training), recipe.batch, recipe.steps, rng)
+        for rows in tqdm(batches, desc="fit resnet18", total=recipe.steps, disable=not progress):
+            error = functional.mse_loss(model(_mirrored(pixels(images[rows]), rng)).float(), truth[rows],
+                                        reduction="none")
+            loss = error[:, : told.shape[1]].mean() + COMPONENTS_WEIGH * error[:, told.shape[1] :].mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            rate.step()
+        trunk.eval()
+
+        @torch.inference_mode()
+        def features(images: np.ndarray) -> np.ndarray:
+            parts = torch.from_numpy(images).split(recipe.batch)
+            return torch.cat([trunk(pixels(part)).float() for part in parts]).numpy()
+
+        chosen = rng.permutation(len(training))[:READ_ON]
+        slopes, offsets = ridge(features(training.images[chosen]), told[chosen], training.person[chosen] % FOLDS)
+        predicted = features(held_out.images) @ slopes + offsets
     scores = pearson(targets(held_out), predicted)
     units, emotions = scores[: len(UNITS)], scores[len(UNITS) :]
-    state = {key: value.numpy() for key, value in trunk.state_dict().items()}
+    state = {key: value.contiguous().numpy() for key, value in trunk.state_dict().items()}
     return state, {"units": _named(units), "emotions": [round(float(score), 3) for score in emotions]}
 
 
-def _augmented(batch: Any, rng: np.random.Generator) -> Any:
-    """(face, 3, height, width): half of them mirrored, all shifted by up to 4 pixels, darker or lighter by a little."""
+def _components(inputs: np.ndarray, count: int) -> np.ndarray:
+    """(sample, component) the first principal components of ``inputs`` (sample, feature), which are centred in place.
+
+    They are found on ``READ_ON`` of the samples, evenly taken.
+    """
+    inputs -= inputs.mean(0)
+    some = inputs[:: -(-len(inputs) // READ_ON)]
+    _, vectors = np.linalg.eigh(some @ some.T)
+    return inputs @ (some.T @ vectors[:, ::-1][:, :count])
+
+
+def _whitening(pixels: Any) -> Any:
+    """(64, 3, 7, 7) first convolution that makes the patches of ``pixels`` (face, 3, height, width) white.
+
+    The 32 strongest principal directions of patches, scaled to one variance, and their negatives, because what follows
+    keeps the positive side only. Source: Jordan (2024), arXiv 2404.00498, who initialises a first layer so.
+    """
     import torch
     from torch.nn import functional
 
-    mirrored = torch.from_numpy(rng.random(len(batch)) < 0.5)
-    batch = torch.where(mirrored[:, None, None, None], batch.flip(-1), batch)
-    down, right = rng.integers(0, 9, 2)
-    height, width = batch.shape[-2:]
-    batch = functional.pad(batch, (4, 4, 4, 4), mode="replicate")[..., down : down + height, right : right + width]
-    gain = torch.from_numpy(rng.uniform(0.8, 1.2, (len(batch), 1, 1, 1)).astype(np.float32))
-    return batch * gain
+    patches = functional.unfold(pixels, 7, stride=3).transpose(1, 2).flatten(0, 1).double()
+    values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+    strongest = (vectors / (values.clamp_min(0) + 1e-2).sqrt()).T.flip(0)[:32].reshape(32, 3, 7, 7).float()
+    return torch.cat([strongest, -strongest])
+
+
+def _mirrored(batch: Any, rng: np.random.Generator) -> Any:
+    """(face, 3, height, width): about half of them mirrored, because the units are of both sides."""
+    import torch
+
+    chosen = torch.from_numpy(rng.random(len(batch)) < 0.5)
+    return torch.where(chosen[:, None, None, None], batch.flip(-1), batch)
+
+
+def _descriptions(stills: Stills, label: str, progress: bool) -> np.ndarray:
+    """(still, description) float32."""
+    rows = np.empty((len(stills), DESCRIPTION), np.float32)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        described = threads.map(describe, stills.images, stills.landmarks)
+        for row, description in zip(rows, tqdm(described, desc=label, total=len(rows), disable=not progress),
+                                    strict=True):
+            row[:] = description
+    return rows
 
 
 def _fit_aus(
@@ -288,49 +242,49 @@ def _fit_aus(
     """Ridge regression of 17 intensities (/5) and 17 presences, the penalty of each chosen by cross-validation."""
 
     def targets(stills: Stills) -> np.ndarray:
-        return np.concatenate([stills.units / HIGHEST, stills.units >= PRESENT], axis=1).astype(np.float64)
+        return np.concatenate([stills.units / HIGHEST, stills.units >= PRESENT], axis=1).astype(np.float32)
 
-    def descriptions(stills: Stills, label: str) -> np.ndarray:
-        pairs = zip(stills.images, stills.landmarks, strict=True)
-        bar = tqdm(pairs, desc=label, total=len(stills), disable=not progress)
-        return np.stack([describe(image, landmarks) for image, landmarks in bar])
-
-    inputs, truth = descriptions(training, "fit aus"), targets(training)
-    errors = np.zeros((len(PENALTIES), truth.shape[1]))
-    for fold in range(FOLDS):
-        out = training.person % FOLDS == fold  # a person is never in two folds
-        solve = ridge(inputs[~out], truth[~out])
-        for row, penalty in zip(errors, PENALTIES, strict=True):
-            slopes, offsets = solve(penalty)
-            row += ((inputs[out] @ slopes + offsets - truth[out]) ** 2).sum(0)
-    penalties = np.array(PENALTIES)[errors.argmin(0)]
-    slopes, offsets = ridge(inputs, truth)(penalties)
-    predicted = np.clip(descriptions(held_out, "score aus") @ slopes + offsets, 0, 1)
+    inputs, truth = _descriptions(training, "fit aus", progress), targets(training)
+    slopes, offsets = ridge(inputs, truth, training.person % FOLDS)  # a person is never in two folds
+    predicted = np.clip(_descriptions(held_out, "score aus", progress) @ slopes + offsets, 0, 1)
     scores = pearson(targets(held_out), predicted, names=NAMES)
-    state = {"slopes": slopes.astype(np.float32), "offsets": offsets.astype(np.float32)}
+    state = {"slopes": slopes, "offsets": offsets}
     return state, {"units": _named(scores[: len(UNITS)]), "presence": _named(scores[len(UNITS) :])}
 
 
-def ridge(inputs: np.ndarray, truth: np.ndarray) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-    """Ridge regression for any penalty from one decomposition.
+def ridge(
+    inputs: np.ndarray, truth: np.ndarray, fold: np.ndarray, penalties: Sequence[float] = PENALTIES
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ridge regression, the penalty of each output chosen by cross-validation.
 
-    ``inputs`` (sample, feature), ``truth`` (sample, output). Returns a function of a penalty, or of one an output, as a
-    share of the inputs' mean squared length; it gives slopes (feature, output) and offsets (output,). The offset is not
-    penalised.
+    ``inputs`` (sample, feature), which are centred in place, ``truth`` (sample, output), ``fold`` (sample,) the
+    number of each sample's fold. Penalties are shares of the inputs' mean squared length; the offset is not penalised.
+    Returns slopes (feature, output) and offsets (output,).
     """
-    mean, truth_mean = inputs.mean(0, dtype=np.float64), truth.mean(0)
-    centred = inputs - mean
-    # There are fewer samples than features, so the samples' matrix of products is the small one.
-    values, vectors = np.linalg.eigh(centred @ centred.T)
-    values = values.clip(0)
-    projected = vectors.T @ (truth - truth_mean)
+    mean = inputs.mean(0)
+    inputs -= mean
+    products = inputs @ inputs.T  # there are fewer samples than features, so this is the small matrix
+    unit = float(np.trace(products)) / len(products)
+    errors = np.zeros((len(penalties), truth.shape[1]))
+    for number in np.unique(fold):
+        out = fold == number
+        kept, rest = products[np.ix_(~out, ~out)], products[np.ix_(out, ~out)]
+        for row, penalty in zip(errors, penalties, strict=True):
+            row += ((rest @ _dual(kept, truth[~out], penalty * unit) + truth[~out].mean(0) - truth[out]) ** 2).sum(0)
+    best = np.asarray(penalties)[errors.argmin(0)]
+    dual = np.empty(truth.shape, inputs.dtype)
+    for penalty in np.unique(best):
+        dual[:, best == penalty] = _dual(products, truth[:, best == penalty], penalty * unit)
+    slopes = inputs.T @ dual
+    return slopes, truth.mean(0) - mean @ slopes
 
-    def solve(penalty: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        shrunk = projected / (values[:, None] + np.asarray(penalty) * values.mean())
-        slopes = centred.T @ (vectors @ shrunk)
-        return slopes, truth_mean - mean @ slopes
 
-    return solve
+def _dual(products: np.ndarray, truth: np.ndarray, penalty: float) -> np.ndarray:
+    """(sample, output) what each sample contributes to the slopes."""
+    penalised = products.copy()
+    penalised[np.diag_indices(len(penalised))] += penalty
+    factor = linalg.cho_factor(penalised, lower=True, overwrite_a=True, check_finite=False)
+    return linalg.cho_solve(factor, truth - truth.mean(0), check_finite=False)
 
 
 def _named(scores: np.ndarray) -> dict[str, float | None]:
