@@ -146,7 +146,7 @@ def test_progress_tells_rate_failures_and_the_dashboard(tmp_path, capfd):
     assert len(list(cluster.run(work, items, label="test", workers=1))) == 4
     shown = capfd.readouterr().err
     assert shown.count("dashboard at http://127.0.0.1:") == 1
-    assert "4/4" in shown and "clip/s" in shown and "failed=1" in shown
+    assert "4/4" in shown and "clip/s" in shown and "1 failed" in shown
 
 
 def program(folder: Path, body: str) -> list[str]:
@@ -299,6 +299,7 @@ def test_a_worker_without_a_package_is_named(hosts, tmp_path, missing):
 
 SBATCH = """#!/bin/sh
 # Runs the job on this machine instead of queueing it.
+test "$1" = --test-only && exec cat >"{folder}/tested"
 cp "$1" "{folder}/job-$$"
 setsid sh "{folder}/job-$$" >>"{folder}/output" 2>&1 &
 echo $! >>"{folder}/jobs"
@@ -325,6 +326,17 @@ def test_slurm_is_asked_for_workers(tmp_path, monkeypatch):
     jobs = [path.read_text() for path in tmp_path.glob("job-*")]
     assert len(jobs) == 2 and all("#SBATCH -p night\n" in job and "--cpus-per-task=1\n" in job for job in jobs)
     assert is_true_within(10, lambda: not any(alive(process) for process, _ in results.values()))
+
+
+def test_slurm_that_takes_no_job_is_one_line(tmp_path, monkeypatch):
+    pytest.importorskip("dask_jobqueue")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="no sbatch on this machine to ask SLURM's partition night"):
+        list(spread([1], slurm="night"))
+    (tmp_path / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified' >&2\nexit 1\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    with pytest.raises(InputError, match="takes no job for its partition night: .*invalid partition"):
+        list(spread([1], slurm="night"))
 
 
 def test_slurm_without_its_package_names_the_command(monkeypatch):

@@ -71,6 +71,6 @@ def run(
         failures = 0
         for item, result in Spread(client, function, waiting, label, limits).results():
             failures += failed(result)
-            bar.set_postfix(failed=failures, refresh=False)
+            bar.set_postfix_str(f"{failures} failed", refresh=False)
             bar.update()
             yield item, result

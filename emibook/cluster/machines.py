@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import subprocess
 import sys
 import warnings
 from contextlib import ExitStack
@@ -82,6 +84,8 @@ def _slurm(workers: int, *, partition: str, progress: bool) -> Any:
     except ImportError:
         raise InputError("a SLURM cluster needs the package dask-jobqueue; install it with "
                          "pip install --constraint constraints.txt --editable .[slurm]") from None
+    if not shutil.which("sbatch"):
+        raise InputError(f"no sbatch on this machine to ask SLURM's partition {partition} with; use one that has it")
     cores = dask.config.get("jobqueue.slurm.cores", None) or 1
     # Room beside the limit of an item, so that ours is met before SLURM's, which would end the whole job.
     memory = dask.config.get("jobqueue.slurm.memory", None) or f"{cores * (Limits().memory // GIB + 2)} GiB"
@@ -90,6 +94,11 @@ def _slurm(workers: int, *, partition: str, progress: bool) -> Any:
                            worker_extra_args=["--memory-limit", "0"], silence_logs=logging.CRITICAL)
     # Asked again and again, because a job whose time is up has to be replaced by another.
     ask = PeriodicCallback(lambda: cluster.scale(workers), ASK_SECONDS * 1000)
+    # Jobs are handed in out of sight, so what SLURM has against them is asked before.
+    asked = subprocess.run(["sbatch", "--test-only"], input=cluster.job_script(), capture_output=True, text=True)
+    if asked.returncode:
+        cluster.close()
+        raise InputError(f"SLURM takes no job for its partition {partition}: {' '.join(asked.stderr.split())}")
     cluster.scale(workers)
     cluster.loop.add_callback(ask.start)
     return cluster
