@@ -138,11 +138,17 @@ class Detector:
         corners = np.clip(np.trunc(squares), 1, limit).astype(int)
         for patch, (x1, y1, x2, y2) in zip(patches, corners.tolist(), strict=True):
             part = image[min(y1, y2) - 1:y2, min(x1, x2) - 1:x2]
-            while min(part.shape[:2]) > 4 * size:  # halved first, which is many times as fast as averaging areas
-                part = cv2.resize(part, (part.shape[1] // 2, part.shape[0] // 2), interpolation=cv2.INTER_LINEAR)
+            if min(part.shape[:2]) >= 2 * size:
+                part = _halved(part)  # averages of whole pixels take a tenth of the time
             cv2.resize(part, (size, size), patch, interpolation=cv2.INTER_AREA)
         pixels = (patches.astype(np.float32) - np.float32(127.5)) / np.float32(128)
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
+
+
+def _halved(image: np.ndarray) -> np.ndarray:
+    """The image with each 2x2 pixels averaged, a last odd row or column left out."""
+    even = image[:image.shape[0] // 2 * 2, :image.shape[1] // 2 * 2]
+    return cv2.resize(even, (even.shape[1] // 2, even.shape[0] // 2), interpolation=cv2.INTER_AREA)
 
 
 def _detections(boxes, probabilities, landmarks) -> Detections:
@@ -230,11 +236,16 @@ def align(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     part = image[low[1]:high[1], low[0]:high[0]]
     matrix[:, 2] += matrix[:, :2] @ low
     scale = np.sqrt(np.linalg.det(matrix[:, :2]))
+    # The centre of pixel (0, 0) lies half a pixel from the edge, before and after shrinking.
+    while scale <= 0.5:
+        part, scale = _halved(part), 2 * scale
+        matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5)
+        matrix[:, :2] *= 2
     if scale < 1:
-        size = np.maximum(np.rint(scale * (high - low)), 1).astype(int)
+        before = np.array(part.shape[1::-1])
+        size = np.maximum(np.rint(scale * before), 1).astype(int)
         part = cv2.resize(part, size.tolist(), interpolation=cv2.INTER_AREA)
-        # The centre of pixel (0, 0) lies half a pixel from the edge, before and after.
-        step = (high - low) / size
+        step = before / size
         matrix[:, 2] += matrix[:, :2] @ ((step - 1) / 2)
         matrix[:, :2] *= step
     return cv2.warpAffine(part, matrix, (CROP, CROP), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

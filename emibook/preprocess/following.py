@@ -21,7 +21,7 @@ from emibook.preprocess.faces import NONE, SAME, Detections, Detector, area, int
 
 SHARE_SEARCHED = 9
 """A search looks for faces down to this share of the picture's shorter side."""
-INTERVAL = 45
+INTERVAL = 90
 """Pictures after which the picture is searched though its faces are followed, for who came in."""
 SOON = 6
 """The same while somebody is gone."""
@@ -40,7 +40,9 @@ CUT = 28.0
 
 CONFIDENT = 0.9
 """The followed person is chosen among faces at least this probable, where the clip has any; and somebody who was out
-of sight is found again only in such a face, because what MTCNN is unsure of is often hair or a hand."""
+of sight for long is found again only in such a face, because what MTCNN is unsure of is often hair or a hand."""
+BRIEFLY, STEADY = 5, 0.5
+"""Who was out of sight for so few frames is found again in any face whose intersection over union with them is this."""
 SHARE = 0.3
 """At least this share of a face lies in the box that its person had last, grown by the time since."""
 SIZE_RATIO = 1.6
@@ -143,13 +145,14 @@ class _Search:
         return faces
 
     def _searched(self, image: np.ndarray) -> Detections:
-        """The faces of the picture: first the large ones, and where there is none the smallest, now and then."""
+        """The large faces of the picture; where nobody is seen, now and then the smallest as well."""
         self.since = 0
         faces = self.detector.search(image, min(image.shape[:2]) / SHARE_SEARCHED)
-        if not len(faces) and self.searches % THOROUGH == 0:
-            faces = self.detector.search(image, 0)
-        self.searches = 0 if len(faces) else self.searches + 1
-        return faces
+        if len(faces) or len(self.faces):
+            self.searches = 0
+            return faces
+        self.searches += 1
+        return self.detector.search(image, 0) if self.searches % THOROUGH == 1 else faces
 
     def _traced_back(self) -> Iterator[tuple[np.ndarray, Detections]]:
         """The images that waited, with those faces of the image after them that were there already."""
@@ -283,7 +286,8 @@ class People:
         both = intersection(last, faces.boxes)
         overlap = both / (size + before - both)
         ratio = np.sqrt(size / before)
-        sure = (unseen == 0)[:, None] | (faces.probabilities >= CONFIDENT)
+        steady = (unseen <= BRIEFLY)[:, None] & (overlap >= STEADY)
+        sure = (unseen == 0)[:, None] | steady | (faces.probabilities >= CONFIDENT)
         may = (share >= SHARE) & (1 / SIZE_RATIO <= ratio) & (ratio <= SIZE_RATIO) & sure
         pairs = np.argwhere(may)
         best = np.lexsort((share[may], overlap[may], unseen[pairs[:, 0]] == 0))[::-1]

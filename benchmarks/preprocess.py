@@ -1,0 +1,205 @@
+"""Faces from video: the paper's loop, MTCNN on every frame of every clip, beside following a face.
+
+Prints a table for clips of 640x360, 1280x720 and 1920x1080, drawn on the spot, and for the clips of ``--folder``.
+
+    paper     one process, torch with all cores: decode, MTCNN.detect, align, crop, save, frame by frame
+    decode    PyAV to RGB arrays and nothing else, by as many workers as cores, one thread each
+    ours      emibook's preprocessing of a clip, by the same workers
+    ratio     paper / ours;  of decode: ours / decode
+    faces     share of frames on which both say the same: the followed face is there, or not
+    IoU, marks  medians over frames with a face: of the boxes, and of the landmarks' distance in distances of the eyes
+    itself    the same for the cascade on frames resized by 5 %, on every fifth frame: how steady it is
+
+Times are milliseconds a frame, all workers together. Start-up (loading MTCNN, starting workers) and each worker's first
+clip are left out of them. Private memory is the largest that a worker had.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+SIZES = ((640, 360), (1280, 720), (1920, 1080))
+DIFFERENT, COPIES, SECONDS = 2, 10, 7
+SEED = 0
+BITS = 2_500_000
+"""A second: what browsers record a camera with unless told otherwise."""
+
+
+def draw(folder: Path, width: int, height: int, seed: int) -> Path:
+    """A clip of a drawn person who shows one of the six expressions after the other, with a camera's noise."""
+    import av
+
+    from emibook.corpus.acting import EXPRESSIONS
+    from emibook.corpus.puppet import Identity, Pose, Puppet, Scene
+
+    rng = np.random.default_rng((SEED, seed))
+    puppet = Puppet(Identity.random(rng), Scene.random(rng), width, height)
+    path = folder / f"{width}x{height}-{seed}.mp4"
+    with av.open(str(path), "w") as out:
+        video = out.add_stream("libx264", rate=30)
+        video.width, video.height, video.pix_fmt = width, height, "yuv420p"
+        video.bit_rate = BITS
+        for frame in range(30 * SECONDS):
+            units = EXPRESSIONS[frame // 35 % 6] * np.sin(np.pi * (frame % 35) / 35)
+            pose = Pose(x=0.2 * np.sin(frame / 40), roll=0.1 * np.sin(frame / 25), yaw=0.2 * np.sin(frame / 30))
+            picture = av.VideoFrame.from_ndarray(puppet.draw(units, pose=pose, noise_rng=rng), format="rgb24")
+            out.mux(video.encode(picture))
+        out.mux(video.encode())
+    return path
+
+
+def paper(paths: list[Path], folder: Path) -> tuple[float, float, dict[Path, list]]:
+    """Seconds to load, seconds a frame, and the cascade's detections of every frame."""
+    began = time.perf_counter()
+    import cv2
+
+    from emibook.preprocess import frames
+    from emibook.preprocess.faces import Detector, align
+
+    detector = Detector()
+    loaded = time.perf_counter() - began
+    found: dict[Path, list] = {}
+    began = time.perf_counter()
+    for path in paths:
+        found[path] = []
+        for frame, image in enumerate(frames(path)):
+            faces = detector.detect([image])[0]
+            found[path].append(faces)
+            if len(faces):
+                crop = align(image, faces.landmarks[0])
+                cv2.imwrite(str(folder / f"{frame:06}.jpg"), crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])
+    return loaded, (time.perf_counter() - began) / sum(map(len, found.values())), found
+
+
+def decode(path: Path) -> tuple[int, float, int, float]:
+    """The worker, the seconds that the clip took, its frames and the worker's private memory in MiB."""
+    import av
+
+    began = time.perf_counter()
+    with av.open(str(path)) as container:
+        container.streams.video[0].codec_context.thread_count = 1
+        count = sum(picture.to_ndarray(format="rgb24").ndim // 3 for picture in container.decode(video=0))
+    return os.getpid(), time.perf_counter() - began, count, 0.0
+
+
+def ours(path: Path) -> tuple[int, float, int, float]:
+    """The same as ``decode`` for preprocessing the clip; the memory is the largest of two looks a second."""
+    import psutil
+
+    from emibook.preprocess import preprocess_clip
+
+    peak, done = [0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.5):
+            peak[0] = max(peak[0], psutil.Process().memory_full_info().uss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    began = time.perf_counter()
+    row = preprocess_clip(path.stem, path, None, path.parent / "work")
+    took = time.perf_counter() - began
+    done.set()
+    watcher.join()
+    return os.getpid(), took, int(row["frames"]), peak[0] / 2**20
+
+
+def spread(task, paths: list[Path], workers: int) -> tuple[float, float, float]:
+    """Seconds until the first clip was done, seconds a frame of all workers, largest private memory in MiB."""
+    from emibook import cluster
+
+    began = time.perf_counter()
+    started, seen, spent, count, memory = 0.0, set(), 0.0, 0, 0.0
+    for path, result in cluster.run(task, paths, label=task.__name__, workers=workers, progress=False):
+        if isinstance(result, Exception):
+            raise SystemExit(f"{path}: {result}")
+        worker, seconds, frames, private = result
+        started = started or time.perf_counter() - began - seconds
+        memory = max(memory, private)
+        if worker in seen:
+            spent, count = spent + seconds, count + frames
+        seen.add(worker)
+    return started, spent / count / workers, memory
+
+
+def agreement(truth: list, other: list) -> tuple[list[bool], list[float], list[float]]:
+    """Frame by frame: whether both have the followed face; where both do, IoU, and the landmarks' mean distance."""
+    from emibook.preprocess.faces import area, intersection
+    from emibook.preprocess.following import follow
+
+    same, overlap, distance = [], [], []
+    for one, a, two, b in zip(truth, follow(truth), other, follow(other), strict=True):
+        same.append((a is None) == (b is None))
+        if a is not None and b is not None:
+            both = intersection(one.boxes[[a]], two.boxes[[b]])[0, 0]
+            overlap.append(float(both / (area(one.boxes[a]) + area(two.boxes[b]) - both)))
+            eyes = np.linalg.norm(one.landmarks[a, 0] - one.landmarks[a, 1])
+            distance.append(float(np.linalg.norm(one.landmarks[a] - two.landmarks[b], axis=1).mean() / eyes))
+    return same, overlap, distance
+
+
+def resized(path: Path, every: int = 5) -> list:
+    """What the cascade finds in every fifth frame, 5 % smaller, in pixels of the frame."""
+    import cv2
+
+    from emibook.preprocess import frames
+    from emibook.preprocess.faces import Detections, Detector
+
+    detector, found = Detector(), []
+    for image in list(frames(path))[::every]:
+        height, width = image.shape[:2]
+        small = cv2.resize(image, (round(0.95 * width), round(0.95 * height)), interpolation=cv2.INTER_AREA)
+        faces = detector.detect([small])[0]
+        scale = np.array([width / small.shape[1], height / small.shape[0]], np.float32)
+        found.append(Detections(faces.boxes * np.tile(scale, 2), faces.probabilities, faces.landmarks * scale))
+    return found
+
+
+def table_row(name: str, originals: list[Path], folder: Path, workers: int) -> str:
+    from emibook.preprocess import frames
+    from emibook.preprocess.faces import Detector
+    from emibook.preprocess.following import find
+
+    copies = [path if copy == 0 else Path(shutil.copy(path, folder / f"{path.stem}-{copy}{path.suffix}"))
+              for copy in range(max(1, -(-COPIES * DIFFERENT // len(originals)))) for path in originals]
+    loaded, loop, truth = paper(originals, folder)
+    _, decoding, _ = spread(decode, copies, workers)
+    started, following, memory = spread(ours, copies, workers)
+    detector = Detector()
+    mine, itself = ([], [], []), ([], [], [])
+    for path in originals:
+        for total, part in zip(mine, agreement(truth[path], [f for _, f in find(frames(path), detector)]), strict=True):
+            total += part
+        for total, part in zip(itself, agreement(truth[path][::5], resized(path)), strict=True):
+            total += part
+    agree = " ".join(f"{np.mean(same):>6.2%} {np.median(overlap) if overlap else np.nan:.3f} "
+                     f"{np.median(distance) if distance else np.nan:.3f}" for same, overlap, distance in (mine, itself))
+    return (f"{name:<12} {1e3 * loop:>7.1f} {1e3 * decoding:>7.2f} {1e3 * following:>6.2f} {loop / following:>6.1f} "
+            f"{following / decoding:>9.2f}   {agree}   {loaded:>5.1f} {started:>5.1f} {memory:>7.0f}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, help="a folder of clips to measure as well")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="worker processes (default: the cores)")
+    given = parser.parse_args()
+    print(f"{'clips':<12} {'paper':>7} {'decode':>7} {'ours':>6} {'ratio':>6} {'of decode':>9}   "
+          f"{'faces':>6} {'IoU':>5} {'marks':>5} {'itself':>6} {'IoU':>5} {'marks':>5}   "
+          f"{'start-up, s':>11} {'MiB':>7}")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for width, height in SIZES:
+            drawn = [draw(folder, width, height, seed) for seed in range(DIFFERENT)]
+            print(table_row(f"{width}x{height}", drawn, folder, given.workers), flush=True)
+        if given.folder:
+            videos = [Path(shutil.copy(path, folder / f"given-{path.name}")) for path in sorted(given.folder.iterdir())
+                      if path.suffix.lower() in {".mp4", ".mov", ".webm", ".mkv", ".avi", ".flv"}]
+            print(table_row(given.folder.name, videos, folder, given.workers), flush=True)
