@@ -22,6 +22,7 @@ import shutil
 import tempfile
 import threading
 import time
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -130,43 +131,11 @@ def spread(task, paths: list[Path], workers: int) -> tuple[float, float, float]:
     return started, spent / count / workers, memory
 
 
-def agreement(truth: list, other: list) -> tuple[list[bool], list[float], list[float]]:
-    """Frame by frame: whether both have the followed face; where both do, IoU, and the landmarks' mean distance."""
-    from emibook.preprocess.faces import area, intersection
-    from emibook.preprocess.following import follow
-
-    same, overlap, distance = [], [], []
-    for one, a, two, b in zip(truth, follow(truth), other, follow(other), strict=True):
-        same.append((a is None) == (b is None))
-        if a is not None and b is not None:
-            both = intersection(one.boxes[[a]], two.boxes[[b]])[0, 0]
-            overlap.append(float(both / (area(one.boxes[a]) + area(two.boxes[b]) - both)))
-            eyes = np.linalg.norm(one.landmarks[a, 0] - one.landmarks[a, 1])
-            distance.append(float(np.linalg.norm(one.landmarks[a] - two.landmarks[b], axis=1).mean() / eyes))
-    return same, overlap, distance
-
-
-def resized(path: Path, every: int = 5) -> list:
-    """What the cascade finds in every fifth frame, 5 % smaller, in pixels of the frame."""
-    import cv2
-
-    from emibook.preprocess import frames
-    from emibook.preprocess.faces import Detections, Detector
-
-    detector, found = Detector(), []
-    for image in list(frames(path))[::every]:
-        height, width = image.shape[:2]
-        small = cv2.resize(image, (round(0.95 * width), round(0.95 * height)), interpolation=cv2.INTER_AREA)
-        faces = detector.detect([small])[0]
-        scale = np.array([width / small.shape[1], height / small.shape[0]], np.float32)
-        found.append(Detections(faces.boxes * np.tile(scale, 2), faces.probabilities, faces.landmarks * scale))
-    return found
-
-
 def table_row(name: str, originals: list[Path], folder: Path, workers: int) -> str:
     from emibook.preprocess import frames
     from emibook.preprocess.faces import Detector
-    from emibook.preprocess.following import find
+    from emibook.preprocess.finding import find
+    from emibook.preprocess.following import agreement
 
     copies = [path if copy == 0 else Path(shutil.copy(path, folder / f"{path.stem}-{copy}{path.suffix}"))
               for copy in range(max(1, -(-COPIES * DIFFERENT // len(originals)))) for path in originals]
@@ -174,14 +143,13 @@ def table_row(name: str, originals: list[Path], folder: Path, workers: int) -> s
     _, decoding, _ = spread(decode, copies, workers)
     started, following, memory = spread(ours, copies, workers)
     detector = Detector()
-    mine, itself = ([], [], []), ([], [], [])
+    rows = {"ours": [], "itself": []}
     for path in originals:
-        for total, part in zip(mine, agreement(truth[path], [f for _, f in find(frames(path), detector)]), strict=True):
-            total += part
-        for total, part in zip(itself, agreement(truth[path][::5], resized(path)), strict=True):
-            total += part
-    agree = " ".join(f"{np.mean(same):>6.2%} {np.median(overlap) if overlap else np.nan:.3f} "
-                     f"{np.median(distance) if distance else np.nan:.3f}" for same, overlap, distance in (mine, itself))
+        rows["ours"].append(agreement(truth[path], [faces for _, faces in find(frames(path), detector)]))
+        smaller = [detector.detect([image], scale=0.95)[0] for image in islice(frames(path), 0, None, 5)]
+        rows["itself"].append(agreement(truth[path][::5], smaller))
+    agree = " ".join(f"{same:>7.2%} {overlap:.3f} {distance:.3f}" for same, overlap, distance in (
+        (each[:, 0].mean(), *np.nanmedian(each[:, 1:], axis=0)) for each in map(np.concatenate, rows.values())))
     return (f"{name:<12} {1e3 * loop:>7.1f} {1e3 * decoding:>7.2f} {1e3 * following:>6.2f} {loop / following:>6.1f} "
             f"{following / decoding:>9.2f}   {agree}   {loaded:>5.1f} {started:>5.1f} {memory:>7.0f}")
 
@@ -192,7 +160,7 @@ if __name__ == "__main__":
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="worker processes (default: the cores)")
     given = parser.parse_args()
     print(f"{'clips':<12} {'paper':>7} {'decode':>7} {'ours':>6} {'ratio':>6} {'of decode':>9}   "
-          f"{'faces':>6} {'IoU':>5} {'marks':>5} {'itself':>6} {'IoU':>5} {'marks':>5}   "
+          f"{'faces':>7} {'IoU':>5} {'marks':>5} {'itself':>7} {'IoU':>5} {'marks':>5}   "
           f"{'start-up, s':>11} {'MiB':>7}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

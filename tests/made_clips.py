@@ -9,6 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from emibook.preprocess.faces import Detections
+
 UNIT = Fraction(1, 90000)
 COARSE = ("mpeg4", "wmv2")  # codecs whose time unit has few bits
 
@@ -78,3 +80,10 @@ def turn(path: Path, matrix: tuple[int, int, int, int]) -> Path:
     data[at:at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
     return path
+
+
+def seen(*people):
+    """The detections of one frame; each person is (x, y, width) or (x, y, width, probability)."""
+    boxes = np.array([(x, y, x + width, y + 1.2 * width) for x, y, width, *_ in people], np.float32).reshape(-1, 4)
+    probabilities = np.array([p[0] if p else 0.99 for _, _, _, *p in people], np.float32)
+    return Detections(boxes, probabilities, np.zeros((len(people), 5, 2), np.float32))

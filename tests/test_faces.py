@@ -79,6 +79,40 @@ def test_several_pictures_at_once_give_what_each_gives_alone(detector, portraits
         np.testing.assert_allclose(one.landmarks, other.landmarks, atol=0.01)
 
 
+def test_what_is_seen_at_another_scale_is_told_in_pixels_of_the_image(detector, portraits):
+    here = detector.detect(portraits)
+    for scale in (0.8, 1.3):
+        for one, other in zip(here, detector.detect(portraits, scale=scale), strict=True):
+            assert len(other) == 1 and np.abs(one.landmarks - other.landmarks).max() < 6
+            assert np.abs(one.boxes - other.boxes).max() < 15
+
+
+def test_a_box_near_a_face_is_refined_to_the_face(detector, portraits):
+    """Whatever the box is off by, the answer is what the cascade finds, and off the face there is none."""
+    for image, truth in zip(portraits, detector.detect(portraits), strict=True):
+        width = truth.boxes[0, 2] - truth.boxes[0, 0]
+        for x, y, grown in ((0, 0, 0), (0.15, 0, 0), (0, -0.15, 0), (-0.1, 0.1, 0), (0, 0, 0.12), (0, 0, -0.12)):
+            moved = truth.boxes + width * np.array([x - grown, y - grown, x + grown, y + grown])
+            for around in (False, True):
+                found = detector.refine(image, moved, around=around)
+                assert len(found) == 1 and found.probabilities[0] > 0.9
+                assert np.abs(found.landmarks - truth.landmarks).max() < 0.1 * width
+        assert len(detector.refine(image, np.array([[0, 0, width / 2, width / 2]]))) == 0
+        # Two boxes about one face are one face.
+        assert len(detector.refine(image, np.concatenate([truth.boxes, truth.boxes + 3]))) == 1
+    assert len(detector.refine(portraits[0], np.zeros((0, 4)))) == 0
+
+
+def test_a_search_finds_large_faces_in_a_shrunk_picture(detector, portraits):
+    large = cv2.resize(portraits[0], None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
+    truth = detector.detect(portraits)[0]
+    width = 3 * (truth.boxes[0, 2] - truth.boxes[0, 0])
+    for smallest in (0, width / 4, width / 2):
+        found = detector.search(large, smallest)
+        assert len(found) == 1 and np.abs(found.landmarks - 3 * truth.landmarks).max() < 0.1 * width
+    assert len(detector.search(large, 3 * width)) == 0
+
+
 def test_detections_check_themselves():
     with pytest.raises(ValueError, match="shapes"):
         Detections(np.zeros((2, 4)), np.zeros(1), np.zeros((2, 5, 2)))

@@ -24,7 +24,8 @@ from emibook import InputError
 from emibook.cluster import NO_ROOM
 from emibook.corpus.tables import bad_id
 from emibook.preprocess import faces
-from emibook.preprocess.following import People, find
+from emibook.preprocess.finding import find
+from emibook.preprocess.following import People
 from emibook.preprocess.media import RATE, SAMPLE_RATE, audio, frames
 
 POINTS = [f"{landmark}_{axis}" for landmark in faces.LANDMARKS for axis in "xy"]

@@ -69,18 +69,27 @@ class Detector:
         for network in (self._cascade.pnet, self._cascade.rnet, self._cascade.onet):
             network.to(memory_format=torch.channels_last)  # its pooling takes half the time so, on a processor
 
-    def detect(self, images: Sequence[np.ndarray]) -> list[Detections]:
-        """The faces in each image, (height, width, 3) uint8 RGB, by the whole cascade; the images have one size."""
-        if not len(images):
-            return []
-        if min(images[0].shape[:2]) < SMALLEST:
+    def detect(self, images: Sequence[np.ndarray], *, scale: float = 1.0) -> list[Detections]:
+        """The faces in each image, (height, width, 3) uint8 RGB, by the whole cascade; the images have one size.
+
+        ``scale``: the cascade sees the images at that scale; what it finds is in pixels of the images all the same.
+        """
+        if not len(images) or min(images[0].shape[:2]) < SMALLEST:
             return [NONE] * len(images)
+        whole = np.array(images[0].shape[1::-1])
+        if scale != 1:
+            smooth, size = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR, np.rint(scale * whole).astype(int)
+            images = [cv2.resize(image, size.tolist(), interpolation=smooth) for image in images]
+            whole = whole / size
         found = []
         size = BATCH[torch.device(self.device).type]
         for start in range(0, len(images), size):
             batch = np.stack(images[start:start + size])
             found += [_detections(*faces) for faces in zip(*self._cascade.detect(batch, landmarks=True), strict=True)]
-        return found
+        if scale == 1:
+            return found
+        return [Detections((faces.boxes * np.tile(whole, 2)).astype(np.float32), faces.probabilities,
+                           (faces.landmarks * whole).astype(np.float32)) for faces in found]
 
     def search(self, image: np.ndarray, smallest: float, within: np.ndarray | None = None) -> Detections:
         """The faces at least ``smallest`` pixels wide, in all of the image or in the box ``within`` (x1 y1 x2 y2).
