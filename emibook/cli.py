@@ -100,7 +100,8 @@ def preprocess(
     Args:
         root: a data set in any known layout, or any folder of videos
         work: folder to write; a run that was stopped goes on
-        exhaustive: the full cascade on every frame, to the letter of the paper, instead of following a face
+        exhaustive: the full cascade on every frame, to the letter of the paper, instead of following a face;
+            a WORK that was made so stays so
         workers: worker processes (default: one a core)
         scheduler: address of a running Dask scheduler to use instead
         slurm: partition of a SLURM cluster to ask for the workers
@@ -108,7 +109,7 @@ def preprocess(
     from emibook.corpus import open_corpus
     from emibook.preprocess import preprocess
 
-    table = preprocess(open_corpus(root), work, exhaustive=exhaustive, workers=workers, scheduler=scheduler,
+    table = preprocess(open_corpus(root), work, exhaustive=exhaustive or None, workers=workers, scheduler=scheduler,
                        slurm=slurm)
     counts = table["status"].value_counts()
     print(", ".join(f"{counts.get(status, 0)} {status}" for status in ("ok", "no_face", "failed")))

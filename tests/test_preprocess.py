@@ -421,3 +421,33 @@ def test_a_crop_is_the_picture_of_its_own_frame(made, root):
         differences = [np.abs(crop - other).mean() for other in images.astype(int)]
         assert int(np.argmin(differences)) == i and differences[i] < 2
     assert cv2.imread(str(made[0] / "faces" / "acted" / "000011.jpg")).shape == (112, 112, 3)
+
+
+def test_faces_of_two_ways_never_mix(tmp_path, acted, in_this_process, capsys):
+    """Another way of finding faces does every clip again, and what WORK has been made with stays the default."""
+    root, work = tmp_path / "root", tmp_path / "work"
+    root.mkdir()
+    write_clip(root / "one.mp4", acted)
+    write_clip(root / "two.mp4", acted[:5])
+    corpus = open_corpus(root)
+    preprocess(corpus, work, progress=False)
+    followed = tree(work)
+    assert json.loads((work / "preprocess.json").read_text())["faces"] == "followed"
+    in_this_process.clear()
+    preprocess(corpus, work)
+    assert in_this_process == [] and capsys.readouterr().err == ""
+    preprocess(corpus, work, exhaustive=True)
+    assert sorted(in_this_process) == ["one", "two"] and "other settings" in capsys.readouterr().err
+    exhaustive = tree(work)
+    assert exhaustive["faces/one.csv"] != followed["faces/one.csv"]
+    in_this_process.clear()
+    preprocess(corpus, work)
+    assert in_this_process == []
+    # Killed after the table was emptied: no clip of the other way is taken for done.
+    (work / "preprocess.csv").write_text(",".join(COLUMNS) + "\n")
+    preprocess(corpus, work, exhaustive=False, progress=False)
+    assert sorted(in_this_process) == ["one", "two"]
+    assert tree(work)["faces/one.csv"] == followed["faces/one.csv"]
+    (work / "preprocess.json").write_text("{")
+    with pytest.raises(InputError, match=r"preprocess\.json is damaged; delete it"):
+        preprocess(corpus, work)

@@ -8,14 +8,19 @@ import io
 import json
 import os
 import socket
+import sys
 from pathlib import Path
 
 import pandas as pd
 
 from emibook import InputError, cluster
 from emibook.corpus import Corpus
-from emibook.preprocess.clips import Row, clear, one_line, preprocess_clip
+from emibook.preprocess.clips import QUALITY, Row, clear, one_line, preprocess_clip
+from emibook.preprocess.faces import CROP
+from emibook.preprocess.media import RATE
 
+VERSION = 2
+"""Of what is done to a clip; another one means that every clip is done again."""
 COLUMNS = ("clip", "status", "error", "frames", "faces", "seconds", "audio_seconds")
 Item = tuple[str, str, str]
 """A clip's id, its video and its sound, which is empty where the video has it."""
@@ -28,7 +33,7 @@ def preprocess(
     workers: int | None = None,
     scheduler: str | None = None,
     slurm: str | None = None,
-    exhaustive: bool = False,
+    exhaustive: bool | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Put every clip on the clock, find and align its faces, bring out its sound; returns ``WORK/preprocess.csv``.
@@ -37,12 +42,14 @@ def preprocess(
     clips are done and is sorted by clip at the end. Repeated, it does what is not done yet: clips without a row,
     clips that failed, and clips whose video or sound is newer than their faces.
 
-    ``exhaustive``: the full cascade on every frame, to the letter of the paper, instead of following a face. See
+    ``exhaustive``: the full cascade on every frame, to the letter of the paper, instead of following a face; None is
+    what WORK already has, else following. Clips that were done another way are all done again. See
     ``emibook.cluster.run`` for ``workers``, ``scheduler`` and ``slurm``. Raises ``InputError`` where WORK belongs to
     another corpus or cannot be written into.
     """
     work = Path(work).absolute()
     _claim(work, corpus)
+    exhaustive = _settle_on(work, exhaustive, progress)
     rows = {str(row["clip"]): row for row in _read_rows(work / "preprocess.csv")}
     todo, done = [], []
     for clip, path, sound in corpus.clips[["clip", "path", "audio"]].itertuples(index=False, name=None):
@@ -130,6 +137,29 @@ def _claim(work: Path, corpus: Corpus) -> None:
             return
     work.mkdir(parents=True, exist_ok=True)
     _replace(path, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+
+
+def _settle_on(work: Path, exhaustive: bool | None, progress: bool) -> bool:
+    """Note in ``WORK/preprocess.json`` how faces are found and cut; rows of clips done otherwise are forgotten."""
+    path, table = work / "preprocess.json", work / "preprocess.csv"
+    try:
+        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError:
+        raise InputError(f"{path} is damaged; delete it, and the clips of {work} are done again") from None
+    if exhaustive is None:
+        exhaustive = before.get("faces") == "exhaustive"
+    settings = {"version": VERSION, "faces": "exhaustive" if exhaustive else "followed", "crop": CROP,
+                "quality": QUALITY, "clock": RATE}
+    if before == settings:
+        return exhaustive
+    if _unwritable(work) is None:
+        if table.is_file() and _read_rows(table):
+            if progress:
+                print(f"preprocess: {table} was made with other settings; all of its clips are done again",
+                      file=sys.stderr)
+            _write_rows(table, [])
+        _replace(path, json.dumps(settings, indent=1) + "\n")
+    return exhaustive
 
 
 def _is_current(work: Path, clip: str, path: str, sound: str) -> bool:
