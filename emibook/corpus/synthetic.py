@@ -35,7 +35,7 @@ __all__ = [
 VERSION = 2
 """Changes with every change of what is drawn: a corpus is not gone on with by another version."""
 DEFAULT_CLIPS = 240
-"""As many as two cores draw in about a minute."""
+"""As many as two cores draw in a little over a minute."""
 ROOM = 0.0015
 """Root mean square of the noise that every microphone hears besides the voice."""
 
