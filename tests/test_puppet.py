@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import cv2
@@ -46,9 +47,9 @@ def test_names_are_those_of_the_units():
 @pytest.mark.parametrize("unit", UNITS)
 def test_each_unit_shows_and_shows_more_the_stronger_it_is(puppets, unit):
     for puppet in puppets:
-        amounts = [change(puppet, only(unit, intensity)).sum() for intensity in (1.0, 2.5, 5.0)]
+        amounts = [change(puppet, only(unit, intensity)).sum() for intensity in (1, 2, 3, 4, 5)]
         assert amounts[0] > 300, f"{unit} at intensity 1 changes next to nothing: {amounts}"
-        assert amounts[0] < amounts[1] < amounts[2]
+        assert (np.diff(amounts) > 0).all()
 
 
 def test_units_look_different_from_each_other(puppets):
@@ -61,14 +62,27 @@ def test_units_look_different_from_each_other(puppets):
         assert alike.max() < 0.9, f"{UNIT_NAMES[first]} and {UNIT_NAMES[second]} look alike: {alike.max():.2f}"
 
 
-@pytest.mark.parametrize("units, low, high", [((1, 2, 4), -1.0, 0.12), ((5, 7, 45), -0.35, 0.35),
-                                              ((10, 12, 14, 15, 17, 20, 23, 25, 26), 0.2, 2.4)])
-def test_units_move_their_own_part_of_the_face(puppets, units, low, high):
+MUSCLES = {
+    1: (0, 0.55, -1.0, -0.1), 2: (0.22, 1.0, -1.0, -0.1), 4: (0, 0.95, -0.5, 0.05), 5: (0.15, 0.7, -0.3, 0.08),
+    6: (0.05, 1.1, -0.2, 0.85), 7: (0.15, 0.75, -0.25, 0.2), 9: (0, 0.6, -0.45, 1.0), 10: (0, 0.6, 0.35, 1.1),
+    12: (0, 0.95, 0.2, 1.15), 14: (0, 0.9, 0.6, 1.3), 15: (0, 0.8, 0.75, 1.45), 17: (0, 0.6, 0.7, 1.6),
+    20: (0, 1.0, 0.5, 1.55), 23: (0, 0.8, 0.6, 1.35), 25: (0, 0.45, 0.65, 1.3), 26: (0, 1.0, 0.8, 2.3),
+    45: (0.15, 0.75, -0.25, 0.15),
+}
+"""Where each unit may move the face: distance from the middle and height, in face units from between the eyes."""
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_each_unit_moves_its_own_part_of_the_face(puppets, unit):
+    near, far, low, high = MUSCLES[unit]
     for puppet in puppets:
-        for unit in units:
-            rows = change(puppet, only(unit)).sum(1)
-            inside = rows[max(0, rows_of(puppet, low)) : rows_of(puppet, high)].sum()
-            assert inside > 0.97 * rows.sum(), f"AU{unit:02d} moves what it should not"
+        size = puppet.scene.scale * puppet.height
+        rows, columns = np.mgrid[: puppet.height, : puppet.width]
+        x, y = abs(columns - puppet.scene.x * puppet.width) / size, (rows - puppet.scene.y * puppet.height) / size
+        inside = (near <= x) & (x <= far) & (low <= y) & (y <= high)
+        moved = change(puppet, only(unit))
+        assert moved[inside].sum() > 0.93 * moved.sum()
+        assert moved[inside].mean() > 12 * moved[~inside].mean()
 
 
 def test_brows_go_the_way_they_are_told():
@@ -215,3 +229,17 @@ def test_no_muscle_bends_glasses():
 def test_about_one_person_in_six_wears_glasses():
     worn = [Identity.random(np.random.default_rng(seed)).glasses is not None for seed in range(600)]
     assert np.mean(worn) == pytest.approx(1 / 6, abs=0.045)
+
+
+def test_a_frame_is_drawn_in_six_milliseconds():
+    """On one core, with glasses and without: the fastest of many, because the machine may be busy."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    for puppet in with_glasses(0):
+        times = []
+        for step in range(40):
+            began = time.process_time()
+            puppet.draw(np.full(len(UNITS), 2.0), pose=Pose(yaw=0.1), noise_rng=np.random.default_rng(step))
+            times.append(time.process_time() - began)
+        assert min(times) < 0.006
+    cv2.setNumThreads(threads)
