@@ -6,7 +6,11 @@ colours of Okabe and Ito, which readers who do not see all colours tell apart.
 
 from __future__ import annotations
 
+import base64
+import html
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,6 +21,14 @@ from matplotlib.patches import Rectangle
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#595959"
 WIDTH = 4.8  # inches
 SMALLEST_TEXT = 9  # points
+
+UNIT_WORDS = {
+    "AU01": "inner brows raised", "AU02": "outer brows raised", "AU04": "brows lowered", "AU05": "upper lids raised",
+    "AU06": "cheeks raised", "AU07": "lids tightened", "AU09": "nose wrinkled", "AU10": "upper lip raised",
+    "AU12": "lip corners pulled up", "AU14": "dimples", "AU15": "lip corners pulled down", "AU17": "chin raised",
+    "AU20": "lips stretched", "AU23": "lips tightened", "AU25": "lips parted", "AU26": "jaw dropped", "AU45": "blink",
+}  # fmt: skip
+"""What each action unit does, in plain words."""
 
 
 def use_style() -> None:
@@ -48,6 +60,55 @@ def show_faces(images: np.ndarray, captions: Sequence[str] | None = None, column
             axis.imshow(images[index])
             if captions:
                 axis.set_title(captions[index], fontsize=SMALLEST_TEXT, pad=3)
+
+
+def show_strips(strips: Sequence[Sequence[np.ndarray]], titles: Sequence[str] | None = None) -> None:
+    """Rows of pictures, (height, width, 3) uint8 RGB and all of one size, each row a strip under its title."""
+    gap = np.full((len(strips[0][0]), 3, 3), 255, np.uint8)
+    joined = [np.hstack([part for picture in strip for part in (picture, gap)][:-1]) for strip in strips]
+    height = WIDTH * len(joined[0]) / joined[0].shape[1] + (0.24 if titles else 0.04)
+    figure, axes = plt.subplots(len(joined), 1, figsize=(WIDTH, height * len(joined)), squeeze=False)
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0.01)
+    for index, (axis, strip) in enumerate(zip(axes[:, 0], joined, strict=True)):
+        axis.set_axis_off()
+        axis.imshow(strip)
+        if titles:
+            axis.set_title(titles[index], fontsize=SMALLEST_TEXT, loc="left", pad=3)
+
+
+def show_voice(sound: np.ndarray, rate: int, axis: Axes) -> np.ndarray:
+    """Draw the spectrogram of ``sound`` (sample,) up to 4 kHz with its pitch; returns the pitch of each frame in Hz.
+
+    Pitch is measured by the YIN method a hundred times a second, and NaN where there is no voice to speak of.
+    """
+    import librosa
+
+    sound = np.asarray(sound, np.float64)
+    step = rate // 100
+    pitch = librosa.yin(sound, fmin=60, fmax=500, sr=rate, frame_length=8 * step, hop_length=step)
+    loudness = librosa.feature.rms(y=sound, frame_length=8 * step, hop_length=step)[0]
+    flatness = librosa.feature.spectral_flatness(y=sound, n_fft=512, hop_length=step)[0]
+    count = min(map(len, (pitch, loudness, flatness)))
+    unvoiced = (loudness[:count] < 0.3 * loudness.max()) | (flatness[:count] > 0.1)
+    pitch = np.where(unvoiced, np.nan, pitch[:count])
+    axis.specgram(sound + 1e-6, NFFT=512, Fs=rate, noverlap=512 - step, cmap="magma", vmin=-130, vmax=-30)
+    axis.plot(np.arange(count) * step / rate, pitch, color="white", linewidth=3.4)
+    axis.plot(np.arange(count) * step / rate, pitch, color=BLUE, linewidth=1.8)
+    axis.set(ylim=(0, 4000), xlabel="seconds", ylabel="Hz")
+    return pitch
+
+
+def play(path: Path | str, *, alt: str, caption: str) -> Any:
+    """A clip that can be played on the page, which then holds the whole file: for short ones."""
+    from IPython.display import HTML
+
+    data = base64.b64encode(Path(path).read_bytes()).decode()
+    alt, caption = html.escape(alt), html.escape(caption)
+    return HTML(
+        f'<figure class="align-default"><video controls preload="auto" width="400" aria-label="{alt}" '
+        f'style="max-width: 100%; height: auto"><source src="data:video/mp4;base64,{data}" type="video/mp4">{alt}'
+        f'</video><figcaption><p><span class="caption-text">{caption}</span></p></figcaption></figure>'
+    )
 
 
 def show_detections(
