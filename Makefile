@@ -18,7 +18,9 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 
 bench: $(STAMP)
-	for table in benchmarks/*.py; do $(BIN)/python $$table || exit 1; done
+	set -e; for table in startup preprocess extract engine; do \
+	  $(BIN)/python benchmarks/$$table.py > benchmarks/results/$$table.new; \
+	  mv benchmarks/results/$$table.new benchmarks/results/$$table.txt; cat benchmarks/results/$$table.txt; done
 
 clean:
 	rm -rf .venv _build work book/executed notebooks/*.ipynb emibook.egg-info

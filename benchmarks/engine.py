@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from emibook import cluster
+from emibook.doctor import machine
 
 CLIPS, SECONDS = 32, 4
 WAYS = {"1 worker, 1 thread": (1, 1), "2 workers, 1 thread": (2, 1), "1 worker, 2 threads": (1, 2)}
@@ -87,6 +88,7 @@ if __name__ == "__main__" and len(sys.argv) == 2:
     print(*nothing(int(sys.argv[1])))
 elif __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
+        print(machine())
         paths, alone = draw(Path(name)), None
         print(f"{'preprocessing':<22} {'clips/s':>8} {'frames/s':>9} {'ratio':>6}")
         for i, (way, (workers, threads)) in enumerate(WAYS.items()):

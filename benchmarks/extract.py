@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torchvision import transforms
 from transformers import ViTImageProcessor
 
+from emibook.doctor import machine
 from emibook.features.acoustic import MFCC, SAMPLE_RATE, Wav2Vec2
 from emibook.features.action_units import DESCRIPTION, ActionUnits
 from emibook.features.visual import (
@@ -166,6 +167,7 @@ def main() -> None:
     trunk = resnet18_trunk().eval().requires_grad_(False)
     if options.encoder:
         trunk.load_state_dict(ResNet18.convert(options.encoder))
+    print(machine())
     print(f"{len(faces)} faces\n{'features':<10} {'way':<30} {'threads':>7} {'ms':>9} {'times':>6} {'cosine':>10} "
           f"{'centred':>10}")
     with tempfile.TemporaryDirectory() as temporary:

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 
+from emibook.doctor import machine
+
 COMMANDS = {
     "python -c pass": ["-c", "pass"],
     "import emibook": ["-c", "import emibook"],
@@ -26,6 +28,7 @@ def seconds(arguments: list[str]) -> float:
 
 
 if __name__ == "__main__":
+    print(machine())
     print(f"{'command':<18} {'seconds':>8}")
     for name, arguments in COMMANDS.items():
         print(f"{name:<18} {statistics.median(seconds(arguments) for _ in range(7)):>8.3f}")

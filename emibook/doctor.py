@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import platform
 import shutil
 import sys
 from dataclasses import dataclass
@@ -55,6 +56,19 @@ def _accelerator() -> Finding:
     except ImportError:
         pass
     return Finding("accelerator", f"none; {os.cpu_count()} processor cores", True, False)
+
+
+def machine() -> str:
+    """The processor, its cores, an accelerator and the versions that a measured time depends on, in one line."""
+    import torch
+
+    cpu = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), cpu)
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
+    versions = " ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "facenet-pytorch", "av"))
+    return f"{cpu}, {os.cpu_count()} cores{gpu}; Python {platform.python_version()}, {versions}"
 
 
 def examine() -> list[Finding]:

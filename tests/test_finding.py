@@ -11,7 +11,7 @@ from made_clips import seen
 from emibook.corpus.puppet import UNITS, Identity, Pose, Puppet, Scene
 from emibook.preprocess import frames
 from emibook.preprocess.faces import Detector, shares
-from emibook.preprocess.finding import INTERVAL, STRIDE, THOROUGH, find
+from emibook.preprocess.finding import INTERVAL, SKIPPED, STRIDE, THOROUGH, find
 from emibook.preprocess.following import agreement
 
 CLIPS = Path(__file__).parents[2] / "shared" / "clips"
@@ -65,7 +65,20 @@ def test_a_calm_face_is_searched_for_once_in_a_while():
     world = World(*[[(200 + i, 100, 90)] for i in range(200)])
     assert found(world) == [1] * 200
     assert len(world.searched) == 1 + 199 // INTERVAL and world.thorough == []
-    assert len(world.refined) == 199
+    assert world.refined == list(range(SKIPPED + 1, 200, SKIPPED + 1)) + [199 - 199 % (SKIPPED + 1) + 1]
+    places = [faces.boxes[0, 0] for _, faces in find(world.images(), world)]
+    np.testing.assert_allclose(places, np.arange(200, 400), atol=1e-3)  # on the line between, where it is
+
+
+def test_a_face_that_starts_or_leaves_between_two_looks_is_sought_in_every_picture():
+    for leaves in range(31, 37):
+        world = World(*[[(200, 100, 90)]] * leaves, *[[]] * 30)
+        assert found(world) == [1] * leaves + [0] * 30
+    starts = [200] * 31 + [200 + 30 * i for i in range(1, 7)] + [380] * 10
+    world = World(*[[(x, 100, 90)] for x in starts])
+    np.testing.assert_allclose([faces.boxes[0, 0] for _, faces in find(world.images(), world)], starts, atol=1e-3)
+    doubtful = World(*[[(200, 100, 90)]] * 10, [(200, 100, 90, 0.8)], *[[(200, 100, 90)]] * 10)
+    assert found(doubtful) == [1] * 21 and doubtful.refined.count(10) >= 1
 
 
 def test_who_appears_is_traced_back_to_the_first_picture():

@@ -218,16 +218,16 @@ def shares(box: np.ndarray, others: np.ndarray) -> np.ndarray:
 def similarity(points: np.ndarray, onto: np.ndarray) -> np.ndarray:
     """The rotation, one scale and shift that bring ``points`` (point, 2) nearest to ``onto`` in least squares.
 
-    Returns a float64 matrix (2, 3); ``p @ matrix[:, :2].T + matrix[:, 2]`` maps points p. Never a mirror image.
+    Returns a float64 matrix (2, 3); ``p @ matrix[:, :2].T + matrix[:, 2]`` maps points p. Never a mirror image. In the
+    plane, and without mirroring, Umeyama's least squares are those of one complex factor.
     Source: Umeyama (1991), equations (38) to (42).
     """
-    points, onto = np.asarray(points, np.float64), np.asarray(onto, np.float64)
-    centre, target = points.mean(axis=0), onto.mean(axis=0)
-    u, singular, v = np.linalg.svd((onto - target).T @ (points - centre))
-    sign = np.array([1.0, np.sign(np.linalg.det(u @ v))])
-    scale = (singular * sign).sum() / max(((points - centre) ** 2).sum(), 1e-12)
-    turn = scale * (u * sign) @ v
-    return np.column_stack([turn, target - turn @ centre])
+    here, there = (np.asarray(each, np.float64) @ (1, 1j) for each in (points, onto))
+    middle, target = here.mean(), there.mean()
+    here = here - middle
+    factor = (here.conj() @ there) / max((here.conj() @ here).real, 1e-12)
+    shift = target - factor * middle
+    return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
 
 
 def align(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:

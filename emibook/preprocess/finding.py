@@ -1,7 +1,9 @@
 """The faces in every picture of a clip, found again from picture to picture instead of searched for.
 
     first picture, a cut, every INTERVAL pictures   the cascade searches the picture, shrunk
-    every picture                                   the last boxes are refined by the cascade's last two networks
+    every third picture, or every one where a       the last boxes are refined by the cascade's last two networks
+    face moves or is not sure
+    the pictures between                            a straight line
     a face is doubtful or gone                      they try boxes around the last one
     nobody is there                                 every STRIDE pictures a search; who is found is traced back
 
@@ -18,8 +20,12 @@ from emibook.preprocess.faces import NONE, SAME, Detections, Detector, shares
 
 SHARE_SEARCHED = 9
 """A search looks for faces down to this share of the picture's shorter side."""
+SHARE_BESIDE = 5
+"""The same for who came in beside a face that is followed."""
 INTERVAL = 90
 """Pictures after which the picture is searched though its faces are followed, for who came in."""
+SKIPPED = 2
+"""Pictures between two that are looked at, while every face is sure and stands nearly still."""
 SOON = 6
 """The same while somebody is gone."""
 STRIDE = 3
@@ -58,27 +64,32 @@ def find(
     yield from search.rest()
 
 
+Answer = Iterator[tuple[np.ndarray, Detections]]
+
+
 class _Search:
-    """What ``find`` remembers of a clip between its images."""
+    """What ``find`` remembers of a clip between its images. An image that is given several times is held once."""
 
     def __init__(self, detector: Detector) -> None:
         self.detector = detector
         self.last: np.ndarray | None = None
-        self.faces = NONE  # of the last image
-        self.motion = np.zeros((0, 4), np.float32)  # by how much each face's box moved to the last image
+        self.faces = NONE  # of the last image that was looked at
+        self.motion = np.zeros((0, 4), np.float32)  # by how much each face's box moved to that image
         # Who is gone: the last box, where it was expected to be next, and for how many images.
         self.gone: list[tuple[np.ndarray, np.ndarray, int]] = []
-        self.waiting: list[np.ndarray] = []  # images without a face so far, not searched yet
+        self.skipped: list[tuple[np.ndarray, int]] = []  # images since, with how often each was given
+        self.waiting: list[tuple[np.ndarray, int]] = []  # images without a face so far, not searched yet
         self.since = 0  # images since the picture was searched
         self.searches = 0  # in a row that found nobody
 
-    def next(self, image: np.ndarray) -> Iterator[tuple[np.ndarray, Detections]]:
-        """What is known when ``image`` has come: itself, or those that waited, or nothing yet."""
+    def next(self, image: np.ndarray) -> Answer:
+        """What is known when ``image`` has come: itself, or those before it too, or nothing yet."""
         if image is self.last:
-            if self.waiting:
-                self.waiting.append(image)
-            else:
-                yield image, self.faces
+            for held in (self.skipped, self.waiting):
+                if held:
+                    held[-1] = (image, held[-1][1] + 1)
+                    return
+            yield image, self.faces
             return
         fresh = self.last is None or _difference(image, self.last) > CUT
         if fresh:
@@ -86,28 +97,68 @@ class _Search:
             self.gone, self.faces, self.motion, self.searches = [], NONE, self.motion[:0], 0
         self.last = image
         self.since += 1
-        if not fresh:
-            self.faces = self._followed(image)
-        if fresh or len(self.faces) and self.since >= (SOON if self.gone else INTERVAL):
-            self.faces = _joined(self.faces, self._searched(image))
+        if fresh:
+            self.faces = self._searched(image)
             self.motion = _grown(self.motion, len(self.faces))
-        if len(self.faces) or fresh:
-            yield from self._traced_back()
             yield image, self.faces
-            return
-        self.waiting.append(image)
-        if len(self.waiting) >= STRIDE:
-            yield from self.rest()
+        elif len(self.faces) and not self.gone and not self.motion.any():
+            self.skipped.append((image, 1))
+            if len(self.skipped) > SKIPPED:
+                yield from self._skipped_over()
+        else:
+            yield from self._looked_at(image, 1)
 
-    def rest(self) -> Iterator[tuple[np.ndarray, Detections]]:
-        """The images that waited: the newest is searched, and who is found is traced back."""
-        if not self.waiting:
+    def rest(self) -> Answer:
+        """The images that are still held."""
+        skipped, self.skipped = self.skipped, []
+        for image, times in skipped:
+            yield from self._looked_at(image, times)
+        if self.waiting:
+            yield from self._searched_back()
+
+    def _skipped_over(self) -> Answer:
+        """The skipped images: a face lies on the line between two sure and steady ones, or else it is sought."""
+        image, times = self.skipped[-1]
+        before, after = self.faces, self.detector.refine(image, self.faces.boxes)
+        sure = len(before) == len(after) and min(before.probabilities.min(), after.probabilities.min()) >= SURE
+        if not sure or _motion(before.boxes, after.boxes).any():
+            yield from self.rest()
             return
-        image = self.waiting.pop()
+        self.skipped.pop()
+        frames = sum(repeats for _, repeats in self.skipped) + 1
+        passed = 1
+        for between, repeats in self.skipped:
+            faces = _between(before, after, passed / frames)
+            yield from [(between, faces)] * repeats
+            passed += repeats
+        self.skipped, self.faces = [], after
+        yield from self._looked_round(image, times)
+
+    def _looked_at(self, image: np.ndarray, times: int) -> Answer:
+        """An image whose faces are sought near those of the image before."""
+        self.faces = self._followed(image)
+        if len(self.faces):
+            yield from self._looked_round(image, times)
+            return
+        self.waiting.append((image, times))
+        if len(self.waiting) >= STRIDE:
+            yield from self._searched_back()
+
+    def _looked_round(self, image: np.ndarray, times: int) -> Answer:
+        """An image with a face; now and then it is searched for others."""
+        if self.since >= (SOON if self.gone else INTERVAL):
+            self.faces = _joined(self.faces, self._searched(image))
+        self.motion = _grown(self.motion, len(self.faces))
+        yield from self._traced_back(image)
+        yield from [(image, self.faces)] * times
+
+    def _searched_back(self) -> Answer:
+        """The images that waited: the newest is searched, and who is found is traced back."""
+        image, times = self.waiting.pop()
         self.faces = self._searched(image)
         self.motion = _grown(self.motion[:0], len(self.faces))
-        yield from self._traced_back()
-        yield image, self.faces
+        yield from self._traced_back(image)
+        yield from [(image, self.faces)] * times
 
     def _followed(self, image: np.ndarray) -> Detections:
         """The faces of the last image in this one, and those that had gone and are back."""
@@ -130,20 +181,20 @@ class _Search:
     def _searched(self, image: np.ndarray) -> Detections:
         """The large faces of the picture; where nobody is seen, now and then the smallest as well."""
         self.since = 0
-        faces = self.detector.search(image, min(image.shape[:2]) / SHARE_SEARCHED)
+        share = SHARE_BESIDE if len(self.faces) else SHARE_SEARCHED
+        faces = self.detector.search(image, min(image.shape[:2]) / share)
         if len(faces) or len(self.faces):
             self.searches = 0
             return faces
         self.searches += 1
         return self.detector.search(image, 0) if self.searches % THOROUGH == 1 else faces
 
-    def _traced_back(self) -> Iterator[tuple[np.ndarray, Detections]]:
-        """The images that waited, with those faces of the image after them that were there already."""
-        traced, after, image = [], self.faces, self.last
-        for earlier in reversed(self.waiting):
-            if earlier is not image:
-                after, image = self.detector.refine(earlier, after.boxes), earlier
-            traced.append((earlier, after))
+    def _traced_back(self, image: np.ndarray) -> Answer:
+        """The images that waited for ``image``, with those of its faces that were there already."""
+        traced, after = [], self.faces
+        for earlier, times in reversed(self.waiting):
+            after = self.detector.refine(earlier, after.boxes)
+            traced += [(earlier, after)] * times
         self.waiting = []
         yield from reversed(traced)
 
@@ -158,6 +209,13 @@ def _motion(last: np.ndarray, boxes: np.ndarray) -> np.ndarray:
             if np.abs(step).max() > STILL * (box[2] - box[0]):
                 moved[:] = np.tile(step, 2)
     return motion
+
+
+def _between(before: Detections, after: Detections, share: float) -> Detections:
+    """The faces that have gone that share of the way from ``before`` to ``after``, which are the same faces."""
+    return Detections(*((1 - share) * one + share * other for one, other in (
+        (before.boxes, after.boxes), (before.probabilities, after.probabilities),
+        (before.landmarks, after.landmarks))))
 
 
 def _grown(motion: np.ndarray, count: int) -> np.ndarray:
