@@ -77,8 +77,8 @@ def test_a_face_that_starts_or_leaves_between_two_looks_is_sought_in_every_pictu
     starts = [200] * 31 + [200 + 30 * i for i in range(1, 7)] + [380] * 10
     world = World(*[[(x, 100, 90)] for x in starts])
     np.testing.assert_allclose([faces.boxes[0, 0] for _, faces in find(world.images(), world)], starts, atol=1e-3)
-    doubtful = World(*[[(200, 100, 90)]] * 10, [(200, 100, 90, 0.8)], *[[(200, 100, 90)]] * 10)
-    assert found(doubtful) == [1] * 21 and doubtful.refined.count(10) >= 1
+    doubtful = World(*[[(200, 100, 90)]] * 9, [(200, 100, 90, 0.8)], *[[(200, 100, 90)]] * 10)
+    assert found(doubtful) == [1] * 20 and {7, 8, 9} <= set(doubtful.refined)
 
 
 def test_who_appears_is_traced_back_to_the_first_picture():
