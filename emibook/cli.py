@@ -45,7 +45,7 @@ def _command(function: Callable[..., int]) -> Callable[..., int]:
 
 
 @_command
-def make_corpus(root: Root, /, *, clips: int = 150, seed: int = 0, workers: int | None = None) -> int:
+def make_corpus(root: Root, /, *, clips: int = 240, seed: int = 0, workers: int | None = None) -> int:
     """Write a corpus of drawn faces and made voices, as real video files in the data set's layout.
 
     Args:

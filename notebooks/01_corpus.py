@@ -19,7 +19,7 @@
 profile = "builtin"
 root = "work/builtin/corpus"
 work = "work/builtin"
-clips = 150
+clips = 240
 seed = 0
 
 # %% tags=["hide-input"]
@@ -50,7 +50,7 @@ from emibook.publish import banner, project_path
 started = time.perf_counter()
 figures.use_style()
 if profile != "builtin":  # this chapter is about drawings, whatever the others are about
-    profile, clips, work = "builtin", 150, f"{work}/puppet"
+    profile, clips, work = "builtin", 240, f"{work}/puppet"
     root = f"{work}/corpus"
 root, work = project_path(root), project_path(work)
 make_corpus(root, clips=clips, seed=seed, progress=False)

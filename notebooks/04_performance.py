@@ -19,7 +19,7 @@
 profile = "builtin"
 root = "work/builtin/corpus"
 work = "work/builtin"
-clips = 150
+clips = 240
 seed = 0
 
 # %% tags=["hide-input"]
