@@ -194,6 +194,7 @@ def _without_repeats(
 
 
 def area(boxes: np.ndarray) -> np.ndarray:
+    """The area of boxes (..., 4), in square pixels: (...)."""
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
