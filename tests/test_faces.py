@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from emibook.corpus.puppet import UNITS, Identity, Pose, Puppet, Scene
-from emibook.preprocess import faces
 from emibook.preprocess.faces import CROP, TEMPLATE, Detections, Detector, align, similarity
 
 
@@ -72,7 +71,7 @@ def test_what_is_no_face_is_none(detector):
 def test_several_pictures_at_once_give_what_each_gives_alone(detector, portraits, monkeypatch):
     pictures = [*portraits, np.zeros_like(portraits[0]), np.hstack([portraits[1][:, :160], portraits[2][:, 160:]])]
     alone = detector.detect(pictures)
-    monkeypatch.setitem(faces.BATCH, "cpu", 3)
+    monkeypatch.setattr(detector, "batch", 3)
     for one, other in zip(alone, detector.detect(pictures), strict=True):
         assert len(one) == len(other)
         np.testing.assert_allclose(one.boxes, other.boxes, atol=0.01)

@@ -146,16 +146,21 @@ def test_no_more_than_a_few_pictures_are_held():
 
 def test_exhaustive_is_the_cascade_on_every_picture():
     class Cascade:
-        def __init__(self):
-            self.count = 0
+        def __init__(self, batch):
+            self.batch, self.calls = batch, []
 
         def detect(self, images):
-            self.count += len(images)
-            return [seen((100, 100, 90))] * len(images)
+            self.calls.append(len(images))
+            return [seen((float(image[0, 0, 1]), 100, 90)) for image in images]
 
-    cascade, world = Cascade(), World(*[[]] * 12)
-    assert [len(faces) for _, faces in find(world.images(), cascade, exhaustive=True)] == [1] * 12
-    assert cascade.count == 12
+    world = World(*[[]] * 12)
+    for batch, calls in ((1, [1] * 12), (5, [5, 5, 2])):
+        cascade = Cascade(batch)
+        pictures = list(world.images())
+        pictures[7:7] = [pictures[6]] * 3  # one that stands for four frames is looked at once
+        expected = [int(image[0, 0, 1]) for image in pictures]
+        assert [faces.boxes[0, 0] for _, faces in find(pictures, cascade, exhaustive=True)] == expected
+        assert cascade.calls == calls
 
 
 def acted(count, x=0.0):

@@ -399,7 +399,7 @@ def test_a_long_clip_takes_no_more_memory_than_a_short_one(tmp_path, monkeypatch
         def refine(self, image, boxes):
             return everybody
 
-    monkeypatch.setattr(clips, "_detector", Detector)
+    monkeypatch.setattr(clips, "_detector", lambda exhaustive: Detector())
     picture = 180 * 240 * 3
     peaks = []
     for count in (40, 160):

@@ -19,6 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pandas as pd
+import torch
 
 from emibook import InputError
 from emibook.cluster import NO_ROOM
@@ -178,7 +179,7 @@ def _write_faces(place: _Place, path: Path | str, exhaustive: bool) -> tuple[int
     rows: dict[int, list[tuple[int, np.ndarray]]] = {}  # by person: the frame, and the numbers of the track
     waiting = place.waiting(place.faces)
     count = 0
-    for frame, (image, seen) in enumerate(find(frames(path), _detector(), exhaustive=exhaustive)):
+    for frame, (image, seen) in enumerate(find(frames(path), _detector(exhaustive), exhaustive=exhaustive)):
         count += 1
         for face, person in people.add(seen).items():
             if not people.may_be_followed(person):
@@ -209,10 +210,11 @@ def _write_faces(place: _Place, path: Path | str, exhaustive: bool) -> tuple[int
     return count, len(track), chosen
 
 
-@functools.lru_cache(maxsize=1)
-def _detector() -> faces.Detector:
-    """Loaded once a process."""
-    return faces.Detector()
+@functools.lru_cache(maxsize=2)
+def _detector(exhaustive: bool) -> faces.Detector:
+    """Loaded once a process. The whole cascade on every frame is work for a GPU, where there is one; a followed face
+    is less work than bringing its picture there."""
+    return faces.Detector("cuda" if exhaustive and torch.cuda.is_available() else "cpu")
 
 
 def _write_sound(place: _Place, samples: np.ndarray) -> None:

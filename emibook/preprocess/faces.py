@@ -64,7 +64,7 @@ class Detector:
     """facenet-pytorch's MTCNN with its own weights and thresholds, on every face of a picture."""
 
     def __init__(self, device: str = "cpu") -> None:
-        self.device = device
+        self.device, self.batch = device, BATCH[torch.device(device).type]
         self._cascade = MTCNN(keep_all=True, device=torch.device(device))
         for network in (self._cascade.pnet, self._cascade.rnet, self._cascade.onet):
             network.to(memory_format=torch.channels_last)  # its pooling takes half the time so, on a processor
@@ -82,9 +82,8 @@ class Detector:
             images = [cv2.resize(image, size.tolist(), interpolation=smooth) for image in images]
             whole = whole / size
         found = []
-        size = BATCH[torch.device(self.device).type]
-        for start in range(0, len(images), size):
-            batch = np.stack(images[start:start + size])
+        for start in range(0, len(images), self.batch):
+            batch = np.stack(images[start:start + self.batch])
             found += [_detections(*faces) for faces in zip(*self._cascade.detect(batch, landmarks=True), strict=True)]
         if scale == 1:
             return found

@@ -51,17 +51,31 @@ def find(
     every image and shrinks none.
     """
     if exhaustive:
-        last, faces = None, NONE
-        for image in images:
-            if image is not last:
-                faces = detector.detect([image])[0]
-            last = image
-            yield image, faces
+        yield from _find_everywhere(images, detector)
         return
     search = _Search(detector)
     for image in images:
         yield from search.next(image)
     yield from search.rest()
+
+
+def _find_everywhere(images: Iterable[np.ndarray], detector: Detector) -> Iterator[tuple[np.ndarray, Detections]]:
+    """The cascade on every image, as many at once as the detector takes."""
+    held: list[tuple[np.ndarray, int]] = []
+    for image in images:
+        if held and image is held[-1][0]:
+            held[-1] = (image, held[-1][1] + 1)
+            continue
+        if len(held) == detector.batch:
+            yield from _everywhere(held, detector)
+            held = []
+        held.append((image, 1))
+    yield from _everywhere(held, detector)
+
+
+def _everywhere(held: list[tuple[np.ndarray, int]], detector: Detector) -> Iterator[tuple[np.ndarray, Detections]]:
+    for (image, times), faces in zip(held, detector.detect([image for image, _ in held]), strict=True):
+        yield from [(image, faces)] * times
 
 
 Answer = Iterator[tuple[np.ndarray, Detections]]
