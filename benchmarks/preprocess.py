@@ -223,8 +223,8 @@ if __name__ == "__main__":
         for width, height in SIZES:
             drawn = [draw(folder, width, height, seed) for seed in range(DIFFERENT)]
             print(table_row(f"{width}x{height}", drawn, folder, given.workers), flush=True)
-        print(f"\n{steps(folder / '640x360-0.mp4')}", flush=True)
         if given.folder:
             videos = [Path(shutil.copy(path, folder / f"given-{path.name}")) for path in sorted(given.folder.iterdir())
                       if path.suffix.lower() in {".mp4", ".mov", ".webm", ".mkv", ".avi", ".flv"}]
             print(table_row(given.folder.name, videos, folder, given.workers), flush=True)
+        print(f"\n{steps(folder / '640x360-0.mp4')}", flush=True)
