@@ -143,7 +143,7 @@ def _fit_resnet18(
     from torch import nn
     from torch.nn import functional
 
-    from emibook.features.visual import imagenet_normalised, resnet18_trunk
+    from emibook.features.visual import imagenet_normalised, native_precision, resnet18_trunk
 
     def targets(stills: Stills) -> np.ndarray:
         return np.concatenate([stills.units / HIGHEST, stills.emotions], axis=1)
@@ -153,11 +153,14 @@ def _fit_resnet18(
     truth = torch.from_numpy(np.concatenate([told, dense], axis=1))
     truth = (truth - truth.mean(0)) / truth.std(0).clamp_min(1e-3)
     images, rng = torch.from_numpy(training.images), np.random.default_rng(SEED)
+    fast = native_precision("cpu") == "bfloat16"
 
-    def pixels(images: torch.Tensor) -> torch.Tensor:
-        return imagenet_normalised(images).contiguous(memory_format=torch.channels_last)
+    def run(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+        # Not around several steps: inside, autocast goes on with the weights that it has cast once.
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            return network(images.contiguous(memory_format=torch.channels_last)).float()
 
-    with _repeatable(), torch.autocast("cpu", torch.bfloat16):
+    with _repeatable():
         trunk, head = resnet18_trunk(), nn.Linear(512, truth.shape[1])
         for block in (block for layer in list(trunk.children())[4:8] for block in layer):
             nn.init.zeros_(block.bn2.weight)  # each block begins as the identity
@@ -168,8 +171,8 @@ def _fit_resnet18(
             optimizer, recipe.rate, total_steps=recipe.steps, pct_start=0.15, cycle_momentum=False)
         batches = _batches(len(training), recipe.batch, recipe.steps, rng)
         for rows in tqdm(batches, desc="fit resnet18", total=recipe.steps, disable=not progress):
-            error = functional.mse_loss(model(_mirrored(pixels(images[rows]), rng)).float(), truth[rows],
-                                        reduction="none")
+            answers = run(model, _mirrored(imagenet_normalised(images[rows]), rng))
+            error = functional.mse_loss(answers, truth[rows], reduction="none")
             loss = error[:, : told.shape[1]].mean() + COMPONENTS_WEIGH * error[:, told.shape[1] :].mean()
             optimizer.zero_grad()
             loss.backward()
@@ -180,7 +183,7 @@ def _fit_resnet18(
         @torch.inference_mode()
         def features(images: np.ndarray) -> np.ndarray:
             parts = torch.from_numpy(images).split(recipe.batch)
-            return torch.cat([trunk(pixels(part)).float() for part in parts]).numpy()
+            return torch.cat([run(trunk, imagenet_normalised(part)) for part in parts]).numpy()
 
         chosen = rng.permutation(len(training))[:READ_ON]
         slopes, offsets = ridge(features(training.images[chosen]), told[chosen], training.person[chosen] % FOLDS)
