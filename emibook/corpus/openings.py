@@ -99,7 +99,7 @@ class Eye:
         # straightens the lower lid, a raised cheek only pushes it.
         upper = self.identity.eye_height * (1 - 0.22 * tight - 0.06 * cheek - 0.10 * brow - 0.10 * wrinkle)
         upper = upper + 0.080 * raised
-        lower = 0.058 * (1 - 0.40 * wrinkle) - 0.067 * tight - 0.028 * cheek + 0.004 * raised
+        lower = 0.058 * (1 - 0.40 * wrinkle) - 0.067 * tight - 0.036 * cheek + 0.004 * raised
         shut = np.clip(blink * 1.06, 0, 1)
         upper = upper + shut * (-(lower + 0.5 * (0.040 - lower)) - upper)
         lower = lower + shut * 0.5 * (0.040 - lower)
@@ -172,7 +172,7 @@ class Mouth:
             level[INDEX[unit]] for unit in (12, 14, 15, 17, 20, 23, 25, 26, 10, 9)
         )
         width = self.identity.mouth_width
-        width += 0.125 * smile + 0.055 * dimple + 0.015 * down + 0.16 * stretch - 0.105 * tight
+        width += 0.125 * smile + 0.065 * dimple + 0.015 * down + 0.16 * stretch - 0.105 * tight
         width -= 0.035 * jaw + 0.035 * chin
         t, bow = ACROSS, 1 - ACROSS**2
         x = width * t * (1 - 0.04 * jaw * bow)

@@ -50,7 +50,7 @@ class Recipe:
 
     people: int = 480
     held_out: int = 60
-    steps: int = 450
+    steps: int = 520
     batch: int = 32
     rate: float = 3e-3
     components: int = 256

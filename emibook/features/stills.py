@@ -18,7 +18,7 @@ from emibook import InputError
 from emibook.cluster import run
 from emibook.features.action_units import UNITS
 
-VERSION = "2"  # of the drawings and the fits; an encoder of another version is fitted again
+VERSION = "3"  # of the drawings and the fits; an encoder of another version is fitted again
 SEED = 20240318
 STILLS = 12  # of each person drawn: a portrait takes far longer than a picture of it
 CHUNK = 5  # people in one file
