@@ -94,7 +94,7 @@ def show_voice(sound: np.ndarray, rate: int, axis: Axes) -> np.ndarray:
     axis.specgram(sound + 1e-6, NFFT=512, Fs=rate, noverlap=512 - step, cmap="magma", vmin=-130, vmax=-30)
     axis.plot(np.arange(count) * step / rate, pitch, color="white", linewidth=3.4)
     axis.plot(np.arange(count) * step / rate, pitch, color=BLUE, linewidth=1.8)
-    axis.set(ylim=(0, 4000), xlabel="seconds", ylabel="Hz")
+    axis.set(ylim=(0, 4000), ylabel="Hz")
     return pitch
 
 

@@ -123,6 +123,16 @@ def test_every_figure_has_alt_text_and_a_caption(notebook):
     assert shown >= 3
 
 
+def test_every_clip_that_plays_is_described(notebook):
+    for cell in code(notebook):
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "play":
+                words = {each.targets[0].id: ast.unparse(each.value) for each in ast.parse(cell.source).body
+                         if isinstance(each, ast.Assign)}
+                assert len(words["alt"].split()) >= 8 and len(words["caption"].split()) >= 5
+                assert {each.arg for each in node.keywords} == {"alt", "caption"}
+
+
 def test_exercises_come_with_executed_folded_solutions(notebook):
     text = "\n".join(prose(notebook))
     exercises = re.findall(r"\{exercise-start\}.*\n:label: (\S+)", text)

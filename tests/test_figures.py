@@ -1,5 +1,8 @@
 """Figures: legible text, controls that look like controls, the paper's value only where it is asked for."""
 
+import base64
+import re
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -10,6 +13,7 @@ import matplotlib.pyplot as plt
 from matplotlib.colors import to_rgba
 
 from emibook import figures
+from emibook.corpus.puppet import UNIT_NAMES
 
 ROWS = pd.DataFrame({
     "features": ["aus", "vit & wav2vec2"], "mean": [0.5, 0.1], "low": [0.4, -0.1], "high": [0.6, 0.3],
@@ -59,3 +63,41 @@ def test_the_same_figure_is_the_same_bytes(tmp_path):
         figures.show_rows(ROWS)
         plt.savefig(tmp_path / name, metadata={"Date": None})
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
+
+
+def test_strips_keep_their_order_and_their_titles():
+    tones = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    strips = [[np.full((4, 5, 3), 20 * tone, np.uint8) for tone in row] for row in tones]
+    figures.show_strips(strips, ["one", "two"])
+    axes = plt.gcf().axes
+    assert [axis.get_title(loc="left") for axis in axes] == ["one", "two"]
+    for axis, row in zip(axes, tones, strict=True):
+        drawn = np.asarray(axis.images[0].get_array())
+        assert drawn.shape == (4, 3 * 5 + 2 * 3, 3)  # white between two pictures, and nothing of a picture is lost
+        assert [int(drawn[0, start, 0]) for start in (0, 8, 16)] == [20 * tone for tone in row]
+
+
+@pytest.mark.parametrize("hertz", [90, 150, 310])
+def test_pitch_is_measured_where_there_is_a_voice_and_nowhere_else(hertz):
+    rate = 16_000
+    time = np.arange(rate) / rate
+    tone = sum(np.sin(2 * np.pi * hertz * harmonic * time) / harmonic for harmonic in range(1, 9))
+    hiss = 0.02 * np.random.default_rng(0).standard_normal(rate)
+    sound = 0.1 * np.concatenate([tone, np.zeros(rate)]) + np.concatenate([np.zeros(rate), hiss])
+    pitch = figures.show_voice(sound, rate, plt.subplots()[1])
+    voiced, silent = pitch[10:90], pitch[110:-1]
+    assert np.nanmedian(voiced) == pytest.approx(hertz, rel=0.01) and np.isfinite(voiced).mean() > 0.95
+    assert np.isnan(silent).all()
+
+
+def test_a_clip_that_plays_is_the_whole_file_and_its_words_are_text(tmp_path):
+    content = bytes(range(256))
+    (tmp_path / "clip.mp4").write_bytes(content)
+    shown = figures.play(tmp_path / "clip.mp4", alt='a "drawn" <person>', caption="a & b").data
+    assert base64.b64decode(re.search(r"base64,([^\"]+)", shown).group(1)) == content
+    assert 'aria-label="a &quot;drawn&quot; &lt;person&gt;"' in shown and "a &amp; b" in shown
+    assert "controls" in shown and "autoplay" not in shown
+
+
+def test_every_unit_has_words():
+    assert tuple(figures.UNIT_WORDS) == UNIT_NAMES and len(set(figures.UNIT_WORDS.values())) == len(UNIT_NAMES)

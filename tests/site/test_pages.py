@@ -30,6 +30,7 @@ class Page(HTMLParser):
         self.links: list[str] = []
         self.loads: list[str] = []
         self.images: list[dict[str, str | None]] = []
+        self.clips: list[dict[str, str | None]] = []
         self.anchors: set[str] = set()
         self.feed(path.read_text(encoding="utf-8"))
 
@@ -40,6 +41,8 @@ class Page(HTMLParser):
             self.links.append(values["href"])
         if tag == "img":
             self.images.append(values)
+        if tag == "video":
+            self.clips.append(values)
         if values.get(LOADS.get(tag)) and values.get("rel") != "canonical":
             self.loads.append(values[LOADS[tag]])
 
@@ -82,6 +85,13 @@ def test_every_image_says_what_it_shows(path):
     for image in read(path).images:
         alt = image.get("alt") or ""
         assert alt.strip() and not re.search(r"\.(png|svg|jpe?g)$", alt), image.get("src")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_every_clip_says_what_it_shows_and_plays_only_when_asked(path):
+    for clip in read(path).clips:
+        assert (clip.get("aria-label") or "").strip()
+        assert "controls" in clip and "autoplay" not in clip
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)
@@ -139,6 +149,7 @@ def test_a_browser_has_no_complaint(path, view, served, browser):
         assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 1
         broken = "[...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
         assert page.evaluate(broken) == []
+        page.wait_for_function("[...document.querySelectorAll('video')].every(v => v.videoWidth)")
     finally:
         page.close()
 
