@@ -50,7 +50,7 @@ from emibook.publish import banner, project_path
 # %% tags=["hide-input"]
 started = time.perf_counter()
 figures.use_style()
-pd.options.display.max_colwidth = 120
+pd.options.display.max_colwidth = 200
 torch.set_num_threads(1)  # pictures are small: two threads would wait for each other
 if profile != "builtin":  # this chapter is about drawings, whatever the others are about
     profile, clips, work = "builtin", 240, f"{work}/puppet"
@@ -246,7 +246,8 @@ glue("corpus_people", corpus.clips["participant"].nunique(), display=False)
 # Participants watch seed videos and mimic them. Each participant meets several seeds and each seed several
 # participants, so two things run through the corpus: what a seed asks for, and how somebody answers. Some people
 # show little whatever they feel. The library's plan says who did what; leave out the traps, and take a seed that
-# asks for much and two who answered it, and then what looks most different by the first.
+# asks for much and two who answered it, and then the first again, in the clip that shows
+# most of what was not in the other.
 
 # %%
 made = pd.read_csv(root / "truth" / "clips.csv", dtype={"clip": str}).fillna({"trap": ""})
@@ -263,7 +264,8 @@ peaks = [felt.max(axis=1)[pairs[name]].to_numpy() for name in ("clip", "clip_2")
 one, two = pairs.iloc[np.minimum(*peaks).argmax()][["clip", "clip_2"]]
 others = plain["clip"][plain["participant"] == about["participant"][one]]
 face = felt * acting.BY_FACE @ acting.EXPRESSIONS
-three = (face.loc[others] - face.loc[one]).abs().sum(axis=1).idxmax()
+beyond = (face.loc[others] - face.loc[one]).clip(lower=0)
+three = beyond.sum(axis=1).idxmax()
 chosen = about.loc[[one, two, three], ["participant", "seed_video"]]
 chosen.join(felt.round(2)).T
 
@@ -392,7 +394,7 @@ glue("labels_zero_here", f"{(drawn.to_numpy() == 0).mean():.0%}", display=False)
 #
 # In published work on the real corpus, voices were the better witness for Admiration, Determination and Empathic
 # Pain, and faces for Amusement, Excitement and Joy. The puppet is made so: its face holds back the first three. The
-# table says what share of each emotion either shows.
+# table says how strongly either shows what is felt.
 
 # %%
 shown_by = {"by the face": acting.BY_FACE, "by the voice": acting.BY_VOICE}
