@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
+# Threads that wait sleep instead of spinning; see emibook/cli.py.
+export OMP_WAIT_POLICY := PASSIVE
+
 .PHONY: book test check-site lint bench clean
 
 book: $(STAMP)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -15,6 +16,10 @@ import tyro
 from tyro.conf import Positional, arg
 
 from emibook import InputError, __version__
+
+# Threads that wait for each other sleep instead of spinning: where something else has a core, a network is trained
+# several times as fast. It has to be said before torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # The library is imported inside each command, so that --help answers before torch and pandas could load.
 
