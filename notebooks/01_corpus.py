@@ -45,7 +45,7 @@ from emibook.features.stills import hit_rate
 from emibook.figures import play
 from emibook.metrics import pearson
 from emibook.preprocess import faces, preprocess, read_audio, read_faces, read_track
-from emibook.publish import banner, project_path
+from emibook.publish import PROFILES, banner, project_path
 
 # %% tags=["hide-input"]
 started = time.perf_counter()
@@ -53,7 +53,7 @@ figures.use_style()
 pd.options.display.max_colwidth = 200
 torch.set_num_threads(1)  # pictures are small: two threads would wait for each other
 if profile != "builtin":  # this chapter is about drawings, whatever the others are about
-    profile, clips, work = "builtin", 240, f"{work}/puppet"
+    profile, clips, work = "builtin", PROFILES["builtin"].clips, f"{work}/puppet"
     root = f"{work}/corpus"
 root, work = project_path(root), project_path(work)
 make_corpus(root, clips=clips, seed=seed, progress=False)
@@ -338,7 +338,8 @@ told.round(2).T
 # %% [markdown]
 # The rows are what the voice was told: pitch in hertz, its range in semitones, energy as a share of full scale,
 # syllables a second, the tilt of its spectrum in decibels an octave, the share of breath. The measured pitch is the
-# median of the line in {numref}`corpus-voice`, read from the sound alone.
+# median of the line in {numref}`corpus-voice`, read from the sound alone. With few syllables the median strays from
+# what was told, and where a voice is mostly breath the measurement can be wrong altogether.
 #
 # ## How labels come about
 #
