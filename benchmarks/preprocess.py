@@ -35,7 +35,7 @@ import numpy as np
 from emibook.doctor import machine
 
 SIZES = ((640, 360), (1280, 720), (1920, 1080))
-DIFFERENT, COPIES, SECONDS = 2, 10, 7
+DIFFERENT, COPIES, SECONDS = 2, 6, 5
 SEED = 0
 BITS = 2_500_000
 """A second: what browsers record a camera with unless told otherwise."""
