@@ -32,7 +32,6 @@ from emibook.models import Branch, describe, rebuild
 
 WEIGHTS, LOG, ABOUT, STATE = "weights.safetensors", "log.csv", "training.json", "state.safetensors"
 FEWEST_CLIPS = 3  # two clips correlate by plus or minus one whatever they are
-MIXED = 4  # batches whose clips are put in order of length
 VALID_BATCH = 32
 
 
@@ -109,7 +108,8 @@ def _loop(
         torch.manual_seed(int(rng.integers(2**63)))
         model.train()
         total = 0.0
-        for clips in _batches(order, train.lengths, recipe.batch, rng):
+        for first in range(0, len(order), recipe.batch):
+            clips = order[first : first + recipe.batch]  # the last batch may be smaller; no clip is dropped
             values, mask = (torch.from_numpy(array).to(device) for array in train.batch(clips))
             target = torch.from_numpy(train.targets[clips]).to(device)
             loss = functional.mse_loss(model(values, mask), target)
@@ -143,17 +143,6 @@ def predict(model: Branch, sequences: Sequences, device: str = "cpu") -> np.ndar
         values, mask = (torch.from_numpy(array).to(device) for array in sequences.batch(clips))
         predictions[clips] = model(values, mask).cpu().numpy()
     return predictions
-
-
-def _batches(order: np.ndarray, lengths: np.ndarray, batch: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """``order`` in batches, every clip once; of each few batches' clips those of like length go together, so that less
-    of a batch is padding. The last batch may be smaller."""
-    batches = []
-    for first in range(0, len(order), MIXED * batch):
-        part = order[first : first + MIXED * batch]
-        part = part[np.argsort(lengths[part], kind="stable")]
-        batches += [part[start : start + batch] for start in range(0, len(part), batch)]
-    return [batches[place] for place in rng.permutation(len(batches))]
 
 
 def load_model(folder: Path | str) -> Branch:
