@@ -251,7 +251,7 @@ glue("itself_landmarks", f"{medians['itself']['landmarks']:.3f}", display=False)
 # the frames on whether the person's face is there (the cascade and itself: {glue:text}`itself_same`). The boxes'
 # median intersection over union is {glue:text}`following_overlap` (itself: {glue:text}`itself_overlap`), the landmarks'
 # median distance {glue:text}`following_landmarks` of the distance between the eyes (itself:
-# {glue:text}`itself_landmarks`). How much time it saves is the subject of [another chapter](04_performance.ipynb).
+# {glue:text}`itself_landmarks`). `benchmarks/preprocess.py` measures how much time it saves.
 #
 # ## Aligned by five points
 #

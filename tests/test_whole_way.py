@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -80,6 +81,16 @@ def test_features_lie_on_rising_times(made):
                 values, moments = file.get_tensor("values"), file.get_tensor("times")
             assert values.shape == (len(moments), width)
             assert (moments[1:] > moments[:-1]).all()
+
+
+def test_the_built_in_encoders_read_every_unit_on_people_never_seen(made):
+    """Correlation with the drawn truth. Three units of ResNet-18's are near its bar, and processors round differently."""
+    for name, least in (("aus", 0.8), ("resnet18", 0.77)):
+        (path,) = (made[1] / "encoders").glob(f"{name}-builtin*.json")
+        about = json.loads(path.read_text())
+        scores = about["pearson_on_held_out_identities"]["units"]
+        assert len(scores) == 17 and min(scores.values()) >= least, scores
+        assert about["stills"]["faces"] >= 0.99 * about["stills"]["drawn"]
 
 
 def test_both_tables_have_all_their_rows(made):
