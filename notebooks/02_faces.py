@@ -203,7 +203,8 @@ plt.show()
 # The paper runs the whole cascade on every frame. That is most of the work of the whole project, and nearly all of it
 # looks for faces where there was none a thirtieth of a second ago. The library searches a frame only when it has to:
 # at the beginning, after a cut, when somebody is gone, and every three seconds. In between it takes the last box,
-# and lets the last two of the cascade's networks put it right. `emibook preprocess --exhaustive` does it the paper's
+# and lets the last two of the cascade's networks put it right. While a face is sure and stands nearly still, it does so
+# in every third frame, and draws a straight line between them. `emibook preprocess --exhaustive` does it the paper's
 # way.
 #
 # Is that the same? MTCNN itself is not steady: shown the same frame a twentieth smaller, it gives another box and
