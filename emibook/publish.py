@@ -56,7 +56,7 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("builtin", "the puppet, drawn by this book", 240, 3, {"vit": "untrained", "wav2vec2": "untrained"}),
+        Profile("builtin", "the puppet, drawn by this book", 240, 2, {"vit": "untrained", "wav2vec2": "untrained"}),
         Profile("open", "open data of real people, on the reader's disk", None, 5),
         Profile("paper", "Hume-Vidmimic2, licensed by its owners, on the reader's disk", None, 5),
     )

@@ -21,7 +21,7 @@ root = "work/builtin/corpus"
 work = "work/builtin"
 clips = 240
 seed = 0
-seeds = 3
+seeds = 2
 weights = {"vit": "untrained", "wav2vec2": "untrained"}
 
 # %% tags=["hide-input"]
