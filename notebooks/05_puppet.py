@@ -35,6 +35,7 @@ from myst_nb import glue
 from scipy import stats
 
 # %% tags=["hide-input"]
+import emibook
 from emibook import figures
 from emibook.corpus import acting, labels, open_corpus
 from emibook.corpus.puppet import UNIT_NAMES, Identity, Puppet, Scene
@@ -657,6 +658,9 @@ glue("ours_zero", f"{(drawn.to_numpy() == 0).mean():.0%}", display=False)
 # ```
 # Which two units are most easily taken for each other by somebody who sees only the difference pictures? Give the
 # three pairs that are most alike, and say whether they change the picture the same way or opposite ways.
+#
+# Give three rows, each of two units as in `UNIT_NAMES` and the mean over the faces of the correlation between their
+# difference pictures: `emibook.check_exercise("5.1", rows, changes=changes)`.
 # ```{exercise-end}
 # ```
 
@@ -671,9 +675,11 @@ glue("ours_zero", f"{(drawn.to_numpy() == 0).mean():.0%}", display=False)
 likeness = np.mean([np.corrcoef(change) for change in changes], axis=0)
 first, second = np.triu_indices(17, 1)
 alike = pd.DataFrame({"correlation": likeness[first, second]})
-alike["one"] = [figures.UNIT_WORDS[UNIT_NAMES[place]] for place in first]
-alike["other"] = [figures.UNIT_WORDS[UNIT_NAMES[place]] for place in second]
-alike.loc[alike["correlation"].abs().nlargest(3).index].round(2)
+alike["one"], alike["other"] = np.array(UNIT_NAMES)[[first, second]]
+most = alike.loc[alike["correlation"].abs().nlargest(3).index]
+rows = most[["one", "other", "correlation"]].to_numpy()
+emibook.check_exercise("5.1", rows, changes=changes)
+most.replace(figures.UNIT_WORDS).round(2)
 
 # %% [markdown]
 # A positive correlation is a pair that can be confused, a negative one a pair that can cancel.
@@ -686,6 +692,9 @@ alike.loc[alike["correlation"].abs().nlargest(3).index].round(2)
 # ```
 # Suppose a method knew exactly what is felt in each clip. What would it score against the labels? How much better
 # would it be if every clip had six raters, and how much worse with one?
+#
+# Give the mean correlation over the emotions under the names `as drawn`, `1 raters`, `2 raters` and so on to
+# `6 raters`, as a dictionary or a series: `emibook.check_exercise("5.2", scores)`.
 # ```{exercise-end}
 # ```
 
@@ -703,6 +712,7 @@ ceiling = {"as drawn": pearson(many.values, many.felt).mean()}
 for count in labels.RATERS:
     rated = many.raters == count
     ceiling[f"{count} raters"] = pearson(many.values[rated], many.felt[rated]).mean()
+emibook.check_exercise("5.2", ceiling)
 pd.Series(ceiling, name="mean correlation").to_frame().round(3)
 
 # %% [markdown]

@@ -31,6 +31,7 @@ import numpy as np
 import pandas as pd
 from myst_nb import glue
 
+import emibook
 from emibook import figures
 from emibook.corpus import open_corpus
 from emibook.corpus.synthetic import make_corpus
@@ -365,6 +366,8 @@ glue("gap_clips", int((gaps > 1.5 / 30).sum()), display=False)
 # ```
 # If somebody reads the frames of a file one after the other as if they came 30 a second, which clip's speed comes
 # out most wrong, and how many times too fast or too slow does it play?
+#
+# Give the clip and the factor: `emibook.check_exercise("6.1", (clip, factor), rates=rates)`.
 # ```{exercise-end}
 # ```
 
@@ -378,6 +381,7 @@ glue("gap_clips", int((gaps > 1.5 / 30).sum()), display=False)
 # %%
 factor = 30 / rates["average"]
 worst = np.log(factor).abs().idxmax()
+emibook.check_exercise("6.1", (worst, factor[worst]), rates=rates)
 worst, round(float(factor[worst]), 2)
 
 # %% [markdown]
@@ -391,6 +395,9 @@ worst, round(float(factor[worst]), 2)
 # ```
 # MTCNN's probability could be used more strictly: call a face found only above a threshold. What does a stricter
 # threshold cost in faces, and what does it gain? Try several.
+#
+# Give a table, one row a threshold, with the columns `faces kept`, `hit rate` and `false alarms`, all of them shares:
+# `emibook.check_exercise("6.2", table, kept=kept, both=both)`.
 # ```{exercise-end}
 # ```
 
@@ -409,6 +416,7 @@ strict = pd.DataFrame({"faces kept": kept_share}, thresholds)
 for name, truly in (("hit rate", 1), ("false alarms", 0)):
     found = both["probability"][both["face_true"] == truly].fillna(0)
     strict[name] = [(found > level).mean() for level in thresholds]
+emibook.check_exercise("6.2", strict, kept=kept, both=both)
 strict
 
 # %% [markdown]

@@ -33,6 +33,7 @@ import pandas as pd
 from myst_nb import glue
 
 # %% tags=["hide-input"]
+import emibook
 from emibook import experiments, figures
 from emibook.corpus import open_corpus
 from emibook.corpus.synthetic import make_corpus
@@ -204,6 +205,7 @@ plt.show()
 
 # %%
 valid = corpus.partition("valid")
+people = list(valid["participant"])
 truth = valid[list(corpus.targets)].to_numpy()
 runs = [experiments.train(corpus, work, each, progress=False) for each in (eyes, ears)]
 seen, heard = (Run.open(run).predictions("valid", valid["clip"])[0] for run in runs)
@@ -280,6 +282,9 @@ glue("score_equal", f"{equal:.3f}", display=False)
 # ```
 # Two branches of equal spread, the second a share $q$ as good as the first. Up to which $r_{12}$ does their average
 # beat the first alone? Which emotions of ours lie beyond that?
+#
+# Give the limit of $r_{12}$ for each emotion, taking the better branch for the first one, and have it checked:
+# `emibook.check_exercise("13.1", limit, by_emotion=by_emotion)`.
 # ```{exercise-end}
 # ```
 
@@ -294,6 +299,7 @@ glue("score_equal", f"{equal:.3f}", display=False)
 weaker = by_emotion[["r1", "r2"]].min(axis=1) / alone
 limit = (1 + weaker) ** 2 / 2 - 1
 pays = by_emotion["r12"] < limit
+emibook.check_exercise("13.1", limit, by_emotion=by_emotion)
 pd.DataFrame({"r12": by_emotion["r12"], "limit": limit, "pays": pays}).round(3)
 
 # %% [markdown]
@@ -307,6 +313,9 @@ pd.DataFrame({"r12": by_emotion["r12"], "limit": limit, "pays": pays}).round(3)
 # ```
 # Why a half? Choose the visual branch's weight that scores best on one half of the validation participants, and
 # score it on the other half, then the other way round. Is it worth it?
+#
+# Give the split, true for the clips of one half, with the weight chosen there and the one chosen on the others:
+# `emibook.check_exercise("13.2", (half, first, second), truth=truth, seen=seen, heard=heard, people=people)`.
 # ```{exercise-end}
 # ```
 
@@ -318,8 +327,8 @@ pd.DataFrame({"r12": by_emotion["r12"], "limit": limit, "pays": pays}).round(3)
 # other's choice.
 
 # %%
-people = valid["participant"].rank(method="dense").to_numpy()
-half = (people if len(set(people)) > 1 else np.arange(len(seen))) % 2 == 0
+number = valid["participant"].rank(method="dense").to_numpy()
+half = (number if len(set(number)) > 1 else np.arange(len(seen))) % 2 == 0
 choices = np.linspace(0, 1, 21)
 blends = [weight * seen + (1 - weight) * heard for weight in choices]
 found = []
@@ -330,6 +339,11 @@ for part in (half, ~half):
     with_a_half = np.nanmean(pearson(truth[~part], blends[10][~part]))
     found.append([choices[chosen], with_it, with_a_half])
 pd.DataFrame(found, columns=["chosen weight", "score with it", "score with a half"]).round(3)
+
+# %%
+first, second = (chosen for chosen, *_ in found)
+emibook.check_exercise("13.2", (half, first, second),
+                       truth=truth, seen=seen, heard=heard, people=people)
 
 # %% [markdown]
 # Compare the two chosen weights with each other before you compare the scores: if the halves do not agree on a

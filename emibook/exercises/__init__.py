@@ -1,0 +1,73 @@
+"""Checks of the readers' answers: each says what is wrong and keeps the answer to itself.
+
+A chapter's checks are functions ``(answer, **given)`` that return what is wrong in one or two sentences, or nothing
+where the answer is right. ``given`` is what the page has computed that the check needs, so that an answer is judged
+by the reader's own corpus. They are listed in the ``CHECKS`` of a module here, and the module in ``CHAPTERS``:
+
+    CHECKS = {"13.1": where_averaging_stops_to_pay, "13.2": ...}        # the second exercise of chapter 13 is 13.2
+
+In a chapter the exercise's text tells the form of the answer and shows the call, and the solution's last cell makes
+it: ``emibook.check_exercise("13.1", limits, by_emotion=by_emotion)``. Keywords are names that stand before the
+solution. The notebook without solutions gets the same call, with ``answer`` in the first place.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from emibook import InputError
+
+CHAPTERS = {
+    5: "puppet",
+    6: "faces",
+    13: "late_fusion",
+}
+"""Chapter to the module here that holds its checks."""
+
+
+class Unsolved(InputError):
+    """An answer that is missing or wrong. In a notebook only its line is shown, without the library's frames."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
+def checks(chapter: int) -> dict[str, Callable[..., str]]:
+    """The checks of one chapter by the exercise's number; none where the chapter has no module here."""
+    return import_module(f"emibook.exercises.{CHAPTERS[chapter]}").CHECKS if chapter in CHAPTERS else {}
+
+
+def check_exercise(number: str, answer: Any, **given: Any) -> None:
+    """Say that an answer is right, or stop with what is wrong about it.
+
+    Args:
+        number: the exercise, as ``"13.1"``.
+        answer: in the form that the exercise asks for; three dots stand for none yet.
+        given: what the page has computed that the check needs, as the exercise shows.
+
+    Raises:
+        Unsolved: the answer is missing or wrong; the text says in what way, and not what is right.
+        InputError: there is no such exercise, or what it needs was not given.
+    """
+    chapter = str(number).partition(".")[0]
+    known = checks(int(chapter)) if chapter.isdecimal() else {}
+    if number not in known:
+        others = ", ".join(known) or "none in that chapter"
+        raise InputError(f"no exercise {number} can be checked; there are {others}")
+    if answer is ...:
+        raise Unsolved(f"Exercise {number} has no answer yet: put yours in the place of the three dots.")
+    try:
+        inspect.signature(known[number]).bind(answer, **given)
+    except TypeError as error:
+        raise InputError(f"exercise {number}: {error}; call the check as the exercise shows") from None
+    try:
+        wrong = known[number](answer, **given)
+    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        wrong = (f"The check cannot read it as the exercise describes it: a {type(answer).__name__} was given "
+                 f"({' '.join(str(error).split())[:120]}).")
+    if wrong:
+        raise Unsolved(f"Exercise {number}, not yet: {wrong}")
+    print(f"Exercise {number}: right.")

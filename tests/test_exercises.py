@@ -1,0 +1,196 @@
+"""Exercises: every one has its check, right answers pass, wrong ones get a hint, and no hint tells the answer."""
+
+import ast
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import emibook
+from emibook import InputError, chapters, exercises
+from emibook.exercises import Unsolved, hints
+
+pytest.importorskip("jupytext")
+SOURCES = {int(path.name[:2]): path for path in sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.py"))}
+
+
+def hint(number: str, answer: object, **given: object) -> str:
+    """What the check says of a wrong answer."""
+    with pytest.raises(Unsolved) as stop:
+        emibook.check_exercise(number, answer, **given)
+    return str(stop.value)
+
+
+def calls(source: str) -> list[ast.Call]:
+    """The calls of ``check_exercise`` in a piece of code."""
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)
+            and ast.unparse(node.func).split(".")[-1] == "check_exercise"]
+
+
+@pytest.mark.parametrize("chapter", SOURCES)
+def test_every_exercise_has_its_check(chapter):
+    notebook = chapters.read_chapter(SOURCES[chapter])
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    count = len(re.findall(r"\{exercise-start\}", text))
+    numbers = [f"{chapter}.{place}" for place in range(1, count + 1)]
+    called = [call for cell in notebook.cells if cell.cell_type == "code" for call in calls(cell.source)]
+    assert [call.args[0].value for call in called] == numbers, "each solution ends by having itself checked"
+    assert list(exercises.checks(chapter)) == numbers
+    for part, number in zip(text.split("{exercise-start}")[1:], numbers, strict=True):
+        assert f'check_exercise("{number}"' in part.split("{exercise-end}")[0], "the exercise shows the call"
+
+
+@pytest.mark.parametrize("chapter", SOURCES)
+def test_what_a_check_is_given_stands_before_the_solutions(chapter):
+    """A reader who solves nothing has it too."""
+    outside, inside, wanted = set(), False, set()
+    for cell in chapters.read_chapter(SOURCES[chapter]).cells:
+        if cell.cell_type == "markdown":
+            inside = ("{solution-start}" in cell.source or inside) and "{solution-end}" not in cell.source
+            continue
+        tree = ast.parse(cell.source)
+        if not inside:
+            outside |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)
+                        and isinstance(node.ctx, ast.Store)}
+        for call in calls(cell.source):
+            assert all(isinstance(each.value, ast.Name) and each.value.id == each.arg for each in call.keywords)
+            wanted |= {each.arg for each in call.keywords}
+    assert wanted <= outside
+
+
+def test_no_answer_yet_and_no_such_exercise():
+    with pytest.raises(Unsolved, match="13.1 has no answer yet"):
+        emibook.check_exercise("13.1", ..., by_emotion=None)
+    for number in ("13.9", "99.1", "x"):
+        with pytest.raises(InputError, match=f"no exercise {number}"):
+            emibook.check_exercise(number, 1)
+    with pytest.raises(InputError, match="13.1: missing a required argument: 'by_emotion'"):
+        emibook.check_exercise("13.1", [0.5])
+    assert "cannot read" in hint("13.1", object(), by_emotion=pd.DataFrame({"r1": [0.3], "r2": [0.2]}))
+
+
+def test_a_reader_sees_one_line():
+    with pytest.raises(Unsolved) as stop:
+        emibook.check_exercise("5.2", ...)
+    assert stop.value._render_traceback_() == [str(stop.value)]
+
+
+def test_numbers_are_judged_without_being_told():
+    assert not hints.number(0.305, 0.3, 0.01)
+    for answer, words in ((-0.3, "wrong sign"), (30, "hundred times too large"), (0.003, "hundred times too small"),
+                          (1 / 0.3, "upside down"), (0.5, "too large"), (0.1, "too small"), (np.nan, "no number")):
+        said = hints.number(answer, 0.3, 0.001)
+        assert words in said and "0.3" not in said
+    assert "2 were given" in hints.number([1, 2], 1, 0.1)
+    assert not hints.numbers([1, np.nan], [1.0001, np.nan], 0.001)
+    assert "another order" in hints.numbers([2, 1, 3], [1, 2, 3], 0.001)
+    assert hints.numbers([1, 5, 9], [1, 2, 3], 0.01, ["a", "b", "c"]).startswith("2 of 3 are off. The value of b")
+    assert "(2,)" in hints.numbers([1, 2], [1, 2, 3], 0.1)
+
+
+def test_choices_sets_and_functions():
+    assert not hints.chosen("a", "a", ["a", "b"]) and "not the one" in hints.chosen("b", "a", ["a", "b"])
+    assert "none of those" in hints.chosen("z", "a", ["a", "b"])
+    assert not hints.members([2, 1], [1, 2])
+    assert hints.members([1, 9], [1, 2, 3]) == "2 of them missing and 1 that do not belong there."
+    assert not hints.function(lambda x: x * x, np.square, [(1.0,), (2.0,)], 1e-9)
+    assert hints.function(lambda x: 2 * x, np.square, [(2.0,), (3.0,)], 1e-9).startswith("At (3): The number is too")
+    assert "ZeroDivisionError" in hints.function(lambda x: x / 0, np.square, [(1,)], 1e-9)
+    assert "A function was asked for" in hints.function(3, np.square, [(1,)], 1e-9)
+
+
+@pytest.fixture
+def by_emotion():
+    return pd.DataFrame({"r1": [0.3, 0.1], "r2": [0.15, 0.1], "r12": [0.2, 0.2]}, ["Joy", "Amusement"])
+
+
+def test_13_1(by_emotion):
+    emibook.check_exercise("13.1", [1.5**2 / 2 - 1, 1.0], by_emotion=by_emotion)
+    assert "weaker branch" in hint("13.1", [3**2 / 2 - 1, 1.0], by_emotion=by_emotion)
+    assert "q itself" in hint("13.1", [0.5, 1.0], by_emotion=by_emotion)
+    said = hint("13.1", [0.9, 1.0], by_emotion=by_emotion)
+    assert "Joy" in said and "0.125" not in said
+
+
+def test_13_2():
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(400, 2))
+    seen, heard = truth + rng.normal(size=truth.shape), truth + 3 * rng.normal(size=truth.shape)
+    people = [f"p{number // 4}" for number in range(400)]
+    half = np.arange(400) // 4 % 2 == 0
+    seen[half] += 2 * rng.normal(size=seen[half].shape)  # so that the halves differ in what is best
+    given = {"truth": truth, "seen": seen, "heard": heard, "people": people}
+
+    def best(part):
+        scores = [np.mean([np.corrcoef(truth[part, each], (w * seen + (1 - w) * heard)[part, each])[0, 1]
+                           for each in (0, 1)]) for w in np.linspace(0, 1, 21)]
+        return np.argmax(scores) / 20
+
+    first, second = best(half), best(~half)
+    assert abs(first - second) > 0.1
+    emibook.check_exercise("13.2", (half, first, second), **given)
+    assert "on the half where you score" in hint("13.2", (half, second, first), **given)
+    assert "first weight" in hint("13.2", (half, 0.0, second), **given)
+    assert "on both sides" in hint("13.2", (np.arange(400) % 2 == 0, first, second), **given)
+    assert "fewer than a quarter" in hint("13.2", (np.arange(400) < 40, first, second), **given)
+    assert "true and false" in hint("13.2", (half.astype(float), first, second), **given)
+
+
+def test_6_1():
+    rates = pd.DataFrame({"average": [30.0, 60.0, 5.0, np.nan]}, ["00000", "00001", "00002", "00003"])
+    emibook.check_exercise("6.1", ("00002", 6.0), rates=rates)
+    assert "worst in one direction" in hint("6.1", ("00001", 0.5), rates=rates)
+    assert "more wrong" in hint("6.1", ("00000", 1.0), rates=rates)
+    assert "upside down" in hint("6.1", ("00002", 1 / 6), rates=rates)
+    assert "no clip 2" in hint("6.1", (2, 6), rates=rates)
+
+
+def test_6_2():
+    kept = pd.DataFrame({"probability": [0.8, 0.95, 0.995, 0.9999]})
+    both = pd.DataFrame({"probability": [0.8, np.nan, 0.95, 0.995, 0.9999], "face_true": [0, 1, 1, 1, 1]})
+    levels = [0.7, 0.9, 0.99]
+    right = pd.DataFrame({"faces kept": [1.0, 0.75, 0.5], "hit rate": [0.75, 0.75, 0.5],
+                          "false alarms": [1.0, 0.0, 0.0]}, levels)
+    given = {"kept": kept, "both": both}
+    emibook.check_exercise("6.2", right, **given)
+    assert "count it as 0" in hint("6.2", right.assign(**{"hit rate": [1.0, 1.0, 2 / 3]}), **given)
+    assert "not per cent" in hint("6.2", right.assign(**{"faces kept": [100.0, 75.0, 50.0]}), **given)
+    assert "'hit rate'" in hint("6.2", right.drop(columns="hit rate"), **given)
+    assert "three thresholds" in hint("6.2", right.iloc[:1], **given)
+
+
+def test_5_1():
+    rng = np.random.default_rng(0)
+    changes = [rng.normal(size=(17, 60)) for _ in range(2)]
+    for change in changes:
+        change[1] = change[0] + 0.1 * change[1]
+        change[3] = -change[2] + 0.2 * change[3]
+        change[9] = change[8] + 0.4 * change[9]
+    from emibook.corpus.puppet import UNIT_NAMES as names
+
+    likeness = np.mean([np.corrcoef(change) for change in changes], axis=0)
+    rows = [(names[a], names[b], likeness[a, b]) for a, b in ((0, 1), (3, 2), (8, 9))]
+    emibook.check_exercise("5.1", rows, changes=changes)
+    assert "exactly opposite" in hint("5.1", [rows[0], rows[2], (names[4], names[5], 0.2)], changes=changes)
+    assert "missing" in hint("5.1", [rows[0], rows[1], (names[4], names[5], 0.2)], changes=changes)
+    assert "wrong sign" in hint("5.1", [rows[0], (*rows[1][:2], -rows[1][2]), rows[2]], changes=changes)
+    assert "no unit" in hint("5.1", [rows[0], rows[1], ("smile", names[5], 0.2)], changes=changes)
+    assert "3 rows" in hint("5.1", rows[:2], changes=changes)
+
+
+def test_5_2():
+    from emibook.corpus import labels
+    from emibook.metrics import pearson
+
+    many = labels.draw_labels(np.arange(30_000), np.arange(30_000), np.random.default_rng(3))
+    right = {"as drawn": pearson(many.values, many.felt).mean()}
+    for count in labels.RATERS:
+        rated = many.raters == count
+        right[f"{count} raters"] = pearson(many.values[rated], many.felt[rated]).mean()
+    emibook.check_exercise("5.2", right)
+    emibook.check_exercise("5.2", pd.Series(right))
+    assert "with itself" in hint("5.2", dict.fromkeys(right, 1.0))
+    assert "'3 raters' is too small" in hint("5.2", right | {"3 raters": right["1 raters"] - 0.2})
+    assert "missing" in hint("5.2", {"as drawn": 0.5})
