@@ -135,7 +135,7 @@ def _choose(name: str, source: str | None, work: Path, device: str, workers: int
         chosen = extractor.resolve(source, encoders, workers=workers, progress=progress)
         return replace(chosen, precision=extractor.precision(device))
     used = weights_in(settings, store.feature_folder(work, name))
-    if source is None and used.kind == "file":
+    if source is None and used.kind in ("file", "pretrained"):
         used.path(encoders)
         return used
     chosen = extractor.resolve(source or used.kind, encoders, workers=workers, progress=progress)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from emibook import InputError
-from emibook.features import store
+from emibook.features import fetching, store
 from emibook.features.weights import Weights, file_fingerprint
 
 FILE = "FILE"  # stands for the path of a checkpoint in ``Extractor.sources``
@@ -24,8 +24,11 @@ class Extractor:
     """One feature set: what it is, and where its numbers may come from.
 
     ``modality`` is ``V`` (one row a face) or ``A`` (``rate`` rows a second of sound). ``sources`` are the texts that
-    ``--weights NAME=SOURCE`` takes, the default first; ``FILE`` stands for the path of a checkpoint. ``encoder`` names
-    the class that computes it, as ``module.Class`` within this package.
+    ``--weights NAME=SOURCE`` takes, the default first; ``FILE`` stands for the path of a checkpoint. ``pretrained`` is
+    the name in ``weights.PRETRAINED`` of what the source of that name means; it is the default only where this machine
+    has it. ``encoder`` names the class that computes it, as ``module.Class`` within this package. A class that has
+    ``FILE`` or ``pretrained`` has ``convert(path)``, which returns the tensors to keep of a checkpoint as it is
+    published, by name, and raises ``InputError`` for any other file; it is then made with ``Weights`` that name them.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Extractor:
     sources: tuple[str, ...]
     encoder: str
     about: str
+    pretrained: str = ""
 
     @property
     def encoder_class(self) -> Any:
@@ -50,18 +54,25 @@ class Extractor:
         Fits a built-in encoder where ``encoders`` has none yet (minutes), and keeps a copy of a checkpoint's
         trunk. Raises ``InputError`` for a source that this feature set does not have.
         """
-        source = source or self.sources[0]
+        source = source or self.default()
         if source not in self.sources or source == FILE:
-            if FILE not in self.sources or source == "pretrained" or not Path(source).is_file():
+            if FILE not in self.sources or not Path(source).is_file():
                 known = " or ".join("the path of a checkpoint" if each == FILE else each for each in self.sources)
                 raise InputError(f"{self.name}: no weights called {source!r}; give {known}")
-            return _keep(self.name, self.encoder_class.convert(Path(source)), encoders)
+            return _keep(self.name, "file", self.encoder_class.convert(Path(source)), encoders)
+        if source == "pretrained":
+            return _keep(self.name, source, self.encoder_class.convert(fetching.verified(self.pretrained)), encoders)
         if source == "builtin":
             from emibook.features import builtin
 
             return builtin.ready(self.name, encoders) or builtin.fit(
                 self.name, encoders, workers=workers, progress=progress)
-        return Weights(source, seed=SEED if source == "untrained" else 0)
+        return Weights(source, seed=SEED if source in ("untrained", "small") else 0)
+
+    def default(self) -> str:
+        """The source that is taken where nothing says another: ``pretrained`` only where this machine has it."""
+        return next(source for source in self.sources if source != FILE and (
+            source != "pretrained" or fetching.cached(self.pretrained)))
 
     def precision(self, device: str) -> str:
         """In what a new feature set is computed on ``device``: the fastest that it has, for networks on images."""
@@ -95,7 +106,7 @@ def known(name: str) -> Extractor:
     return EXTRACTORS[name]
 
 
-def _keep(name: str, state: dict[str, Any], encoders: Path) -> Weights:
+def _keep(name: str, kind: str, state: dict[str, Any], encoders: Path) -> Weights:
     """Write a checkpoint's trunk under the fingerprint of its tensors, so that equal weights are the same file."""
     from safetensors.torch import save_file
 
@@ -105,7 +116,7 @@ def _keep(name: str, state: dict[str, Any], encoders: Path) -> Weights:
     digest = file_fingerprint(temporary)
     file = f"{name}-{digest[:12]}.safetensors"
     os.replace(temporary, encoders / file)
-    return Weights("file", file, digest)
+    return Weights(kind, file, digest)
 
 
 def weights_in(settings: dict[str, Any], where: Path) -> Weights:

@@ -18,16 +18,85 @@ from emibook import InputError
 if TYPE_CHECKING:
     import torch
 
-KINDS = ("builtin", "formula", "untrained", "file")
+KINDS = ("builtin", "formula", "untrained", "small", "pretrained", "file")
 PRECISIONS = ("float32", "bfloat16")
+ANYONE = "anyone"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Published weights: one row of ``emibook weights``.
+
+    ``source`` is a repository of the Hugging Face hub (``owner/name``), the address of the file itself, or, where
+    ``file`` is empty, the page on which their owners hand them out. ``revision`` is the hub's commit and ``sha256`` the
+    file's; where either is None, what the first download brought is written down and held to ever after.
+    ``beside`` are small files that describe the model, kept next to it. ``use`` says who may use them, ``ANYONE`` or
+    fewer; ``megabytes`` is the size of the download.
+    """
+
+    about: str
+    source: str
+    file: str
+    licence: str
+    use: str
+    megabytes: int | None
+    revision: str | None = None
+    sha256: str | None = None
+    beside: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.is_url and self.file and not self.sha256:  # a hub's revision names the bytes; an address does not
+            raise ValueError(f"{self.source} needs its SHA-256")
+
+    @property
+    def is_url(self) -> bool:
+        return "://" in self.source
+
+    @property
+    def page(self) -> str:
+        """Where a reader finds the weights and their licence."""
+        return self.source if self.is_url else f"https://huggingface.co/{self.source}"
+
+    @property
+    def restricted(self) -> bool:
+        return self.use != ANYONE
+
+
+# Keyed by the name that ``emibook weights get`` takes; an extractor's ``pretrained`` is one of them.
+PRETRAINED: dict[str, Pretrained] = {
+    "vit": Pretrained(
+        "ViT-S/16 trained with DINO on ImageNet", "facebook/dino-vits16", "pytorch_model.bin", "Apache-2.0", ANYONE, 87,
+        revision="8a9ba137d5d073e1a47675ec1cb730e24e4f169d", beside=("preprocessor_config.json",)),
+    "wav2vec2": Pretrained(
+        "wav2vec 2.0 large robust, 12 layers, fine-tuned on MSP-Podcast",
+        "audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim", "model.safetensors", "CC BY-NC-SA 4.0",
+        "non-commercial use", 661, revision="6eba34a2485ea31cb03600241787c3a5edab8626",
+        sha256="efa5ac1a13b2d2f42182738e44794b1eb4c0cdd221a8b4ae11304c3a5f5fae95"),
+    "wav2vec2-base": Pretrained(
+        "wav2vec 2.0 base, 960 h of LibriSpeech", "facebook/wav2vec2-base-960h", "model.safetensors", "Apache-2.0",
+        ANYONE, 378, revision="22aad52d435eb6dbaf354bdad9b0da84ce7d6156",
+        sha256="8aa76ab2243c81747a1f832954586bc566090c83a0ac167df6f31f0fa917d74a"),
+    "facenet": Pretrained(
+        "InceptionResnetV1 trained on VGGFace2",
+        "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt",
+        "20180402-114759-vggface2.pt", "MIT", ANYONE, 112,
+        sha256="281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b"),
+    "resnet18": Pretrained(
+        "ResNet-18 trained on AffectNet, as in DAN; LibreFace's and torchvision's layout are taken too",
+        "https://github.com/yaoing/DAN", "", "MIT", ANYONE, None),
+    "manet": Pretrained(
+        "MANet trained on RAF-DB; its authors hand out the one trained on MS-Celeb",
+        "https://github.com/zengqunzhao/MA-Net", "", "none stated", "ask its authors", None),
+}
 
 
 @dataclass(frozen=True)
 class Weights:
     """The identity of an encoder's numbers: equal ``Weights`` and equal input give equal features.
 
-    ``kind`` is ``builtin`` (fitted on drawings), ``formula`` (needs none), ``untrained`` (random, from ``seed``)
-    or ``file``. ``file`` is a safetensors file beside the description, with its SHA-256. ``precision`` is that of the
+    ``kind`` is ``builtin`` (fitted on drawings), ``formula`` (needs none), ``untrained`` (the true
+    architecture, random numbers from ``seed``), ``small`` (the same in a reduced size), ``pretrained`` (see
+    ``PRETRAINED``) or ``file``. ``file`` is a safetensors file beside the description, with its SHA-256. ``precision`` is that of the
     arithmetic: rows in ``bfloat16`` differ from those in ``float32`` by up to a hundredth of the largest value, so the
     two are not mixed.
     """
@@ -45,7 +114,8 @@ class Weights:
     @property
     def label(self) -> str:
         """The words that tables and pictures use."""
-        return {"untrained": "untrained control", "file": f"file:{self.sha256[:12]}"}.get(self.kind, self.kind)
+        names = {"untrained": "untrained control", "small": "small untrained control", "file": f"file:{self.sha256[:12]}"}
+        return names.get(self.kind, self.kind)
 
     def path(self, folder: Path) -> Path:
         """The file in ``folder``, after a check that it is the one described. Raises ``InputError``."""

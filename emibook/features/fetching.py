@@ -1,0 +1,205 @@
+"""Published weights on this machine: what is there, fetching what is not, and holding every file to its SHA-256.
+
+Files of the Hugging Face hub lie in its own cache, others in the torch hub's, so that they are shared with whatever else
+uses them. Where ``PRETRAINED`` knows no hash, the first file seen is trusted: its revision and hash are written to
+``~/.cache/emibook/weights.json`` and every later file is held to them.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from emibook import InputError
+from emibook.features.weights import PRETRAINED, Pretrained, file_fingerprint
+
+CHUNK = 1 << 20  # bytes
+TIMEOUT_SECONDS = 30
+
+
+def cached(name: str) -> Path | None:
+    """The file of the weights ``name`` in the usual cache, unchecked; None where there is none. Needs no network."""
+    weights = _row(name)
+    if not weights.file:
+        return None
+    if weights.is_url:
+        return next((path for path in _torch_places(weights) if path.is_file()), None)
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(weights.source, weights.file, revision=_revision(name))
+    return Path(found) if isinstance(found, str) else None
+
+
+def verified(name: str) -> Path:
+    """The cached file of the weights ``name`` after a check of its SHA-256.
+
+    Raises ``InputError`` where there is none, with the command that gets it, and where it is another file.
+    """
+    weights, path = _row(name), cached(name)
+    if path is None:
+        raise InputError(f"{name}: no {weights.about} on this machine; {_remedy(name)}")
+    digest = file_fingerprint(path)
+    blob = path.resolve().name  # the hub's cache calls a large file by the SHA-256 that the hub told
+    expected = weights.sha256 or _trusted().get(name, {}).get("sha256") or (blob if len(blob) == len(digest) else "")
+    if not digest.startswith(expected):
+        raise InputError(f"{name}: {path} has SHA-256 {digest[:12]}, expected {expected[:12]}; delete it, then "
+                         f"emibook weights get {name}")
+    if not weights.sha256 and name not in _trusted():
+        _trust(name, path, digest)
+    return path
+
+
+def get(name: str, *, progress: bool = True) -> Path:
+    """Fetch the weights ``name`` unless they are there, check them, and return the cached file.
+
+    A download that stopped goes on where it was; the file appears in the cache when it is whole. Says the licence first
+    where it does not allow any use. Raises ``InputError``, in one line, where there is no network, no space, or the
+    file is not the one that it should be.
+    """
+    weights = _row(name)
+    if cached(name):
+        return verified(name)
+    if not weights.file:
+        raise InputError(f"{name}: its owners hand it out by hand; {_remedy(name)}")
+    if weights.restricted:
+        print(f"{name}: {weights.licence}: {weights.use} only; see {weights.page}", file=sys.stderr)
+    with _in_one_line(name):
+        if weights.is_url:
+            _from_address(name, weights, _torch_places(weights)[0], progress)
+        else:
+            from huggingface_hub import hf_hub_download
+
+            for file in (*weights.beside, weights.file):  # the one that is looked for comes last
+                hf_hub_download(weights.source, file, revision=_revision(name))
+    return verified(name)
+
+
+def overview() -> list[dict[str, str]]:
+    """One row for each of ``PRETRAINED``: text for ``emibook weights`` and for the book."""
+    trusted = _trusted()
+    rows = []
+    for name, weights in PRETRAINED.items():
+        revision = weights.revision or trusted.get(name, {}).get("revision", "")
+        digest, first = weights.sha256 or trusted.get(name, {}).get("sha256", ""), name in trusted
+        pins = [f"revision {revision[:12]}"] * bool(revision)
+        pins += [f"SHA-256 {digest[:12]}{' (as first fetched)' * (first and not weights.sha256)}"] * bool(digest)
+        rows.append({
+            "name": name,
+            "present": "yes" if cached(name) else "no" if weights.file else "by hand",
+            "MB": str(weights.megabytes or "?"),
+            "licence": weights.licence,
+            "who may use it": weights.use,
+            "pinned by": ", ".join(pins) or "not pinned yet" if weights.file else "-",
+            "what": weights.about,
+            "source": weights.page,
+        })
+    return rows
+
+
+def _row(name: str) -> Pretrained:
+    if name not in PRETRAINED:
+        raise InputError(f"no weights called {name!r}; there are {', '.join(PRETRAINED)}")
+    return PRETRAINED[name]
+
+
+def _remedy(name: str) -> str:
+    weights = PRETRAINED[name]
+    if not weights.file:
+        return f"take a checkpoint from {weights.page} and give it with --weights {name}=FILE"
+    return f"run emibook weights get {name} (needs a network), or give its file with --weights"
+
+
+def _torch_places(weights: Pretrained) -> list[Path]:
+    """Where torch's hub keeps files, and where facenet-pytorch does."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    home = Path(os.environ.get("TORCH_HOME", cache / "torch")).expanduser()
+    return [home / "hub" / "checkpoints" / weights.file, home / "checkpoints" / weights.file]
+
+
+def _ledger() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "emibook" / "weights.json"
+
+
+def _trusted() -> dict[str, dict[str, Any]]:
+    """What the first downloads brought, for the weights as they are listed now."""
+    try:
+        trusted = json.loads(_ledger().read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise InputError(f"{_ledger()} is not readable ({error}); delete it to trust the files anew") from None
+    return {name: row for name, row in trusted.items() if name in PRETRAINED and row["source"] == PRETRAINED[name].source}
+
+
+def _trust(name: str, path: Path, digest: str) -> None:
+    weights, ledger = PRETRAINED[name], _ledger()
+    revision = weights.revision or (path.parent.name if not weights.is_url else "")  # snapshots/<commit>/<file>
+    row = {"source": weights.source, "file": weights.file, "revision": revision, "sha256": digest}
+    ledger.parent.mkdir(parents=True, exist_ok=True)
+    temporary = ledger.with_name(f".{ledger.name}.part")
+    temporary.write_text(json.dumps(_trusted() | {name: row}, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, ledger)
+    print(f"{name}: first seen with SHA-256 {digest[:12]}; from now on every file is held to it ({ledger})",
+          file=sys.stderr)
+
+
+def _revision(name: str) -> str | None:
+    return PRETRAINED[name].revision or _trusted().get(name, {}).get("revision")
+
+
+def _from_address(name: str, weights: Pretrained, target: Path, progress: bool) -> None:
+    """Download to a file beside ``target``, going on where one stopped, check it and rename it."""
+    from tqdm.auto import tqdm
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    have = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(weights.source, headers={"Range": f"bytes={have}-"} if have else {})
+    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
+        have = have if answer.status == 206 else 0  # a server that knows no ranges sends the whole file
+        total = have + int(answer.headers.get("Content-Length") or 0)
+        if (free := shutil.disk_usage(target.parent).free) < total - have:
+            raise InputError(f"{name}: {total - have:,} bytes to come, {free:,} free in {target.parent}; make room")
+        with (part.open("ab" if have else "wb") as file,
+              tqdm(desc=name, initial=have, total=total, unit="B", unit_scale=True, disable=not progress) as bar):
+            while chunk := answer.read(CHUNK):
+                file.write(chunk)
+                bar.update(len(chunk))
+            have = file.tell()
+    if have < total:
+        raise InputError(f"{name}: the download stopped at {have:,} of {total:,} bytes; the same command goes on there")
+    digest = file_fingerprint(part)
+    if not digest.startswith(weights.sha256 or ""):
+        part.unlink()
+        raise InputError(f"{name}: what {weights.source} gave has SHA-256 {digest[:12]}, expected "
+                         f"{(weights.sha256 or '')[:12]}; nothing was kept")
+    os.replace(part, target)
+
+
+@contextmanager
+def _in_one_line(name: str) -> Iterator[None]:
+    """What can go wrong on the way, as an ``InputError`` that says what to do."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, HTTPException, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(f"{name}: the disk is full; make room, and the same command goes on") from None
+        if isinstance(error, urllib.error.HTTPError) and error.code == 416:
+            part = _torch_places(PRETRAINED[name])[0]
+            part.with_name(f".{part.name}.part").unlink(missing_ok=True)
+            reason = "what was downloaded is longer than the file, and is thrown away"
+        raise InputError(f"{name}: {PRETRAINED[name].page} could not be fetched ({reason}); try again with a network, "
+                         "or give the file with --weights") from None
