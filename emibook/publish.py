@@ -274,3 +274,13 @@ def banner(profile: str, corpus: Corpus) -> Any:
         f'<div class="admonition note"><p class="admonition-title">{html.escape(title)}</p>'
         f"<p>{html.escape(text)}</p></div>"
     )
+
+
+def listing(thing: Any) -> Any:
+    """The source of a function, a method or a class of the library, as a chapter shows it."""
+    import inspect
+    import textwrap
+
+    from IPython.display import Markdown
+
+    return Markdown(f"```python\n{textwrap.dedent(inspect.getsource(thing))}```")
