@@ -25,6 +25,8 @@ SMALLEST = 20
 """MTCNN looks for faces of 20 pixels and more, and fails on pictures that could not hold one."""
 SAME = 0.7
 """Two boxes of which one has more than this share in the other are one face, as in the cascade."""
+FINE = 96
+"""Pixels across a face that are enough for the cascade's later networks, which see it in 24 and in 48."""
 PROPOSALS = (
     (0, 0, 0, 0), (-0.1, -0.1, 0.1, 0.1), (0.1, 0.1, -0.1, -0.1),
     (-0.12, 0, -0.12, 0), (0.12, 0, 0.12, 0), (0, -0.12, 0, -0.12), (0, 0.12, 0, 0.12),
@@ -125,25 +127,31 @@ class Detector:
             squares = np.concatenate([squares + side * np.array(moved) for moved in PROPOSALS])
         if not len(squares):
             return NONE
-        shifts, sure = (out.numpy(force=True) for out in self._cascade.rnet(self._patches(image, squares, 24)))
+        image, scale, low = _shrunk_about(image, squares)
+        squares = np.concatenate([squares[:, :2] - low - 1 + scale, squares[:, 2:] - low], axis=1) / scale
+        offset = 0.5 * (1 - 1 / scale)  # the cascade cuts whole pixels off; of larger ones that would be more
+        shifts, sure = (out.numpy(force=True) for out in self._cascade.rnet(self._patches(image, squares, 24, offset)))
         sure = sure[:, 1]
         kept = _without_repeats(squares, sure, self._cascade.thresholds[1], _overlaps)
         squares = _squares(_shifted(squares, shifts))[kept]
         if not len(squares):
             return NONE
-        shifts, points, sure = (out.numpy(force=True) for out in self._cascade.onet(self._patches(image, squares, 48)))
+        shifts, points, sure = (out.numpy(force=True) for out in self._cascade.onet(self._patches(image, squares, 48, offset)))
         sure = sure[:, 1]
         across = squares[:, 2:] - squares[:, :2] + 1
         landmarks = across[:, None] * points.reshape(-1, 2, 5).transpose(0, 2, 1) + squares[:, None, :2] - 1
         boxes = _shifted(squares, shifts)
         kept = _without_repeats(boxes, sure, self._cascade.thresholds[2], shares)
+        # Back to the picture. A box counts its first pixel from one, as the cascade does.
+        boxes = np.concatenate([(boxes[:, :2] - 1) * scale + 1 + low, boxes[:, 2:] * scale + low], axis=1)
+        landmarks = landmarks * scale + low
         return Detections(boxes[kept].astype(np.float32), sure[kept], landmarks[kept].astype(np.float32))
 
-    def _patches(self, image: np.ndarray, squares: np.ndarray, size: int) -> torch.Tensor:
+    def _patches(self, image: np.ndarray, squares: np.ndarray, size: int, offset: float = 0.0) -> torch.Tensor:
         """What lies in each square, cut as the cascade cuts: (face, 3, size, size) in -1..1."""
         limit = np.tile(image.shape[1::-1], 2)
         patches = np.empty((len(squares), size, size, 3), np.uint8)
-        corners = np.clip(np.trunc(squares), 1, limit).astype(int)
+        corners = np.clip(np.trunc(squares + offset), 1, limit).astype(int)
         for patch, (x1, y1, x2, y2) in zip(patches, corners.tolist(), strict=True):
             part = image[min(y1, y2) - 1:y2, min(x1, x2) - 1:x2]
             if min(part.shape[:2]) >= 2 * size:
@@ -151,6 +159,27 @@ class Detector:
             cv2.resize(part, (size, size), patch, interpolation=cv2.INTER_AREA)
         pixels = (patches.astype(np.float32) - np.float32(127.5)) / np.float32(128)
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.device)
+
+
+def _shrunk_about(image: np.ndarray, squares: np.ndarray) -> tuple[np.ndarray, int, np.ndarray]:
+    """The part of an image that ``squares`` (face, 4) may move in, halved as often as the networks do not mind.
+
+    Returns it with what a pixel of it is in pixels of the image, and where it begins in them, (x, y). Both networks
+    then take their small patches from one small part. The image itself where the faces are small, or far apart.
+    """
+    sides = squares[:, 2:] - squares[:, :2]
+    scale = 1
+    while (sides / scale).min() >= 2 * FINE:
+        scale *= 2
+    limit = np.array(image.shape[1::-1])
+    low = np.clip(np.floor((squares[:, :2] - sides / 2).min(axis=0)).astype(int), 0, limit - 1)
+    high = np.clip(np.ceil((squares[:, 2:] + sides / 2).max(axis=0)).astype(int), low + 1, limit)
+    if scale == 1 or np.prod(high - low) > 2 * np.prod(2 * sides.max(axis=0)):
+        return image, 1, np.zeros(2, int)
+    part = image[low[1]:high[1], low[0]:high[0]]
+    for _ in range(scale.bit_length() - 1):
+        part = _halved(part)
+    return part, scale, low
 
 
 def _halved(image: np.ndarray) -> np.ndarray:
@@ -233,8 +262,8 @@ def similarity(points: np.ndarray, onto: np.ndarray) -> np.ndarray:
 def align(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """The face with these landmarks (5, 2), turned, scaled and shifted onto ``TEMPLATE``: (112, 112, 3) uint8 RGB.
 
-    A face that is larger than the crop is shrunk by areas first, so that nothing finer than a pixel of the crop
-    is left to alias. What lies outside the picture continues its border.
+    A face that is larger than the crop is halved, as often as it is twice as large, and then drawn at twice the crop's
+    size and halved, so that little that is finer than a pixel of the crop is left to alias. What lies outside the picture continues its border.
     """
     matrix = similarity(landmarks, TEMPLATE)
     corners = np.array([[-1, -1], [CROP, -1], [-1, CROP], [CROP, CROP]], np.float64)
@@ -245,16 +274,14 @@ def align(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     part = image[low[1]:high[1], low[0]:high[0]]
     matrix[:, 2] += matrix[:, :2] @ low
     scale = np.sqrt(np.linalg.det(matrix[:, :2]))
-    # The centre of pixel (0, 0) lies half a pixel from the edge, before and after shrinking.
+    # The centre of pixel (0, 0) lies half a pixel from the edge, before and after a change of scale.
     while scale <= 0.5:
         part, scale = _halved(part), 2 * scale
         matrix[:, 2] += matrix[:, :2] @ (0.5, 0.5)
         matrix[:, :2] *= 2
-    if scale < 1:
-        before = np.array(part.shape[1::-1])
-        size = np.maximum(np.rint(scale * before), 1).astype(int)
-        part = cv2.resize(part, size.tolist(), interpolation=cv2.INTER_AREA)
-        step = before / size
-        matrix[:, 2] += matrix[:, :2] @ ((step - 1) / 2)
-        matrix[:, :2] *= step
-    return cv2.warpAffine(part, matrix, (CROP, CROP), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    finer = 2 if scale < 1 else 1
+    matrix *= finer
+    matrix[:, 2] += (finer - 1) / 2
+    size = (finer * CROP, finer * CROP)
+    crop = cv2.warpAffine(part, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return _halved(crop) if finer == 2 else crop

@@ -1,10 +1,11 @@
 """The faces in every picture of a clip, found again from picture to picture instead of searched for.
 
     first picture, a cut, every INTERVAL pictures   the cascade searches the picture, shrunk
-    every third picture, or every one where a       the last boxes are refined by the cascade's last two networks
-    face moves or is not sure
-    the pictures between                            a straight line
-    a face is doubtful or gone                      they try boxes around the last one
+    every third picture, where all faces are sure   the last boxes are refined by the cascade's last two networks
+    and nearly still
+    the two between                                 a straight line
+    every picture, where one moves or is not sure   the boxes, moved on, are refined
+    a face is doubtful or gone                      boxes around the last one are tried
     nobody is there                                 every STRIDE pictures a search; who is found is traced back
 
 Source: section 3.2.1 of the paper, which runs the whole cascade on every picture; ``exhaustive`` does that.
@@ -24,16 +25,16 @@ SHARE_BESIDE = 5
 """The same for who came in beside a face that is followed."""
 INTERVAL = 90
 """Pictures after which the picture is searched though its faces are followed, for who came in."""
-SKIPPED = 2
-"""Pictures between two that are looked at, while every face is sure and stands nearly still."""
 SOON = 6
 """The same while somebody is gone."""
+SKIPPED = 2
+"""Pictures between two that are looked at, while every face is sure and stands nearly still."""
 STRIDE = 3
 """Of a stretch without a face every third picture is searched."""
 THOROUGH = 10
 """Every tenth of those searches goes down to the smallest faces that the cascade finds."""
 SURE = 0.97
-"""A refined face of this probability needs no word from the cascade's first network."""
+"""A refined face of this probability is taken as it is; for one below it, boxes around it are tried as well."""
 STILL = 0.1
 """A face that moves less than this share of its width is expected where it was."""
 PATIENCE = 15

@@ -10,7 +10,7 @@ Source: section 3.2.1 and 3.2.2 of the paper (30 frames a second by FFmpeg; soun
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -39,18 +39,21 @@ def frames(path: Path | str) -> Iterator[np.ndarray]:
     """Yield the pictures of a video on the 30 fps clock, each (height, width, 3) uint8 RGB, upright.
 
     Frame i is the picture at i/30 s after the first picture's timestamp, as FFmpeg's ``fps`` filter decides it: the
-    last one whose timestamp, rounded to the clock, is not later than i. A display matrix is applied; where the
+    last one whose timestamp, rounded to the clock, is not later than i. The file's display matrix is applied; where the
     size changes midway, later pictures are scaled to the first one's size. Of a damaged file comes what decodes.
     A picture that stands for several frames is the same array each time: do not write into it.
 
     Raises ``InputError`` where the file cannot be opened, has no video stream, or no picture of it decodes.
     """
-    size = last = image = None
+    size = last = image = turn = None
     reformatter = VideoReformatter()  # one for the clip: a picture's own one is set up anew for each
     with _opened(path) as container:
         for picture in _clocked(_decoded(container, _stream(container, "video", path))):
             if last is None or picture.planes[0].buffer_ptr != last.planes[0].buffer_ptr:
-                image = _upright(reformatter.reformat(picture, format="rgb24", threads=1).to_ndarray(), picture)
+                # Asked once: a picture whose side data were read is held until the next garbage collection, and
+                # hundreds of megabytes with it.
+                turn = _turn(picture) if turn is None else turn
+                image = turn(_pixels(reformatter.reformat(picture, format="rgb24", threads=1)))
                 size = size or image.shape[1::-1]
                 if image.shape[1::-1] != size:
                     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
@@ -198,18 +201,27 @@ def _pulled(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
             return
 
 
-def _upright(image: np.ndarray, picture: av.VideoFrame) -> np.ndarray:
-    """The image turned and mirrored as the display matrix of ``picture`` asks, in quarter turns.
+def _pixels(picture: av.VideoFrame) -> np.ndarray:
+    """The pixels of an RGB picture where they lie, (height, width, 3) uint8, without a copy."""
+    plane = picture.planes[0]
+    return np.ndarray((picture.height, picture.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
+
+
+def _turn(picture: av.VideoFrame) -> Callable[[np.ndarray], np.ndarray]:
+    """What turns and mirrors an image as the display matrix of ``picture`` asks, in quarter turns.
 
     Source: libavutil's display.h; a pixel (x, y) is shown at (a x + c y, b x + d y) for the matrix a b . c d . . . .
     """
     data = picture.side_data.get("DISPLAYMATRIX")
     if data is None:
-        return image
+        return lambda image: image
     a, b, _, c, d = np.frombuffer(bytes(data), dtype=np.int32)[:5].tolist()
-    if abs(b) > abs(a):
-        image, a, d = image.transpose(1, 0, 2), c, b
-    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+    sideways = abs(b) > abs(a)
+    if sideways:
+        a, d = c, b
+    rows, columns = -1 if d < 0 else 1, -1 if a < 0 else 1
+    return lambda image: np.ascontiguousarray(
+        (image.transpose(1, 0, 2) if sideways else image)[::rows, ::columns])
 
 
 def _first_picture_seconds(path: Path | str) -> Fraction | None:
