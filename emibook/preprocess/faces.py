@@ -136,7 +136,8 @@ class Detector:
         squares = _squares(_shifted(squares, shifts))[kept]
         if not len(squares):
             return NONE
-        shifts, points, sure = (out.numpy(force=True) for out in self._cascade.onet(self._patches(image, squares, 48, offset)))
+        patches = self._patches(image, squares, 48, offset)
+        shifts, points, sure = (out.numpy(force=True) for out in self._cascade.onet(patches))
         sure = sure[:, 1]
         across = squares[:, 2:] - squares[:, :2] + 1
         landmarks = across[:, None] * points.reshape(-1, 2, 5).transpose(0, 2, 1) + squares[:, None, :2] - 1
@@ -148,7 +149,10 @@ class Detector:
         return Detections(boxes[kept].astype(np.float32), sure[kept], landmarks[kept].astype(np.float32))
 
     def _patches(self, image: np.ndarray, squares: np.ndarray, size: int, offset: float = 0.0) -> torch.Tensor:
-        """What lies in each square, cut as the cascade cuts: (face, 3, size, size) in -1..1."""
+        """What lies in each square, cut as the cascade cuts: (face, 3, size, size) in -1..1.
+
+        The cascade leaves off what part of a pixel a corner has; ``offset`` is added before.
+        """
         limit = np.tile(image.shape[1::-1], 2)
         patches = np.empty((len(squares), size, size, 3), np.uint8)
         corners = np.clip(np.trunc(squares + offset), 1, limit).astype(int)
@@ -262,8 +266,9 @@ def similarity(points: np.ndarray, onto: np.ndarray) -> np.ndarray:
 def align(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     """The face with these landmarks (5, 2), turned, scaled and shifted onto ``TEMPLATE``: (112, 112, 3) uint8 RGB.
 
-    A face that is larger than the crop is halved, as often as it is twice as large, and then drawn at twice the crop's
-    size and halved, so that little that is finer than a pixel of the crop is left to alias. What lies outside the picture continues its border.
+    A face that is larger than the crop is halved, as often as it is twice as large, then drawn at twice the crop's size
+    and halved once more, so that little that is finer than a pixel of the crop is left to alias. What lies outside the
+    picture continues its border.
     """
     matrix = similarity(landmarks, TEMPLATE)
     corners = np.array([[-1, -1], [CROP, -1], [-1, CROP], [CROP, CROP]], np.float64)
