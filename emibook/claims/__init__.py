@@ -23,7 +23,7 @@ FIELDS = ("id", "section", "quotation", "kind", "check", "arguments", "tolerance
 ROUNDING = 1e-9
 """Added to every tolerance: what binary numbers make of decimal ones."""
 
-FIXED: tuple[tuple[int, str], ...] = ()
+FIXED = ((120, "cdfe7b3f26bb235ce1ed98941cbeb2e55bae0028a5e9184985abb5a8ce93f3e6"),)
 """How many claims there were when tolerances were fixed, and the hash of theirs, before any of them was checked."""
 
 
@@ -129,3 +129,17 @@ class Evidence:
 def counts(findings: dict[str, Finding]) -> dict[str, int]:
     """How many claims have each verdict, in the verdicts' order."""
     return {verdict: sum(each.verdict == verdict for each in findings.values()) for verdict in VERDICTS}
+
+
+SCALES = (0.0, 0.5, 1.0, 1.5)
+"""Factors on every tolerance at which the verdicts are counted."""
+
+
+def sensitivity(paper: Paper, work: Path | str | None = None) -> dict[float, dict[str, int]]:
+    """``counts`` with every tolerance multiplied by each of ``SCALES``."""
+    return {scale: counts(audit(paper, work, scale)) for scale in SCALES}
+
+
+def fixed_before(claims: Sequence[Claim]) -> list[bool]:
+    """For each entry of ``FIXED``, whether those first claims still have the tolerances that they had then."""
+    return [tolerances_hash(claims[:count]) == digest for count, digest in FIXED]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from emibook import bounds
 from emibook.claims import (
     CONTRADICTS,
     NOT_REPRODUCED,
@@ -221,22 +222,13 @@ def cites_original(claim: Claim, evidence: Evidence) -> Finding:
                    f"[{number}] {title}" + ("" if held else f"; it was introduced by: {original}"))
 
 
-def implied_agreement(first: float, second: float, average: float) -> float:
-    """The correlation between two predictors that their scores and their average's imply.
-
-    Each predictor spreads as far as it correlates, which is what a squared error teaches it: with s1 = r1 and s2 = r2,
-    r = (r1^2 + r2^2) / sqrt(r1^2 + r2^2 + 2 r1 r2 r12).
-    """
-    power = first**2 + second**2
-    return ((power / average) ** 2 - power) / (2 * first * second)
-
-
 def fused(claim: Claim, evidence: Evidence) -> Finding:
-    """An average that two predictors which do not contradict each other can reach: sqrt(r1^2 + r2^2)."""
+    """An average that two calibrated branches whose predictions do not contradict each other (r12 = 0) can reach."""
     single, both = evidence.paper.tables["2"], evidence.paper.tables["3"]
     first, second = single[claim.arguments["first"]], single[claim.arguments["second"]]
     average = both[claim.arguments["average"]]
-    reach, agreement = float(np.hypot(first, second)), implied_agreement(first, second, average)
+    reach = float(bounds.calibrated(first, second, 0.0))
+    agreement = bounds.implied(first, second, average)["calibrated"]
     words = f"reach of branches that know nothing of each other: {reach:.4f}; implied correlation: {agreement:+.2f}"
     if average <= reach + claim.tolerance:
         return Finding(REPRODUCED, words)
@@ -251,9 +243,8 @@ def fused_gain(claim: Claim, evidence: Evidence) -> Finding:
     single, both = evidence.paper.tables["2"], evidence.paper.tables["3"]
     second = single[claim.arguments["second"]]
     (before, fused_before), (after, fused_after) = claim.arguments["before"], claim.arguments["after"]
-    agreement = implied_agreement(single[before], second, both[fused_before])
-    power = single[after] ** 2 + second**2
-    expected = power / np.sqrt(power + 2 * single[after] * second * agreement) - both[fused_before]
+    agreement = bounds.implied(single[before], second, both[fused_before])["calibrated"]
+    expected = float(bounds.calibrated(single[after], second, agreement)) - both[fused_before]
     gain = both[fused_after] - both[fused_before]
     words = (f"the branch gains {single[after] - single[before]:.4f}, the average {gain:.4f}, where "
              f"{expected:.4f} follow")
