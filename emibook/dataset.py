@@ -1,14 +1,10 @@
-"""From feature sequences and labels to what a model trains on: one clock, one packed array a partition.
-
-Faces: the steps are the faces, in order; where frames without a face were discarded the sequence closes up, as the
-paper writes it. Sound: brought from the extractor's own rate onto 30 steps a second. Both: the first 300 steps.
-Source: paper section 3.3 (T = 300); it says nothing of the sound's rate.
-"""
+"""From feature sequences and labels to what a model trains on: one packed file a partition."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,128 +12,136 @@ import numpy as np
 
 from emibook import InputError
 from emibook.features import EXTRACTORS, store
+from emibook.packing import LARGEST, Sequences, read, write
+from emibook.steps import PAPERS, Reading, joined
 
 if TYPE_CHECKING:
     from emibook.corpus import Corpus
 
-STEPS = 300  # the paper's T
-AUDIO_RATE = 30  # steps a second
-SAME_TIME_SECONDS = 0.002  # two rows at one time: timestamps of other tools are rounded to a millisecond
-FLOAT16_LIMIT = float(np.finfo(np.float16).max)
-
-
-@dataclass(frozen=True, eq=False)
-class Sequences:
-    """One partition's clips in one feature set, packed.
-
-    ``values`` (step of all clips, feature) float16; clip i holds the rows ``offsets[i]`` up to ``offsets[i + 1]``, none
-    where it is empty in the modality. ``targets`` (clip, target) float32, NaN where a clip has no label. float16 keeps
-    eleven significant bits, so a feature's rounding stays under 0.05 % of its value.
-    """
-
-    features: str
-    names: tuple[str, ...]
-    values: np.ndarray
-    offsets: np.ndarray
-    targets: np.ndarray
-    target_names: tuple[str, ...]
-    clips: tuple[str, ...]
-    participants: tuple[str, ...]
-    weights: tuple[str, ...]
-    """What the numbers of each joined extractor are, for example ``builtin`` or ``untrained control``."""
-
-    def __post_init__(self) -> None:
-        clips = len(self.clips)
-        fits = (
-            self.values.shape == (self.offsets[-1], len(self.names))
-            and self.values.dtype == np.float16
-            and self.offsets.shape == (clips + 1,)
-            and (np.diff(self.offsets) >= 0).all()
-            and self.targets.shape == (clips, len(self.target_names))
-            and len(self.participants) == clips
-        )
-        if not fits:
-            raise ValueError(f"sequences of {self.features}: the parts do not fit together")
-
-    def __len__(self) -> int:
-        return len(self.clips)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """(clip,) steps of each clip."""
-        return np.diff(self.offsets)
-
-    @property
-    def present(self) -> np.ndarray:
-        """(clip,) true where the clip has anything in this modality."""
-        return self.lengths > 0
-
-    def batch(self, clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """``values (batch, time, feature)`` float32, zero where there is no data, and ``mask (batch, time)``.
-
-        ``clips`` are positions in ``self.clips``; time is the longest among them, and at least one.
-        """
-        lengths = self.lengths[clips]
-        steps = np.arange(max(1, lengths.max(initial=0)))
-        mask = steps < lengths[:, None]  # (batch, time)
-        values = np.zeros((*mask.shape, len(self.names)), np.float32)
-        values[mask] = self.values[(self.offsets[clips][:, None] + steps)[mask]]
-        return values, mask
-
 
 def load(
-    corpus: Corpus, work: Path | str, features: str, partition: str, *, steps: int = STEPS, audio_rate: int = AUDIO_RATE
+    corpus: Corpus, work: Path | str, features: str, partition: str, reading: Reading = PAPERS
 ) -> Sequences:
     """The clips of one partition in one feature set, or in several of one modality joined, as ``resnet18+aus``.
 
-    Clips that are empty in the modality keep their place with no steps.
+    They are packed into a file under ``WORK/packed``, which is mapped and serves as long as the clips' files are the
+    same. Clips that are empty in the modality keep their place with no steps.
 
     Raises:
         InputError: an unknown feature set, sets of two modalities, clips without a file (how many, and the command),
-            sets of two versions mixed, a value that is not finite or beyond float16.
+            sets of two versions mixed, a value that is not finite or beyond what it is stored in.
     """
-    names = feature_names(features)
+    work, names = Path(work), feature_names(features)
+    options = reading.of(modality(features))
     table = corpus.partition(partition)
     if table.empty:
         raise InputError(f"{corpus.root} has no clips in partition {partition!r}")
-    _require_files(corpus, Path(work), names, list(table["clip"]), partition)
-    columns: tuple[str, ...] = ()
-    versions: dict[str, tuple] = {}
-    packed, lengths = [], []
-    for clip in table["clip"]:
-        parts = []
-        for name in names:
-            path = store.clip_path(store.feature_folder(Path(work), name), clip)
-            try:
-                part = store.load(path)
-            except InputError as error:
-                raise InputError(f"clip {clip}, features {name}: {error}") from None
-            made = (part.extractor, part.weights, part.version, part.names)
-            if versions.setdefault(name, made) != made:
-                raise InputError(
-                    f"clip {clip}, features {name}: made by {part.extractor} {part.version} ({part.weights}), others "
-                    f"by {versions[name][0]} {versions[name][2]} ({versions[name][1]}); delete {path.parent} and run "
-                    f"{_extract_command(corpus, work, [name])}"
-                )
-            parts.append(part)
-        values, columns = joined(parts, modality(features), steps=steps, audio_rate=audio_rate)
-        beyond = np.abs(values).max(initial=0.0)
-        if not beyond <= FLOAT16_LIMIT:
-            raise InputError(f"clip {clip}, features {features}: a value of {beyond:g} is beyond float16's "
-                             f"{FLOAT16_LIMIT:g}; rescale the features")
-        packed.append(values.astype(np.float16))
-        lengths.append(len(values))
+    clips = list(table["clip"])
+    if is_drawn(work, features):
+        values, offsets, about = _drawn(work, features, partition, clips, reading)
+    else:
+        _require_files(corpus, work, names, clips, partition)
+        digest = sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8]
+        path = work / "packed" / features / f"{partition}-{digest}.safetensors"
+        values, offsets, about = _packed(_Reader(corpus, work, features, reading), path, clips)
     return Sequences(
         features=features,
-        names=columns,
-        values=np.concatenate(packed),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        names=tuple(about["names"]),
+        values=values,
+        offsets=offsets,
         targets=table[list(corpus.targets)].to_numpy(np.float32),
         target_names=tuple(corpus.targets),
-        clips=tuple(table["clip"]),
+        clips=tuple(clips),
         participants=tuple(table["participant"]),
-        weights=tuple(versions[name][1] for name in names),
+        weights=tuple(about["weights"]),
     )
+
+
+def drawn_file(work: Path | str, features: str, partition: str) -> Path:
+    """Where a feature set lies that was drawn and not extracted, joined ones as a set of their own.
+
+    It is written by ``packing.write``, its ``about`` with ``names`` (feature,), ``weights`` (what the numbers are, one
+    text), ``clips``, the partition's in their order, and all that tells one drawing from another. Such a set needs no
+    media, faces or encoders.
+    """
+    return Path(work) / "packed" / features / f"{partition}.safetensors"
+
+
+def is_drawn(work: Path | str, features: str) -> bool:
+    """Whether WORK has the feature set as one that was drawn; see ``drawn_file``."""
+    return drawn_file(work, features, "train").is_file()
+
+
+def _drawn(
+    work: Path, features: str, partition: str, clips: list[str], reading: Reading
+) -> tuple[np.ndarray, np.ndarray, dict]:
+    path = drawn_file(work, features, partition)
+    if reading != PAPERS:
+        raise InputError(f"features {features} were drawn as steps; they can be read in one way only")
+    values, offsets, about = read(path)
+    if about["clips"] != clips:
+        raise InputError(f"{path} holds other clips than the corpus; draw it again")
+    return values, offsets, about
+
+
+def _packed(reader: _Reader, path: Path, clips: list[str]) -> tuple[np.ndarray, np.ndarray, dict]:
+    """What is packed at ``path``, packed anew where that was not made of these files."""
+    state = reader.state(clips)
+    try:
+        packed = read(path)
+        if packed[2].get("state") == state:
+            return packed
+    except InputError:  # absent, or damaged
+        pass
+    reader.clip(clips[0])
+    about = {"names": reader.columns, "weights": [made[1] for made in reader.made.values()], "state": state}
+    write(path, map(reader.clip, clips), len(clips), about, reader.reading.packed)
+    return read(path)
+
+
+class _Reader:
+    """Reads the clips of a corpus one by one, and sees to it that one and the same extractor made them all."""
+
+    def __init__(self, corpus: Corpus, work: Path, features: str, reading: Reading) -> None:
+        self.corpus, self.work, self.features, self.reading = corpus, work, features, reading
+        self.columns: tuple[str, ...] = ()
+        self.made: dict[str, tuple] = {}
+
+    def state(self, clips: list[str]) -> str:
+        """Changes with the clips, their order, and any of their files."""
+        digest = sha256()
+        for name in feature_names(self.features):
+            folder = store.feature_folder(self.work, name)
+            for clip in clips:
+                file = store.clip_path(folder, clip).stat()
+                digest.update(f"{name}/{clip}/{file.st_size}/{file.st_mtime_ns}/{file.st_ino}\n".encode())
+        return digest.hexdigest()[:16]
+
+    def clip(self, clip: str) -> np.ndarray:
+        """(step, feature) float32."""
+        parts = [self._part(clip, name) for name in feature_names(self.features)]
+        values, self.columns = joined(parts, modality(self.features), self.reading)
+        beyond, largest = np.fmax.reduce(np.abs(values), axis=None, initial=0.0), LARGEST[self.reading.packed]
+        if not beyond <= largest:
+            raise InputError(f"clip {clip}, features {self.features}: a value of {beyond:g} is beyond "
+                             f"{self.reading.packed}'s {largest:g}; rescale the features")
+        return values
+
+    def _part(self, clip: str, name: str) -> store.FeatureSequence:
+        path = store.clip_path(store.feature_folder(self.work, name), clip)
+        try:
+            part = store.load(path)
+        except InputError as error:
+            raise InputError(f"clip {clip}, features {name}: {error}") from None
+        made = (part.extractor, part.weights, part.version, part.names)
+        others = self.made.setdefault(name, made)
+        if others != made:
+            raise InputError(
+                f"clip {clip}, features {name}: made by {part.extractor} {part.version} ({part.weights}), others "
+                f"by {others[0]} {others[2]} ({others[1]}); delete {path.parent} and run "
+                f"{_extract_command(self.corpus, self.work, [name])}"
+            )
+        return part
 
 
 def feature_names(features: str) -> list[str]:
@@ -168,71 +172,6 @@ def missing_files(work: Path | str, features: str, clips: Sequence[str]) -> dict
         if absent:
             missing[name] = absent
     return missing
-
-
-def joined(
-    parts: Sequence[store.FeatureSequence], modality: str, *, steps: int = STEPS, audio_rate: int = AUDIO_RATE
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """One clip's feature sets side by side: ``(step, feature)`` float32 and the features' names.
-
-    Faces: the times that all sets have. Sound: each set on ``audio_rate`` steps a second, as long as the shortest.
-
-    Source: paper, equation (1).
-    """
-    if modality == "A":
-        tables = [on_clock(part.values, part.times, audio_rate, steps) for part in parts]
-        length = min(len(table) for table in tables)
-        tables = [table[:length] for table in tables]
-    else:
-        tables = _at_common_times(parts)
-    names = tuple(name for part in parts for name in part.names)
-    if len(set(names)) < len(names):
-        raise InputError(f"features {'+'.join(part.extractor for part in parts)} have a column of one name twice")
-    return np.concatenate(tables, axis=1)[:steps], names
-
-
-def _at_common_times(parts: Sequence[store.FeatureSequence]) -> list[np.ndarray]:
-    """Of every set the rows at the times that all sets have; rows are matched by their time, never by their number."""
-    first = parts[0].times
-    kept = np.ones(len(first), bool)
-    nearest = []
-    for part in parts:
-        if len(part) == 0:
-            return [part.values[:0] for part in parts]
-        after = np.searchsorted(part.times, first).clip(max=len(part) - 1)
-        before = np.maximum(after - 1, 0)
-        closer = np.where(np.abs(part.times[before] - first) <= np.abs(part.times[after] - first), before, after)
-        kept &= np.abs(part.times[closer] - first) <= SAME_TIME_SECONDS
-        nearest.append(closer)
-    return [part.values[rows[kept]] for part, rows in zip(parts, nearest, strict=True)]
-
-
-def on_clock(values: np.ndarray, times: np.ndarray, rate: int, steps: int) -> np.ndarray:
-    """Average over the area of each step: (time, feature) at ``times`` (the rows' centres, seconds) -> (step, feature).
-
-    A row holds from half way to its neighbours, at most as far as half the usual distance. Step j, from j / rate to
-    (j + 1) / rate, is the mean of the rows weighted by how long each holds within it. The first step starts at 0; a
-    last step that the rows fill less than half is left out, unless it is the only one; a step that no row touches (in
-    a gap) is left out too.
-    """
-    if len(times) == 0:
-        return values
-    usual = float(np.median(np.diff(times))) if len(times) > 1 else 1 / rate
-    near = times < steps / rate + usual  # what lies after the last step wanted costs nothing
-    values, times = values[near], times[near]
-    if len(times) == 0:
-        return values
-    middles = (times[1:] + times[:-1]) / 2
-    starts = np.concatenate([[times[0] - usual / 2], np.maximum(middles, times[1:] - usual / 2)])
-    ends = np.concatenate([np.minimum(middles, times[:-1] + usual / 2), [times[-1] + usual / 2]])
-    count = min(steps, max(1, int(np.floor(ends[-1] * rate + 0.5))))
-    edges = np.arange(count + 1) / rate
-    overlap = np.minimum(edges[1:, None], ends) - np.maximum(edges[:-1, None], starts)  # (step, time)
-    overlap = overlap.clip(min=0)
-    filled = overlap.sum(axis=1)
-    touched = filled > 0
-    means = overlap[touched] @ values.astype(np.float64) / filled[touched, None]
-    return means.astype(np.float32)
 
 
 def _require_files(corpus: Corpus, work: Path, names: list[str], clips: list[str], partition: str) -> None:

@@ -1,4 +1,4 @@
-"""How sure a mean Pearson correlation is: a bootstrap over participants.
+"""How sure a mean Pearson correlation is, and a difference of two: a bootstrap over participants and seeds.
 
 Clips of one participant resemble each other, so participants are drawn, with all their clips, not clips.
 Source: Efron and Tibshirani (1993), An Introduction to the Bootstrap, section 13.3 (percentile interval); Field and
@@ -45,12 +45,13 @@ def bootstrap_interval(
     seed: int = 0,
     names: Sequence[str] | None = None,
 ) -> Interval:
-    """The mean Pearson correlation over emotions and seeds, with a percentile interval over participants.
+    """The mean Pearson correlation over emotions and seeds, with a percentile interval over participants and seeds.
 
     Args:
         truth: (clip, emotion).
-        predictions: for each seed (clip, emotion). Every draw scores all seeds on the same clips and averages them: the
-            interval is that of the seeds' mean score for other participants of the same kind.
+        predictions: for each seed (clip, emotion). Every draw scores seeds that were drawn as well on the clips of the
+            drawn participants and averages them: the interval is that of the mean score of as many other seeds for
+            other participants of the same kind. Of one seed it holds nothing of what another would give.
         participants: (clip,) who is seen; where one is unknown (empty), or all clips show one, clips are drawn instead
             and the interval says so.
         draws: how many times participants are drawn with replacement, as many as there are.
@@ -61,19 +62,73 @@ def bootstrap_interval(
     Raises:
         InputError: no seed, or numbers of clips that differ.
     """
+    truth, stacked = _checked(truth, predictions, participants)
+    mean = float(np.mean([mean_pearson(truth, prediction, names=names) for prediction in stacked]))
+    groups, over = clusters(participants)
+    return _interval(mean, resampled(truth, stacked, groups, draws, np.random.default_rng(seed)), over, level)
+
+
+def paired_difference(
+    truth: ArrayLike,
+    predictions: Sequence[ArrayLike],
+    others: Sequence[ArrayLike],
+    participants: Sequence[str],
+    *,
+    draws: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+) -> Interval:
+    """By how much ``predictions`` score better than ``others``, with the interval of that difference.
+
+    A paired test: every draw scores both on the same participants, so what is hard for one is hard for the other and
+    cancels. Where the interval does not hold zero, the two differ at the level 1 - ``level``, two-sided. Seeds are
+    drawn in pairs, number by number. An interval rather than a p-value, because it says how much as well as whether.
+
+    Arguments and errors: as ``bootstrap_interval``; as many seeds on both sides.
+    """
+    if len(predictions) != len(others):
+        raise InputError(f"{len(predictions)} seeds against {len(others)}: a paired comparison needs as many")
+    truth, stacked = _checked(truth, predictions, participants)
+    _, other = _checked(truth, others, participants)
+    scores = [np.mean([mean_pearson(truth, each, names=names) for each in side]) for side in (stacked, other)]
+    groups, over = clusters(participants)
+    drawn = resampled(truth, stacked, groups, draws, np.random.default_rng(seed), other)
+    return _interval(float(scores[0] - scores[1]), drawn, over, level)
+
+
+def _checked(
+    truth: ArrayLike, predictions: Sequence[ArrayLike], participants: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(clip, emotion) and (seed, clip, emotion)."""
     truth = np.asarray(truth, np.float64)
-    stacked = np.asarray(predictions, np.float64)  # (seed, clip, emotion)
+    stacked = np.asarray(predictions, np.float64)
     if stacked.ndim != 3 or not len(stacked) or stacked.shape[1:] != truth.shape or len(participants) != len(truth):
         raise InputError(
             f"truth {truth.shape}, predictions {stacked.shape} and {len(participants)} participants do not fit together"
         )
-    mean = float(np.mean([mean_pearson(truth, prediction, names=names) for prediction in stacked]))
-    groups, over = clusters(participants)
-    scores = resampled(truth, stacked, groups, draws, np.random.default_rng(seed))
+    return truth, stacked
+
+
+def _interval(mean: float, scores: np.ndarray, over: str, level: float) -> Interval:
     kept = scores[np.isfinite(scores)] if np.isfinite(mean) else scores[:0]
     tail = (1 - level) / 2
     low, high = np.quantile(kept, [tail, 1 - tail]) if len(kept) else (np.nan, np.nan)
-    return Interval(mean, float(low), float(high), over, draws, draws - len(kept))
+    return Interval(mean, float(low), float(high), over, len(scores), len(scores) - len(kept))
+
+
+def halves(participants: Sequence[str]) -> np.ndarray:
+    """(clip,) 0 or 1: two halves of about as many clips, no participant in both; always the same ones.
+
+    Where participants are unknown, clips take their place, as in ``clusters``.
+    """
+    groups, _ = clusters(participants)
+    sizes = np.bincount(groups)
+    half, clips = np.zeros(len(sizes), int), [0, 0]
+    for group in np.random.default_rng(0).permutation(len(sizes)):
+        half[group] = int(clips[1] < clips[0])
+        clips[half[group]] += sizes[group]
+    return half[groups]
 
 
 def clusters(participants: Sequence[str]) -> tuple[np.ndarray, str]:
@@ -85,16 +140,24 @@ def clusters(participants: Sequence[str]) -> tuple[np.ndarray, str]:
 
 
 def resampled(
-    truth: np.ndarray, predictions: np.ndarray, groups: np.ndarray, draws: int, rng: np.random.Generator
+    truth: np.ndarray,
+    predictions: np.ndarray,
+    groups: np.ndarray,
+    draws: int,
+    rng: np.random.Generator,
+    others: np.ndarray | None = None,
 ) -> np.ndarray:
     """(draw,) the mean correlation, over emotions and seeds, of clips whose ``groups`` are drawn with replacement.
 
+    Seeds are drawn too. With ``others`` it is by how much ``predictions`` are better, both on the same draw.
     A draw in which an emotion's labels or a seed's predictions do not vary is NaN.
     """
-    count = int(groups.max()) + 1
+    count, seeds = int(groups.max()) + 1, len(predictions)
     weights = rng.multinomial(count, np.full(count, 1 / count), size=draws)  # (draw, group): how often each was drawn
-    rho = weighted_pearson(truth, predictions, weights, groups)  # (draw, seed, emotion)
-    return rho.mean(axis=(1, 2))
+    rho = weighted_pearson(truth, predictions, weights, groups).mean(axis=2)  # (draw, seed)
+    if others is not None:
+        rho = rho - weighted_pearson(truth, others, weights, groups).mean(axis=2)
+    return (rho * rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)).sum(axis=1) / seeds
 
 
 def weighted_pearson(

@@ -19,14 +19,16 @@ from tqdm.auto import tqdm
 
 from emibook import InputError
 from emibook.corpus import Corpus, layout
-from emibook.dataset import feature_names, joined
+from emibook.dataset import feature_names
 from emibook.features import EXTRACTORS, load_encoder
 from emibook.features.store import FeatureSequence
 from emibook.fusion import late_fusion
 from emibook.models import Branch
 from emibook.preprocess import SAMPLE_RATE, preprocess_clip, read_audio, read_faces
-from emibook.runs import BASELINE, Run, write_text
+from emibook.runs import Run, write_text
+from emibook.steps import Reading, joined
 from emibook.training import replace_whole
+from emibook.variants import BASELINE
 
 SENSES = {"V": "face", "A": "sound"}
 STRIP = 8  # faces in a picture
@@ -49,27 +51,27 @@ def predict(
         pictures: folder for one picture a clip, ``<clip>.png``: its faces, its sound, its targets.
 
     Returns:
-        One row a clip: ``clip``, the targets, each moved into 0..1 where the regression left it, ``corpus`` (what the
-        runs were trained on) and ``note``: what has to be said of it, and of a clip that is empty in a modality. A clip
-        without a face is predicted by the sound's runs alone, one without sound by the face's; where nothing is left it
-        gets the training mean.
+        One row a clip: ``clip``, the targets, each moved into its range where the regression left it, ``corpus`` (what
+        the runs were trained on) and ``note``: what has to be said of it, and of a clip that is empty in a modality. A
+        clip without a face is predicted by the sound's runs alone, one without sound by the face's; where nothing is
+        left it gets the training mean.
 
     Raises:
         InputError: no run, runs that do not belong together, a clip that is missing or cannot be decoded.
     """
     branches = _branches(runs)
     paths = _paths(clips)
-    corpus, note = (next(iter(branches.values()))[0].run.config[key] for key in ("corpus", "note"))
-    targets = next(iter(branches.values()))[0].run.targets
+    first = next(iter(branches.values()))[0].run
+    corpus, note = first.config["corpus"], first.config["note"]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for clip, path in tqdm(paths.items(), desc="predict", disable=not progress or len(paths) == 1):
             seen = _see(clip, path, Path(folder))
             predicted, absent = _fused(branches, seen)
-            row = {"clip": clip, **dict(zip(targets, predicted, strict=True)), "corpus": corpus}
+            row = {"clip": clip, **dict(zip(first.targets, predicted, strict=True)), "corpus": corpus}
             rows.append(row | {"note": "; ".join(filter(None, [note, absent, seen.error]))})
             if pictures is not None:
-                _draw(Path(pictures) / f"{clip}.png", seen, rows[-1], targets)
+                _draw(Path(pictures) / f"{clip}.png", seen, rows[-1], first.targets, first.ranges)
     table = pandas.DataFrame(rows)
     if out is not None:
         write_text(Path(out), table.to_csv(index=False))
@@ -79,20 +81,18 @@ def predict(
 def submit(corpus: Corpus, runs: Sequence[Path | str], out: Path | str) -> Path:
     """Write the challenge's file, every test clip of ``corpus`` once, from runs that were trained on it; ``out``.
 
-    The runs' own predictions of the test clips are averaged and fused as in ``predict``; what lies outside 0..1 is
-    moved to the nearer end. The file is read back and compared before this returns.
+    The columns are ``Filename`` and the corpus's targets. The runs' own predictions of the test clips are averaged and
+    fused as in ``predict``; what lies outside a target's range (``Corpus.ranges``) is moved to the nearer end. The file
+    is read back and compared before this returns.
 
     Raises:
-        InputError: no run, runs that do not belong together or to this corpus, a test clip without a prediction, or a
-            corpus whose targets are not the challenge's.
+        InputError: no run, runs that do not belong together or to this corpus, or a test clip without a prediction.
     """
     groups = _grouped(runs)
     first = next(iter(groups.values()))[0]
     if tuple(first.targets) != tuple(corpus.targets) or first.config["corpus"] != corpus.name:
         raise InputError(f"{first.folder} was trained on {first.config['corpus']} ({', '.join(first.targets)}), "
                          f"not on {corpus.root}; give runs of this corpus")
-    if tuple(corpus.targets) != layout.EMOTIONS:
-        raise InputError(f"the submission's columns are {', '.join(layout.EMOTIONS)}; {corpus.root} has others")
     clips = list(corpus.partition("test")["clip"])
     if not clips:
         raise InputError(f"{corpus.root} has no test clips to submit")
@@ -108,8 +108,10 @@ def submit(corpus: Corpus, runs: Sequence[Path | str], out: Path | str) -> Path:
     table = pandas.DataFrame(fused, columns=list(corpus.targets))
     table.insert(0, "clip", clips)
     layout.write_submission(Path(out), corpus, table)
-    written = pandas.read_csv(out, dtype={"Filename": str}).set_index("Filename")
-    if sorted(written.index) != sorted(clips) or not np.allclose(written.loc[clips], fused.clip(0, 1), atol=1e-5):
+    written = pandas.read_csv(out, dtype={"Filename": str}, keep_default_na=False).set_index("Filename")
+    low, high = np.array(list(corpus.ranges().values())).T
+    same = sorted(written.index) == sorted(clips) and list(written.columns) == list(corpus.targets)
+    if not same or not np.allclose(written.loc[clips], fused.clip(low, high), rtol=1e-5, atol=1e-5):
         raise RuntimeError(f"{out} does not hold what was written into it")
     return Path(out)
 
@@ -208,23 +210,25 @@ def _fused(branches: dict[str, list[_Member]], seen: _Seen) -> tuple[np.ndarray,
         each = []
         for member in members:
             parts = [encode(name, encoder) for name, encoder in member.encoders.items()]
-            values, _ = joined(parts, member.run.config["modality"])
-            each.append(_asked(member.model, values))
+            reading = Reading(**member.run.config["reading"])
+            values, _ = joined(parts, member.run.config["modality"], reading)
+            each.append(_asked(member.model, values, reading.packed))
         predictions.append(np.mean(each, axis=0)[None])
         present.append([len(values) > 0])
     fused = late_fusion(*predictions, present=present)[0]
     left = [branch for branch, there in zip(branches, present, strict=True) if there[0]]
     missing = {SENSES[branches[branch][0].run.config["modality"]] for branch in branches if branch not in left}
-    return fused.clip(0, 1), _said(missing, left)
+    low, high = next(iter(branches.values()))[0].run.ranges.T
+    return fused.clip(low, high), _said(missing, left)
 
 
 @torch.no_grad()
-def _asked(model: Branch, values: np.ndarray) -> np.ndarray:
-    """(target,) what a model says of one clip, (step, feature), through float16 as in training."""
+def _asked(model: Branch, values: np.ndarray, packed: str) -> np.ndarray:
+    """(target,) what a model says of one clip, (step, feature), rounded as in training."""
     steps = max(1, len(values))
     batch = torch.zeros(1, steps, values.shape[1])
-    batch[0, : len(values)] = torch.from_numpy(values.astype(np.float16).astype(np.float32))
-    mask = torch.arange(steps)[None] < len(values)
+    batch[0, : len(values)] = torch.from_numpy(values).to(getattr(torch, packed)).float()
+    mask = (torch.arange(steps)[None] < len(values)) & ~batch[..., 0].isnan()
     return model(batch, mask)[0].double().numpy()
 
 
@@ -235,7 +239,7 @@ def _said(missing: set[str], left: list[str]) -> str:
     return f"{found}: predicted from {' & '.join(left)} alone" if left else f"{found}: the training mean"
 
 
-def _draw(path: Path, seen: _Seen, row: dict, targets: Sequence[str]) -> None:
+def _draw(path: Path, seen: _Seen, row: dict, targets: Sequence[str], ranges: np.ndarray) -> None:
     """Faces over sound over bars of the targets; below them what the runs were trained on."""
     figure = Figure(figsize=(6.4, 3.6 + 0.28 * len(targets)), layout="constrained", facecolor="white")
     strip, wave, bars = figure.subplots(3, 1, height_ratios=[1.2, 1, 0.28 * len(targets) + 0.3])
@@ -259,10 +263,11 @@ def _draw(path: Path, seen: _Seen, row: dict, targets: Sequence[str]) -> None:
         wave.text(0.5, 0.5, "no sound", ha="center", va="center", transform=wave.transAxes)
 
     bars.barh(targets, [row[target] for target in targets], color="#D55E00")
-    bars.set(xlim=(0, 1.08), xlabel="intensity")  # room for the number behind a bar of 1
+    low, high = min(0.0, *ranges[:, 0]), max(ranges[:, 1])
+    bars.set(xlim=(low, high + 0.08 * (high - low)), xlabel="intensity")  # room for the number behind the longest bar
     bars.invert_yaxis()
     for place, target in enumerate(targets):
-        bars.text(row[target] + 0.01, place, f"{row[target]:.2f}", va="center", fontsize=8)
+        bars.text(row[target] + 0.01 * (high - low), place, f"{row[target]:.2f}", va="center", fontsize=8)
     figure.supxlabel("; ".join(filter(None, [f"corpus: {row['corpus']}", row["note"]])), fontsize=8, wrap=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_whole(path, lambda temporary: figure.savefig(temporary, format="png", dpi=150))

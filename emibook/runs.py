@@ -1,19 +1,27 @@
 """Runs: one branch trained with one seed, as a folder that tables, figures and predictions read.
 
+    WORK/runs/ledger.csv    a row for every training that ended, well or not
     WORK/runs/<id>/
       config.json           all that decides what the run is; the id is made from it
       metrics.json          what came of it; written last, so a folder that has it is complete
       predictions.csv       validation clips, every one; predictions_test.csv where the corpus has test clips
+      halves.csv            validation clips, each by a choice of rate and epoch that did not see it
       weights.safetensors training.json log.csv      see ``training``
       encoders/             what turns new clips into the run's features
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import os
 import platform
+import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,22 +31,21 @@ import torch
 
 from emibook import InputError, __version__
 from emibook.corpus import Corpus
-from emibook.dataset import AUDIO_RATE, STEPS, Sequences, feature_names, load, modality
+from emibook.dataset import drawn_file, feature_names, is_drawn, load, modality
+from emibook.evaluation import halves
 from emibook.features import copy_encoders, store
 from emibook.metrics import pearson
 from emibook.models import Branch
-from emibook.training import LOG, Recipe, load_model, predict, replace_whole, train
+from emibook.packing import Sequences, read
+from emibook.steps import Reading
+from emibook.training import HALVES, LOG, Recipe, load_model, on_device, predict, replace_whole, train
+from emibook.variants import BASE, BASELINE, Variant
 
-FORMAT = 1  # of the run folder
+FORMAT = 2  # of the run folder
 PREDICTIONS = {"valid": "predictions.csv", "test": "predictions_test.csv"}
 PRESENT = "modality_present"
-BASELINE = " (baseline)"  # behind the feature set: the model is the organisers' kind, not the paper's
-MODELS = {
-    "V": {"kind": "regressor", "transformer_layers": 2},
-    "A": {"kind": "regressor", "transformer_layers": 0},
-    "V (baseline)": {"kind": "recurrent"},
-    "A (baseline)": {"kind": "linear"},
-}
+LEDGER = "ledger.csv"
+COLUMNS = ("when", "experiment", "seed", "configuration", "versions", "seconds", "result")
 
 
 @dataclass(frozen=True)
@@ -72,6 +79,12 @@ class Run:
         """What is predicted, in order."""
         return self.config["targets"]
 
+    @property
+    def ranges(self) -> np.ndarray:
+        """(target, 2) the least and the greatest that each target can be (``Corpus.ranges``)."""
+        known = self.metrics.get("ranges", {})  # runs made before there were ranges are of targets in 0..1
+        return np.array([known.get(target, (0.0, 1.0)) for target in self.targets])
+
     def model(self) -> Branch:
         """The trained model."""
         return load_model(self.folder)
@@ -84,18 +97,35 @@ class Run:
         path, clips = self.folder / PREDICTIONS[partition], list(clips)
         if not path.is_file():
             raise InputError(f"{self.folder} has no {path.name}: its corpus {self.config['corpus']} has no such clips")
-        table = pandas.read_csv(path, dtype={"clip": str}, keep_default_na=False).set_index("clip")
-        absent = [clip for clip in clips if clip not in table.index]
-        if absent:
-            raise InputError(f"{path} lacks {len(absent)} of {len(clips)} clips (first {absent[0]}); train it again")
-        table = table.loc[clips]
+        table = _indexed(path, clips)
         return table[self.targets].to_numpy(float), table[PRESENT].to_numpy() == 1
 
+    def unseen(self, clips: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+        """As ``predictions`` of validation clips, (clip, target), by a choice of rate and epoch that did not see them.
 
-def run_folder(corpus: Corpus, work: Path, branch: str, seed: int, recipe: Recipe) -> Path:
+        With them (clip,) 0 or 1, the half that each belongs to. Raises ``InputError`` for clips without a prediction.
+        """
+        table = _indexed(self.folder / HALVES, list(clips))
+        return table[self.targets].to_numpy(float), table["half"].to_numpy(int)
+
+
+def _indexed(path: Path, clips: list[str]) -> pandas.DataFrame:
+    """The rows of a table of a run, of these clips and in this order."""
+    try:
+        table = pandas.read_csv(path, dtype={"clip": str}, keep_default_na=False).set_index("clip")
+    except (FileNotFoundError, KeyError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({type(error).__name__}); train the run again") from None
+    absent = [clip for clip in clips if clip not in table.index]
+    if absent:
+        raise InputError(f"{path} lacks {len(absent)} of {len(clips)} clips (first {absent[0]}); train it again")
+    return table.loc[clips]
+
+
+def run_folder(
+    corpus: Corpus, work: Path, branch: str, seed: int, recipe: Recipe, variant: Variant = BASE
+) -> Path:
     """Where the run of this configuration lies or will lie."""
-    config = _config(corpus, work, branch, seed, recipe)
-    digest = sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:10]
+    digest = _digest(_config(corpus, work, branch, seed, recipe, variant))
     return work / "runs" / f"{branch.replace(BASELINE, '-baseline')}-seed{seed}-{digest}"
 
 
@@ -105,40 +135,79 @@ def is_finished(folder: Path) -> bool:
 
 
 def make_run(
-    corpus: Corpus, work: Path, branch: str, seed: int, recipe: Recipe, *, progress: bool = True
+    corpus: Corpus,
+    work: Path,
+    branch: str,
+    seed: int,
+    recipe: Recipe,
+    variant: Variant = BASE,
+    *,
+    device: str | None = None,
+    progress: bool = True,
 ) -> Path:
     """Train one branch with one seed on features that are there; the run's folder. A finished run is not repeated.
 
     Raises ``InputError``: see ``dataset.load`` and ``training.train``.
     """
-    folder = run_folder(corpus, work, branch, seed, recipe)
+    folder = run_folder(corpus, work, branch, seed, recipe, variant)
     if is_finished(folder):
         return folder
-    config = _config(corpus, work, branch, seed, recipe)
-    features = branch.removesuffix(BASELINE)
-    parts = {name: load(corpus, work, features, name) for name in ("train", "valid")}
-    if len(corpus.partition("test")):
-        parts["test"] = load(corpus, work, features, "test")
-    write_text(folder / "config.json", json.dumps(config | {"versions": _versions()}, indent=1) + "\n")
-    train(parts["train"], parts["valid"], recipe, seed, folder, model=config["model"], progress=progress)
-    copy_encoders(work, feature_names(features), folder)
-    model = load_model(folder)
-    predicted = {partition: predict(model, parts[partition]) for partition in PREDICTIONS if partition in parts}
-    for partition, values in predicted.items():
-        write_text(folder / PREDICTIONS[partition], _table(parts[partition], values).to_csv(index=False))
+    started = time.perf_counter()
+    config = _config(corpus, work, branch, seed, recipe, variant)
+    entry = {
+        "experiment": branch + ("" if variant == BASE else f" [{variant.name}]"),
+        "seed": seed,
+        "configuration": _digest(config),
+        "versions": " ".join(f"{name} {version}" for name, version in _versions().items()),
+    }
+    try:
+        metrics = _made(corpus, work, config, replace(recipe, **variant.recipe), variant, folder, device, progress)
+    except (Exception, KeyboardInterrupt) as error:
+        entry["seconds"] = round(time.perf_counter() - started, 3)
+        told = str(error).splitlines() or [""]
+        with suppress(OSError):  # where the disk is full, the error itself says so
+            _enter(work, entry | {"result": f"failed: {type(error).__name__}: {told[0]}"})
+        raise
+    score = metrics["mean_pearson"]
+    result = "no correlation" if score is None else f"mean Pearson {score:.4f}"
+    _enter(work, entry | {"seconds": metrics["seconds"], "result": result})
+    write_text(folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+    return folder
+
+
+def _made(
+    corpus: Corpus, work: Path, config: dict, recipe: Recipe, variant: Variant, folder: Path, device: str | None,
+    progress: bool,
+) -> dict:
+    """All of a run but its last file, whose content is returned."""
+    device = on_device(device)
+    features = config["features"].removesuffix(BASELINE)
+    reading = Reading(**variant.reading)
+    partitions = ["train", "valid", *(["test"] if len(corpus.partition("test")) else [])]
+    parts = {name: load(corpus, work, features, name, reading) for name in partitions}
+    about = config | {"variant": variant.name, "versions": _versions()}
+    write_text(folder / "config.json", json.dumps(about, indent=1) + "\n")
+    train(parts["train"], parts["valid"], recipe, config["seed"], folder, model=config["model"],
+          halves=halves(parts["valid"].participants), device=device, progress=progress)
+    if not is_drawn(work, features):
+        copy_encoders(work, feature_names(features), folder)
+    model = load_model(folder).to(device)
+    predicted = {name: predict(model, parts[name], device) for name in partitions[1:]}
+    for name, values in predicted.items():
+        write_text(folder / PREDICTIONS[name], _table(parts[name], values).to_csv(index=False))
     rho = pearson(parts["valid"].targets, predicted["valid"], names=corpus.targets)
     log = pandas.read_csv(folder / LOG)
-    metrics = {
+    return {
         "mean_pearson": _number(rho.mean()),
         "pearson": {target: _number(value) for target, value in zip(corpus.targets, rho, strict=True)},
         "best_epoch": None if log["mean_pearson"].isna().all() else int(log["epoch"][log["mean_pearson"].idxmax()]),
         "seconds": round(float(log["seconds"].sum()), 3),
+        "device": device,
         "weights": "+".join(dict.fromkeys(parts["train"].weights)),
+        "ranges": corpus.ranges(),
         "clips": {partition: len(part) for partition, part in parts.items()},
         "empty": {partition: int((~part.present).sum()) for partition, part in parts.items()},
     }
-    write_text(folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-    return folder
 
 
 def write_text(path: Path, text: str) -> None:
@@ -147,27 +216,58 @@ def write_text(path: Path, text: str) -> None:
     replace_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def _config(corpus: Corpus, work: Path, branch: str, seed: int, recipe: Recipe) -> dict:
+def _enter(work: Path, entry: dict) -> None:
+    """Add a row to the ledger. One call writes it whole, behind what others write in the same moment."""
+    path = work / "runs" / LEDGER
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        header = path.with_name(f".{LEDGER}.{os.getpid()}")
+        header.write_text(",".join(COLUMNS) + "\n")
+        try:
+            os.link(header, path)
+        except FileExistsError:  # somebody else was first
+            pass
+        except OSError:  # a file system without links
+            os.replace(header, path)
+        header.unlink(missing_ok=True)
+    row = io.StringIO()
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    csv.DictWriter(row, COLUMNS, lineterminator="\n").writerow({"when": now, **entry})
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(descriptor, row.getvalue().encode())
+    finally:
+        os.close(descriptor)
+
+
+def _config(corpus: Corpus, work: Path, branch: str, seed: int, recipe: Recipe, variant: Variant) -> dict:
     """All that decides what a run is. Equal configurations are the same run."""
     features = branch.removesuffix(BASELINE)
     kind = modality(features)
     labels = corpus.clips[["clip", "partition", *corpus.targets]].to_csv(index=False)
-    encoders = {name: store.read_settings(work, name) for name in feature_names(features)}
+    if is_drawn(work, features):
+        encoders = {features: read(drawn_file(work, features, "train"))[2]}
+    else:
+        encoders = {name: store.read_settings(work, name) for name in feature_names(features)}
     return {
         "format": FORMAT,
         "features": branch,
         "modality": kind,
-        "model": MODELS[kind + branch[len(features) :]],
-        "recipe": asdict(recipe),
+        "model": variant.model_of(kind + branch[len(features) :]),
+        "recipe": asdict(replace(recipe, **variant.recipe)),
         "seed": seed,
         "corpus": corpus.name,
         "note": corpus.note,
         "targets": list(corpus.targets),
         "labels": sha256(labels.encode()).hexdigest()[:16],
+        "halves": sha256(halves(list(corpus.partition("valid")["participant"])).tobytes()).hexdigest()[:16],
         "encoders": {name: store.fingerprint(settings or {}) for name, settings in encoders.items()},
-        "steps": STEPS,
-        "audio_rate": AUDIO_RATE,
+        "reading": Reading(**variant.reading).of(kind),
     }
+
+
+def _digest(config: dict) -> str:
+    return sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def _table(sequences: Sequences, predicted: np.ndarray) -> pandas.DataFrame:

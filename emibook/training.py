@@ -2,37 +2,43 @@
 
 Source: paper section 3.6 (mean squared error), section 4.2 (Adam; the rate is halved where the validation metric has
 not improved for 10 epochs). Rate and epoch are chosen on the validation partition that is then reported, as in the
-paper: its validation scores are therefore optimistic.
+paper: its validation scores are therefore optimistic. Beside them stands what a choice made on one half of that
+partition gives on the other.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-import pandas
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from torch import Tensor
 from torch.nn import functional
 from tqdm.auto import tqdm
 
 from emibook import InputError
-from emibook.dataset import Sequences
+from emibook.features.visual import native_precision
 from emibook.metrics import pearson
 from emibook.models import Branch, describe, rebuild
+from emibook.packing import Feed, Sequences
+from emibook.progress import ALL, HALVES, LOG, WEIGHTS, Line, finish, lines, replace_whole
 
-WEIGHTS, LOG, ABOUT, STATE = "weights.safetensors", "log.csv", "training.json", "state.safetensors"
+__all__ = ["HALVES", "LOG", "LOSSES", "Recipe", "load_model", "on_device", "predict", "replace_whole", "train"]
+
+ABOUT = "training.json"
 FEWEST_CLIPS = 3  # two clips correlate by plus or minus one whatever they are
-VALID_BATCH = 32
+SMALLEST_VARIANCE = 1e-8  # added to variances of a batch: an emotion may have one value in all of its clips
+PARTS, PART_CLIPS = {"cpu": 8, "cuda": 1}, 4  # a batch goes through the model in so many parts of so many clips or more
+STEPS_AT_ONCE = {"cpu": 32 * 300, "cuda": 2048 * 300}  # in predictions, padding counted
+PRECISIONS = ("float32", "bfloat16", "native")
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,9 @@ class Recipe:
     """How a branch is trained. ``rate`` is Adam's first; ``patience`` epochs without a rise halve it.
 
     ``threads``: processor threads, so that the sums come out the same on any number of cores; None takes what is there.
+    ``loss``: a key of ``LOSSES``. ``precision``: of the matrix products in training, ``float32``, ``bfloat16``, or
+    ``native``, which is bfloat16 where the hardware has it; weights, loss and predictions are float32 in any.
+    ``standardise``: whether features are put on one scale, by the training partition.
     """
 
     name: str
@@ -48,6 +57,50 @@ class Recipe:
     epochs: int
     patience: int = 10
     threads: int | None = None
+    loss: str = "mse"
+    precision: str = "float32"
+    standardise: bool = True
+
+    def __post_init__(self) -> None:
+        for option, choices in {"loss": tuple(LOSSES), "precision": PRECISIONS}.items():
+            if getattr(self, option) not in choices:
+                raise InputError(f"{option} {getattr(self, option)!r}: choose one of {', '.join(choices)}")
+        for option in ("rate", "batch", "epochs", "patience"):
+            if not getattr(self, option) > 0:
+                raise InputError(f"{option} {getattr(self, option)}: has to be above 0")
+
+
+def pearson_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """1 - the batch's correlation, mean over targets: it leaves the predictions' scale free.
+
+    Covariance and both variances have one and the same n, so a perfect prediction costs nothing.
+    """
+    p, y = prediction - prediction.mean(dim=0), target - target.mean(dim=0)
+    variances = (p.square().mean(dim=0) + SMALLEST_VARIANCE) * (y.square().mean(dim=0) + SMALLEST_VARIANCE)
+    return 1 - ((p * y).mean(dim=0) / variances.sqrt()).mean()
+
+
+def ccc_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """1 - the batch's concordance, mean over targets. Source: Lin (1989), Biometrics 45, 255-268."""
+    p, y = prediction - prediction.mean(dim=0), target - target.mean(dim=0)
+    apart = (prediction.mean(dim=0) - target.mean(dim=0)).square()
+    spread = p.square().mean(dim=0) + y.square().mean(dim=0) + apart + SMALLEST_VARIANCE
+    return 1 - (2 * (p * y).mean(dim=0) / spread).mean()
+
+
+LOSSES = {"mse": functional.mse_loss, "mae": functional.l1_loss, "pearson": pearson_loss, "ccc": ccc_loss}
+SUMS_OVER_CLIPS = ("mse", "mae")  # parts of a batch can be taken one after the other
+
+
+def on_device(name: str | None = None) -> str:
+    """Where to compute: ``name``, or without one a GPU where there is one. Raises ``InputError`` where it is not."""
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name not in ("cpu", "cuda"):
+        raise InputError(f"no device {name!r}; there are cpu and cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device cuda: this machine has no GPU that torch can use; leave the device out, or give cpu")
+    return name
 
 
 def train(
@@ -58,6 +111,7 @@ def train(
     folder: Path | str,
     *,
     model: Mapping | None = None,
+    halves: np.ndarray | None = None,
     device: str | None = None,
     progress: bool = True,
 ) -> Path:
@@ -69,37 +123,53 @@ def train(
 
     Args:
         model: kind and options of the model (``models.KINDS``); by default the paper's visual branch.
-        device: where to compute; by default a GPU where there is one.
+        halves: (clip,) 0 or 1, the half that each validation clip belongs to. With it ``folder`` gets ``halves.csv``:
+            each clip predicted where rate and epoch were chosen by the other half alone. This costs further epochs
+            only from where the halves would go on with another rate.
+        device: ``cpu`` or ``cuda``; by default a GPU where there is one.
 
     Raises:
         InputError: too few clips, a clip without a label, a label that never varies, nothing to train on, a loss that
-            is no longer finite, or a folder that holds a training with other settings.
+            is no longer finite, bfloat16 where the hardware has none, or a folder that holds a training with other
+            settings.
     """
     require_trainable(train, valid)
+    device = on_device(device)
+    native = native_precision(device)
+    if recipe.precision == "bfloat16" != native:
+        raise InputError(f"device {device} has no bfloat16 of its own, so it would be slow; take float32 or native")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    half = np.full(len(valid), -1) if halves is None else np.asarray(halves)
     with _surroundings(recipe.threads, seed):
         network = rebuild(
             {"kind": "regressor", **(model or {}), "in_features": len(train.names), "targets": len(train.target_names)}
         )
-        _claim(folder, network, train, valid, recipe, seed)
+        _claim(folder, network, train, valid, recipe, seed, half)
         if (folder / WEIGHTS).is_file():
             return folder
-        network.standardise(*(torch.from_numpy(numbers) for numbers in statistics(train)))
+        mean, scale, target_mean = (torch.from_numpy(numbers) for numbers in statistics(train, device))
+        if not recipe.standardise:
+            mean, scale = torch.zeros_like(mean), torch.ones_like(scale)
+        network.standardise(mean, scale, target_mean)
         network.to(device)
-        state = _Progress(folder, network, torch.optim.Adam(network.parameters(), lr=recipe.rate))
-        _loop(state, train, valid, recipe, seed, device, progress)
+        optimizer = torch.optim.Adam(network.parameters(), lr=recipe.rate, fused=True)
+        feed = Feed(train, device)
+        for line in lines(folder, network, optimizer, recipe.rate, halves is not None):
+            _follow(line, feed, train, valid, recipe, seed, half, progress)
+        finish(folder, valid.clips, valid.target_names, half)
     return folder
 
 
-def _loop(
-    state: _Progress, train: Sequences, valid: Sequences, recipe: Recipe, seed: int, device: str, progress: bool
+def _follow(
+    line: Line, feed: Feed, train: Sequences, valid: Sequences, recipe: Recipe, seed: int, half: np.ndarray,
+    progress: bool,
 ) -> None:
-    model, optimizer = state.model, state.optimizer
+    """Take one line of the training to its last epoch."""
+    model, optimizer, device = line.model, line.optimizer, feed.device.type
     trained_on = np.flatnonzero(train.present)
-    epochs = range(state.restore(), recipe.epochs)
-    label = f"{train.features}, seed {seed}"
+    label = f"{train.features}, seed {seed}" + ("" if line.name == ALL else f", {line.name} half")
+    epochs = range(len(line.rows), recipe.epochs)
     for epoch in tqdm(epochs, desc=label, initial=epochs.start, total=recipe.epochs, disable=not progress):
         started = time.perf_counter()
         # Everything random in an epoch comes from (seed, epoch), so an epoch is the same whatever came before it.
@@ -107,41 +177,67 @@ def _loop(
         order = rng.permutation(trained_on)
         torch.manual_seed(int(rng.integers(2**63)))
         model.train()
-        total = 0.0
+        total = torch.zeros((), device=device)
         for first in range(0, len(order), recipe.batch):
             clips = order[first : first + recipe.batch]  # the last batch may be smaller; no clip is dropped
-            values, mask = (torch.from_numpy(array).to(device) for array in train.batch(clips))
-            target = torch.from_numpy(train.targets[clips]).to(device)
-            loss = functional.mse_loss(model(values, mask), target)
             optimizer.zero_grad()
-            loss.backward()
+            total += gradient(model, feed, clips, recipe) * len(clips)
             optimizer.step()
-            total += loss.item() * len(clips)
-        if not math.isfinite(total):
+        loss = total.item() / len(order)
+        if not math.isfinite(loss):
             raise InputError(f"{label}: the loss is not finite in epoch {epoch + 1}; lower the rate {recipe.rate}")
-        rho = pearson(valid.targets, predict(model, valid, device), names=valid.target_names)
+        predicted = predict(model, valid, device)
+        rho = pearson(valid.targets, predicted, names=valid.target_names)
         row = {
             "epoch": epoch + 1,
-            "loss": total / len(order),
+            "loss": loss,
             "rate": optimizer.param_groups[0]["lr"],
             "mean_pearson": float(np.mean(rho)),
             **{f"pearson {name}": float(value) for name, value in zip(valid.target_names, rho, strict=True)},
             "seconds": round(time.perf_counter() - started, 4),
         }
-        state.finish_epoch(row, recipe.patience)
-    state.finish()
+        line.finish_epoch(row, valid.targets, predicted, half, recipe.patience)
+
+
+def gradient(model: Branch, feed: Feed, clips: np.ndarray, recipe: Recipe) -> Tensor:
+    """Add the gradient of the loss over ``clips`` to the model's parameters; the loss, on the device.
+
+    Clips of like length go through the model together, so that little is padded. The gradient is that of the whole
+    batch at once, but for the order in which its parts are added up.
+    """
+    device = feed.device.type
+    low = {"float32": False, "bfloat16": True}.get(recipe.precision, native_precision(device) == "bfloat16")
+    count = max(1, min(PARTS[device], len(clips) // PART_CLIPS))
+    by_length = clips[np.argsort(feed.lengths[clips], kind="stable")]
+    outputs, targets, total = [], [], torch.zeros((), device=feed.device)
+    loss_of = LOSSES[recipe.loss]
+    for part in np.array_split(by_length, count):
+        values, mask = feed.batch(part)
+        with torch.autocast(device, torch.bfloat16, enabled=low):
+            outputs.append(model(values, mask).float())
+        targets.append(feed.targets[torch.from_numpy(part).to(feed.device)])
+        if recipe.loss in SUMS_OVER_CLIPS:  # only this part's graph is in memory
+            loss = loss_of(outputs.pop(), targets.pop()) * (len(part) / len(clips))
+            loss.backward()
+            total += loss.detach()
+    if outputs:
+        total = loss_of(torch.cat(outputs), torch.cat(targets))
+        total.backward()
+    return total.detach()
 
 
 @torch.no_grad()
 def predict(model: Branch, sequences: Sequences, device: str = "cpu") -> np.ndarray:
     """(clip, target) float32, every clip once and in its order; a clip without a step gets the training mean."""
     model.eval()
-    order = np.argsort(sequences.lengths, kind="stable")  # clips of like length go together: less is padded
+    feed = Feed(sequences, device)
+    lengths = sequences.lengths
+    order = np.argsort(-lengths, kind="stable")  # clips of like length go together: less is padded
     predictions = np.empty(sequences.targets.shape, np.float32)
-    for first in range(0, len(order), VALID_BATCH):
-        clips = order[first : first + VALID_BATCH]
-        values, mask = (torch.from_numpy(array).to(device) for array in sequences.batch(clips))
-        predictions[clips] = model(values, mask).cpu().numpy()
+    while len(order):
+        count = max(1, STEPS_AT_ONCE[feed.device.type] // max(1, lengths[order[0]]))
+        clips, order = order[:count], order[count:]
+        predictions[clips] = model(*feed.batch(clips)).cpu().numpy()
     return predictions
 
 
@@ -158,19 +254,23 @@ def load_model(folder: Path | str) -> Branch:
         raise InputError(f"{folder} cannot be read as a run ({str(error).splitlines()[0]}); train it again") from None
 
 
-def statistics(train: Sequences) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def statistics(train: Sequences, device: str = "cpu") -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean and scale of each feature over all steps, mean of each target over all clips, of the training partition.
 
     The scale is the standard deviation, or 1 for a feature that is constant but for rounding.
     """
-    count, total = len(train.values), 0.0
-    chunks = [slice(first, first + 65536) for first in range(0, count, 65536)]  # not all of it in float64 at once
-    total = sum(train.values[chunk].sum(axis=0, dtype=np.float64) for chunk in chunks)
-    mean = total / count
-    squares = sum(np.square(train.values[chunk] - mean).sum(axis=0) for chunk in chunks)
-    scale = np.sqrt(squares / count)
-    scale[scale <= 1e-6 * np.abs(mean)] = 1.0
-    return mean.astype(np.float32), scale.astype(np.float32), train.targets.mean(axis=0, dtype=np.float64)
+
+    def chunks() -> Iterator[Tensor]:  # not all of it in float64 at once
+        for chunk in train.tensor().split(8192):
+            chunk = chunk.to(device).double()
+            yield chunk[~chunk[:, 0].isnan()]  # without the gaps
+
+    count = sum(len(chunk) for chunk in chunks())
+    mean = sum(chunk.sum(dim=0) for chunk in chunks()) / count
+    scale = (sum((chunk - mean).square().sum(dim=0) for chunk in chunks()) / count).sqrt()
+    scale[scale <= 1e-6 * mean.abs()] = 1.0
+    numbers = (each.float().cpu().numpy() for each in (mean, scale))
+    return *numbers, train.targets.mean(axis=0, dtype=np.float64)
 
 
 def require_trainable(train: Sequences, valid: Sequences) -> None:
@@ -201,84 +301,11 @@ def require_labels(
                              "a constant label has no correlation")
 
 
-class _Progress:
-    """A training on disk: after each epoch one file holds all that the next one needs, and replaces the one before."""
-
-    def __init__(self, folder: Path, model: Branch, optimizer: torch.optim.Adam) -> None:
-        self.folder, self.model, self.optimizer = folder, model, optimizer
-        self.rows: list[dict] = []
-        self.best: dict[str, torch.Tensor] = {}
-        self.best_score, self.waited = -math.inf, 0
-
-    def restore(self) -> int:
-        """Take up what an earlier call left; returns the number of whole epochs there are."""
-        path = self.folder / STATE
-        if not path.is_file():
-            return 0
-        with safe_open(path, framework="pt") as file:
-            about = json.loads(file.metadata()["about"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-        self.rows, self.best_score, self.waited = about["rows"], about["best_score"], about["waited"]
-        self.model.load_state_dict(_under("model", tensors))
-        self.best = _under("best", tensors)
-        for number, parameter in enumerate(self.model.parameters()):
-            moments = _under(f"adam {number}", tensors)
-            self.optimizer.state[parameter] = {
-                key: value if key == "step" else value.to(parameter.device) for key, value in moments.items()
-            }
-        self.optimizer.param_groups[0]["lr"] = about["rate"]
-        return len(self.rows)
-
-    def finish_epoch(self, row: dict, patience: int) -> None:
-        """Keep the weights where they are the best so far, halve the rate where it is time, and write it all down."""
-        self.rows.append(row)
-        # An epoch without a correlation (a constant prediction) is no rise; the first one is kept until there is one.
-        if row["mean_pearson"] > self.best_score or not self.best:
-            self.best = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
-        if row["mean_pearson"] > self.best_score:
-            self.best_score, self.waited = row["mean_pearson"], 0
-        else:
-            self.waited += 1
-            if self.waited == patience:
-                self.optimizer.param_groups[0]["lr"] /= 2
-                self.waited = 0
-        self._write_log()
-        self._write_state()
-
-    def finish(self) -> None:
-        """The best weights in their place, then away with the state."""
-        self._write_log()
-        replace_whole(self.folder / WEIGHTS, lambda path: save_file(self.best, path))
-        (self.folder / STATE).unlink(missing_ok=True)
-
-    def _write_state(self) -> None:
-        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
-        tensors |= {f"best/{name}": tensor for name, tensor in self.best.items()}
-        for number, parameter in enumerate(self.model.parameters()):
-            moments = self.optimizer.state[parameter]
-            tensors |= {f"adam {number}/{key}": value for key, value in moments.items()}
-        about = {
-            "rows": self.rows,
-            "best_score": self.best_score,
-            "waited": self.waited,
-            "rate": self.optimizer.param_groups[0]["lr"],
-        }
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        replace_whole(self.folder / STATE, lambda path: save_file(tensors, path, metadata={"about": json.dumps(about)}))
-
-    def _write_log(self) -> None:
-        replace_whole(self.folder / LOG, lambda path: pandas.DataFrame(self.rows).to_csv(path, index=False))
-
-
-def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(f"{prefix}/"): t for name, t in tensors.items() if name.startswith(f"{prefix}/")}
-
-
 def _claim(
-    folder: Path, model: Branch, train: Sequences, valid: Sequences, recipe: Recipe, seed: int
+    folder: Path, model: Branch, train: Sequences, valid: Sequences, recipe: Recipe, seed: int, half: np.ndarray
 ) -> None:
     """Write what is trained here, or check that it is what an earlier call began."""
-    digest = sha256()
+    digest = sha256(np.asarray(half, np.int8).tobytes())
     for part in (train, valid):
         digest.update(json.dumps([part.features, part.names, part.clips]).encode())
         digest.update(part.offsets.tobytes() + part.targets.tobytes())
@@ -288,13 +315,6 @@ def _claim(
         replace_whole(path, lambda temporary: temporary.write_text(json.dumps(about, indent=1) + "\n"))
     elif json.loads(path.read_text()) != about:
         raise InputError(f"{folder} holds a training of other settings or clips; give another folder or delete it")
-
-
-def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` write a file under another name beside ``path``, then put it in its place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    write(temporary)
-    os.replace(temporary, path)
 
 
 @contextmanager

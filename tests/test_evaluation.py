@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from emibook import InputError
-from emibook.evaluation import CLIPS, bootstrap_interval, clusters, resampled, weighted_pearson
+from emibook.evaluation import (
+    CLIPS,
+    bootstrap_interval,
+    clusters,
+    halves,
+    paired_difference,
+    resampled,
+    weighted_pearson,
+)
 from emibook.metrics import pearson
 
 RNG = np.random.default_rng(0)
@@ -50,7 +58,7 @@ def test_interval_holds_its_mean_and_is_the_same_for_the_same_seed_and_any_order
     assert (moved.low, moved.high) == pytest.approx((interval.low, interval.high), abs=1e-9)
 
 
-def test_seeds_are_averaged():
+def test_seeds_are_averaged_and_drawn():
     truth, first, who = people(20, 3, seed=4)
     second = first + RNG.normal(size=first.shape)
     both = bootstrap_interval(truth, [first, second], who)
@@ -59,7 +67,55 @@ def test_seeds_are_averaged():
     groups, _ = clusters(who)
     scores = [resampled(truth, np.stack([p]), groups, 50, np.random.default_rng(5)) for p in (first, second)]
     together = resampled(truth, np.stack([first, second]), groups, 50, np.random.default_rng(5))
-    np.testing.assert_allclose(together, np.mean(scores, axis=0))
+    # In a draw of two seeds either comes twice or both once.
+    options = np.stack([scores[0], scores[1], np.mean(scores, axis=0)])
+    apart = np.abs(options - together)
+    assert (apart.min(axis=0) < 1e-12).all() and len(set(apart.argmin(axis=0))) == 3
+
+
+def test_seeds_that_differ_widen_the_interval():
+    truth, first, who = people(60, 3, seed=14)
+    seeds = [first + noise * RNG.normal(size=first.shape) for noise in (0.0, 0.3, 1.5)]
+    together = bootstrap_interval(truth, seeds, who)
+    widths = [bootstrap_interval(truth, [each], who) for each in seeds]
+    assert together.high - together.low > 1.3 * np.mean([each.high - each.low for each in widths])
+
+
+def test_a_difference_is_paired():
+    """What is hard for both cancels: the interval of the difference is narrower than the two apart would make it."""
+    truth, first, who = people(40, 4, seed=15)
+    worse = first + 0.7 * np.random.default_rng(16).normal(size=first.shape)
+    gain = paired_difference(truth, [first], [worse], who)
+    each = [bootstrap_interval(truth, [prediction], who) for prediction in (first, worse)]
+    assert gain.mean == pytest.approx(each[0].mean - each[1].mean) and gain.low <= gain.mean <= gain.high
+    apart = np.hypot(*(interval.high - interval.low for interval in each))
+    assert gain.low > 0 and gain.high - gain.low < 0.8 * apart
+    back = paired_difference(truth, [worse], [first], who)
+    assert (back.low, back.high) == pytest.approx((-gain.high, -gain.low))
+    same = paired_difference(truth, [first], [first], who)
+    assert (same.mean, same.low, same.high) == (0, 0, 0)
+    with pytest.raises(InputError, match="1 seeds against 2"):
+        paired_difference(truth, [first], [first, worse], who)
+
+
+def test_where_there_is_no_difference_the_interval_misses_zero_as_rarely_as_it_says():
+    misses = 0
+    for seed in range(200):
+        truth, first, who = people(24, 6, seed=300 + seed, within=0.5, emotions=1)
+        noise = np.random.default_rng(seed).normal(size=(2, *first.shape))
+        gain = paired_difference(truth, [first + noise[0]], [first + noise[1]], who, draws=300, seed=seed)
+        misses += not gain.low <= 0 <= gain.high
+    assert 0.01 <= misses / 200 <= 0.11
+
+
+def test_halves_hold_whole_participants_about_as_many_clips_and_never_change():
+    who = [f"p{n}" for n in np.random.default_rng(17).integers(0, 31, 400)]
+    half = halves(who)
+    assert all(len({h for h, w in zip(half, who, strict=True) if w == person}) == 1 for person in who)
+    assert abs(half.mean() - 0.5) < 0.05
+    np.testing.assert_array_equal(halves(who), half)
+    unknown = halves([""] * 9)
+    assert sorted(np.bincount(unknown)) == [4, 5]
 
 
 def test_width_shrinks_with_people_and_grows_with_the_level():

@@ -14,7 +14,7 @@ import pandas
 import pytest
 import torch
 
-from emibook import InputError, training
+from emibook import InputError, progress, training
 from emibook.dataset import load
 from emibook.metrics import pearson
 from emibook.training import Recipe, load_model, predict, statistics, train
@@ -79,19 +79,19 @@ def test_a_training_stopped_between_epochs_ends_with_the_same_numbers(sequences,
     recipe = replace(QUICK, epochs=9, patience=5)
     monkeypatch.setattr(training, "pearson", lambda truth, prediction, names: np.full(len(names), 0.5))
     log = run(sequences, tmp_path / "whole", recipe, model=VIDEO)
-    finish_epoch = training._Progress.finish_epoch
+    finish_epoch = progress.Line.finish_epoch
 
-    def stops(state, row, patience):
-        finish_epoch(state, row, patience)
+    def stops(state, row, *rest):
+        finish_epoch(state, row, *rest)
         if row["epoch"] == stop_after:
             raise KeyboardInterrupt
 
     assert list(log["rate"] / recipe.rate) == [1] * 6 + [0.5] * 3
-    monkeypatch.setattr(training._Progress, "finish_epoch", stops)
+    monkeypatch.setattr(progress.Line, "finish_epoch", stops)
     with pytest.raises(KeyboardInterrupt):
         run(sequences, tmp_path / "stopped", recipe, model=VIDEO)
     assert not (tmp_path / "stopped" / "weights.safetensors").exists()
-    monkeypatch.setattr(training._Progress, "finish_epoch", finish_epoch)
+    monkeypatch.setattr(progress.Line, "finish_epoch", finish_epoch)
     again = run(sequences, tmp_path / "stopped", recipe, model=VIDEO)
     same(tmp_path / "whole", tmp_path / "stopped")
     assert list(again["seconds"][:stop_after]) != list(log["seconds"][:stop_after]), "these epochs were made before"
@@ -101,15 +101,13 @@ def test_a_training_stopped_between_epochs_ends_with_the_same_numbers(sequences,
 
 
 def test_an_epoch_is_every_clip_that_has_something_once_in_an_order_of_its_own(sequences, tmp_path, monkeypatch):
-    part, asked = sequences[0], []
-    batch = type(part).batch
+    asked, gradient = [], training.gradient
 
-    def listed(self, clips):
-        if self is part:
-            asked.append(clips)
-        return batch(self, clips)
+    def listed(model, feed, clips, recipe):
+        asked.append(clips)
+        return gradient(model, feed, clips, recipe)
 
-    monkeypatch.setattr(type(part), "batch", listed)
+    monkeypatch.setattr(training, "gradient", listed)
     run(sequences, tmp_path, replace(QUICK, epochs=2))
     assert [len(clips) for clips in asked] == [8, 8, 8, 5] * 2
     first, second = np.concatenate(asked[:4]), np.concatenate(asked[4:])
@@ -180,7 +178,7 @@ def test_every_validation_clip_counts_once_in_any_order(sequences, tmp_path, mon
     whole = predict(model, valid)
     assert len(whole) == 18
     np.testing.assert_array_equal(predict(model, valid), whole)
-    monkeypatch.setattr(training, "VALID_BATCH", 5)  # 18 clips: a last batch of three
+    monkeypatch.setitem(training.STEPS_AT_ONCE, "cpu", 40)  # a few clips at a time
     np.testing.assert_allclose(predict(model, valid), whole, atol=1e-5)
     order = np.random.default_rng(0).permutation(18)
     rows = [valid.values[valid.offsets[clip] : valid.offsets[clip + 1]] for clip in order]

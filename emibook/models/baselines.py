@@ -6,10 +6,9 @@ averaged over time, through a linear layer. The recurrent network here is one GR
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from emibook.models.regressor import Branch, masked_mean
+from emibook.models.regressor import Branch, at_last_step, masked_mean
 
 
 class RecurrentBaseline(Branch):
@@ -23,9 +22,7 @@ class RecurrentBaseline(Branch):
 
     def predict(self, values: Tensor, mask: Tensor) -> Tensor:
         states, _ = self.recurrent(values)  # (batch, time, channels)
-        steps = torch.arange(mask.shape[1], device=mask.device)
-        last = torch.where(mask, steps, 0).amax(dim=1)  # the clip's own last step, not the batch's
-        return self.output(states[torch.arange(len(states), device=mask.device), last])
+        return self.output(at_last_step(states, mask))
 
 
 class LinearBaseline(Branch):

@@ -1,6 +1,7 @@
 """The paper's branch: sequence -> TCN -> Transformer encoder (visual branch only) -> masked mean -> FFN -> intensities.
 
-Source: paper section 3.3 and 3.4, Figure 2. How the steps become one vector is not stated there: here their mean.
+Source: paper section 3.3 and 3.4, Figure 2. How the steps become one vector is not stated there: here their mean, as
+options the clip's last step and a mean whose weights are learnt.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 
 from emibook.models.tcn import TCN
 from emibook.models.transformer import TransformerEncoder
+
+POOLINGS = ("mean", "last", "attention")
 
 
 class Branch(nn.Module):
@@ -49,32 +52,85 @@ class Branch(nn.Module):
 class IntensityRegressor(Branch):
     """One branch of the paper: two Transformer blocks for video, none for audio.
 
+    Args:
+        channels: width of TCN and encoder; None is as wide as the input.
+        attention: width of the encoder's heads together, ``channels`` unless given.
+        positions: whether the encoder is told the order of the steps.
+        pooling: how the steps become one vector: their ``mean``, the clip's ``last``, or by ``attention``, a mean
+            weighted by softmax(H w).
+        residual: whether the TCN's layers are residual blocks.
+        dropout: the share of the encoder's sublayers left out in training.
+
     Source: paper section 3.3 and equations (3), (4): F = ReLU(X W1 + b1) W2 + b2.
     """
 
     def __init__(
-        self, in_features: int, targets: int = 6, transformer_layers: int = 2, heads: int = 4, channels: int = 128
+        self,
+        in_features: int,
+        targets: int = 6,
+        transformer_layers: int = 2,
+        heads: int = 4,
+        channels: int | None = 128,
+        *,
+        attention: int | None = None,
+        positions: bool = True,
+        pooling: str = "mean",
+        residual: bool = False,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(in_features, targets)
+        if pooling not in POOLINGS:
+            raise ValueError(f"no pooling {pooling!r}; there are {', '.join(POOLINGS)}")
+        channels = channels or in_features
         self.config = {
             "in_features": in_features,
             "targets": targets,
             "transformer_layers": transformer_layers,
             "heads": heads,
             "channels": channels,
+            "attention": attention,
+            "positions": positions,
+            "pooling": pooling,
+            "residual": residual,
+            "dropout": dropout,
         }
-        self.tcn = TCN(in_features, channels)
-        self.transformer = TransformerEncoder(channels, transformer_layers, heads) if transformer_layers else None
+        self.pooling = pooling
+        self.tcn = TCN(in_features, channels, residual=residual)
+        self.transformer = (
+            TransformerEncoder(
+                channels, transformer_layers, heads, attention=attention, positions=positions, dropout=dropout
+            )
+            if transformer_layers
+            else None
+        )
+        self.score = nn.Linear(channels, 1) if pooling == "attention" else None
         self.ffn = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, targets))
 
     def predict(self, values: Tensor, mask: Tensor) -> Tensor:
         hidden = self.tcn(values)  # (batch, time, channels)
         if self.transformer is not None:
             hidden = self.transformer(hidden, mask)
-        return self.ffn(masked_mean(hidden, mask))  # (batch, targets)
+        return self.ffn(self.pool(hidden, mask))  # (batch, targets)
+
+    def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """(batch, time, channels), (batch, time) -> (batch, channels)."""
+        if self.pooling == "last":
+            return at_last_step(hidden, mask)
+        if self.score is None:
+            return masked_mean(hidden, mask)
+        scores = self.score(hidden)[..., 0].masked_fill(~mask, -torch.inf)  # (batch, time)
+        scores = scores.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)  # no 0/0 in a clip with nothing in it
+        return torch.einsum("bt,btc->bc", scores.softmax(dim=1), hidden)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """(batch, time, channels), (batch, time) -> (batch, channels): mean over the mask, zero where it is empty."""
     total = values.masked_fill(~mask[..., None], 0.0).sum(dim=1)
     return total / mask.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def at_last_step(values: Tensor, mask: Tensor) -> Tensor:
+    """(batch, time, channels), (batch, time) -> (batch, channels): at each clip's own last step, not the batch's."""
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    last = torch.where(mask, steps, 0).amax(dim=1)
+    return values[torch.arange(len(values), device=mask.device), last]

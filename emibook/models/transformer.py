@@ -14,18 +14,35 @@ from torch.nn import functional
 
 
 class TransformerEncoder(nn.Module):
-    """Sinusoidal positions, then blocks of self-attention and a feedforward network, each with a residual path."""
+    """Sinusoidal positions, then blocks of self-attention and a feedforward network, each with a residual path.
 
-    def __init__(self, channels: int = 128, layers: int = 2, heads: int = 4) -> None:
+    ``attention``: the width of all heads together, ``channels`` unless given. ``positions``: without them the encoder
+    knows no order. ``dropout``: the share of each sublayer's results left out in training (Vaswani et al. have 0.1).
+    """
+
+    def __init__(
+        self,
+        channels: int = 128,
+        layers: int = 2,
+        heads: int = 4,
+        *,
+        attention: int | None = None,
+        positions: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(channels, heads) for _ in range(layers))
+        self.positions = positions
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(Block(channels, heads, attention or channels, dropout) for _ in range(layers))
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """(batch, time, channels) and (batch, time) true where there is data -> (batch, time, channels).
 
         Steps outside the mask are attended by none; what stands in them afterwards means nothing.
         """
-        hidden = values + positions(values.shape[1], values.shape[2]).to(values)
+        if self.positions:
+            values = values + positions(values.shape[1], values.shape[2]).to(values)
+        hidden = self.dropout(values)
         for block in self.blocks:
             hidden = block(hidden, mask)
         return hidden
@@ -34,39 +51,42 @@ class TransformerEncoder(nn.Module):
 class Block(nn.Module):
     """Self-attention, then a feedforward network four times as wide; layer normalisation after each residual sum."""
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, attention: int, dropout: float) -> None:
         super().__init__()
-        self.attention = SelfAttention(channels, heads)
+        self.attention = SelfAttention(channels, heads, attention)
         self.attention_norm = nn.LayerNorm(channels)
         wide = 4 * channels
         self.feedforward = nn.Sequential(nn.Linear(channels, wide), nn.ReLU(), nn.Linear(wide, channels))
         self.feedforward_norm = nn.LayerNorm(channels)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        hidden = self.attention_norm(values + self.attention(values, mask))
-        return self.feedforward_norm(hidden + self.feedforward(hidden))
+        hidden = self.attention_norm(values + self.dropout(self.attention(values, mask)))
+        return self.feedforward_norm(hidden + self.dropout(self.feedforward(hidden)))
 
 
 class SelfAttention(nn.Module):
     """softmax(Q K^T / sqrt(width of a head)) V in several heads, over the steps in the mask.
 
+    ``width``: of all heads together, ``channels`` unless given; queries, keys and values are projected to it.
     Source: Vaswani et al., equation (1) and section 3.2.2.
     """
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, width: int | None = None) -> None:
         super().__init__()
-        if channels % heads:
-            raise ValueError(f"{channels} channels do not divide into {heads} heads")
-        self.heads = heads
-        self.project_in = nn.Linear(channels, 3 * channels)
-        self.project_out = nn.Linear(channels, channels)
+        width = width or channels
+        if width % heads:
+            raise ValueError(f"{width} channels do not divide into {heads} heads")
+        self.heads, self.width = heads, width
+        self.project_in = nn.Linear(channels, 3 * width)
+        self.project_out = nn.Linear(width, channels)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        batch, time, channels = values.shape
-        projected = self.project_in(values).view(batch, time, 3, self.heads, channels // self.heads)
-        query, key, value = projected.permute(2, 0, 3, 1, 4)  # each (batch, head, time, channels / heads)
+        batch, time, _ = values.shape
+        projected = self.project_in(values).view(batch, time, 3, self.heads, self.width // self.heads)
+        query, key, value = projected.permute(2, 0, 3, 1, 4)  # each (batch, head, time, width / heads)
         attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=_keys(mask))
-        return self.project_out(attended.transpose(1, 2).reshape(batch, time, channels))
+        return self.project_out(attended.transpose(1, 2).reshape(batch, time, self.width))
 
 
 def _keys(mask: Tensor) -> Tensor:
