@@ -31,6 +31,8 @@ Features = Annotated[tuple[str, ...], arg(metavar="NAME...")]
 Runs = Annotated[tuple[Path, ...], arg(metavar="RUN...")]
 Scheduler = Annotated[str | None, arg(metavar="ADDRESS")]
 Slurm = Annotated[str | None, arg(metavar="PARTITION")]
+Ratings = Literal["voice", "face", "both"] | None
+Fold = Annotated[str | None, arg(metavar="K/N")]
 
 SHOWN = 10
 """Failures told one by one; the others by their number."""
@@ -70,7 +72,7 @@ def check(root: Root, /) -> int:
     """Say which layout ROOT has and list everything in it that is not as it should be.
 
     Args:
-        root: a data set in the layout of Hume-Vidmimic2, or any folder of clips
+        root: a data set in any known layout, or any folder of clips
     """
     from emibook.corpus import check
 
@@ -135,6 +137,7 @@ def extract(
     work: Work,
     features: Features,
     weights: Annotated[tuple[str, ...], arg(metavar="NAME=SOURCE...")] = (),
+    aus_from: Literal["crops", "video"] | None = None,
     workers: int | None = None,
     scheduler: Scheduler = None,
     slurm: Slurm = None,
@@ -145,7 +148,9 @@ def extract(
         root: the corpus that WORK was made from
         work: folder of the preprocessed clips
         features: feature sets, for example resnet18 aus mfcc
-        weights: where a set's weights come from: builtin, pretrained, untrained or a file
+        weights: where a set's weights come from: builtin, pretrained, small, untrained or a file; of aus also openface,
+            the path of OpenFace's FeatureExtraction, or a folder of its tables (or py-feat's), <clip>.csv each
+        aus_from: what OpenFace looks at, the aligned crops (as the paper does) or the whole video
         workers: worker processes (default: one a core)
         scheduler: address of a running Dask scheduler to use instead
         slurm: partition of a SLURM cluster to ask for the workers
@@ -153,15 +158,53 @@ def extract(
     from emibook.corpus import open_corpus
     from emibook.features import extract, parse_weights
 
-    folders = extract(open_corpus(root), work, list(features), weights=parse_weights(weights), workers=workers,
-                      scheduler=scheduler, slurm=slurm)
+    folders = extract(open_corpus(root), work, list(features), weights=parse_weights(weights), aus_from=aus_from,
+                      workers=workers, scheduler=scheduler, slurm=slurm)
     for folder in folders.values():
         print(folder)
     return 0
 
 
 @_command
-def train(root: Root, /, *, work: Work, features: str, seed: int = 0, recipe: str | None = None) -> int:
+def weights(
+    action: Annotated[Positional[Literal["list", "get"]], arg(metavar="list|get")] = "list",
+    names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME...")] = (),
+    /,
+) -> int:
+    """List the published weights that encoders can use, or get some of them.
+
+    Args:
+        action: list says what there is, under which licence, and what this machine has; get fetches and verifies
+        names: which weights to get
+    """
+    import pandas
+
+    from emibook.features import fetching
+
+    if (action == "get") != bool(names):
+        raise InputError("emibook weights lists them; emibook weights get NAME... fetches some")
+    for name in names:
+        print(fetching.get(name))
+    if action == "list":
+        table = pandas.DataFrame(fetching.overview())
+        print(table.drop(columns=["what", "source"]).to_string(index=False))
+        for row in table.to_dict("records"):
+            print(f"{row['name']}: {row['what']}; {row['source']}")
+    return 0
+
+
+@_command
+def train(
+    root: Root,
+    /,
+    *,
+    work: Work,
+    features: str,
+    seed: int = 0,
+    recipe: str | None = None,
+    ratings: Ratings = None,
+    fold: Fold = None,
+) -> int:
     """Train one branch; the last line printed is the folder of the run.
 
     Args:
@@ -170,11 +213,13 @@ def train(root: Root, /, *, work: Work, features: str, seed: int = 0, recipe: st
         features: a feature set, or several of one modality joined, as resnet18+aus
         seed: the same seed on the same machine gives the same numbers
         recipe: paper or small (default: small below 1,000 training clips)
+        ratings: what the raters behind the targets had, where the corpus tells (CREMA-D; default: both)
+        fold: validate on the K-th of N groups of participants, not on the corpus's own partition
     """
     from emibook.corpus import open_corpus
     from emibook.experiments import train
 
-    print(train(open_corpus(root), work, features, seed=seed, recipe=recipe))
+    print(train(open_corpus(root, ratings=ratings, fold=fold), work, features, seed=seed, recipe=recipe))
     return 0
 
 
@@ -186,6 +231,8 @@ def tables(
     work: Work,
     seeds: int = 3,
     participants: Path | None = None,
+    ratings: Ratings = None,
+    fold: Fold = None,
     workers: int | None = None,
 ) -> int:
     """Make every run that Tables 2 and 3 need and is missing, then write both tables.
@@ -195,18 +242,67 @@ def tables(
         work: folder to write
         seeds: runs for each row
         participants: CSV with the columns clip,participant, where the data set names none
+        ratings: what the raters behind the targets had, where the corpus tells (CREMA-D; default: both)
+        fold: validate on the K-th of N groups of participants, not on the corpus's own partition
         workers: worker processes (default: one a core)
     """
     from emibook.corpus import open_corpus
     from emibook.experiments import tables
 
-    corpus = open_corpus(root, participants=participants)
+    corpus = open_corpus(root, participants=participants, ratings=ratings, fold=fold)
     shown = ["features", "modality", "paper", "mean", "low", "high", "seeds", "weights"]
     for table in tables(corpus, work, seeds=seeds, workers=workers):
         print(table[shown].to_string(index=False, float_format=lambda value: f"{value:.4f}"))
     if corpus.note:
         print(f"{corpus.name}: {corpus.note}")
     print(Path(work) / "tables")
+    return 0
+
+
+@_command
+def ceiling(root: Root, /, *, ratings: Ratings = None, seed: int = 0) -> int:
+    """Say how well anything could predict the labels of ROOT, from the labels alone.
+
+    Args:
+        root: a data set in any known layout; its videos and sounds are not needed
+        ratings: what the raters behind the targets had, where the corpus tells (CREMA-D; default: both)
+        seed: the same seed gives the same intervals
+    """
+    from emibook.ceiling import ceiling, in_words
+
+    print(in_words(ceiling(root, ratings=ratings, seed=seed)))
+    return 0
+
+
+@_command
+def people(
+    root: Root,
+    /,
+    *,
+    fetch: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    out: Path | None = None,
+    seed: int = 0,
+) -> int:
+    """Say how well people who only heard a clip, or only saw it, predict people who had both.
+
+    Args:
+        root: a clone of CREMA-D, or a folder with its two small tables; videos and sounds are not needed
+        fetch: download the two tables (4 MB) into ROOT where they are not there
+        out: folder for all results as CSV files
+        seed: the same seed gives the same intervals
+    """
+    from emibook import people
+    from emibook.corpus import votes
+
+    if fetch:
+        votes.fetch(root)
+    found = people.from_root(root, seed=seed)
+    for name in ("correlations", "differences"):
+        print(found[name].drop(columns=["low_by_clip", "high_by_clip"], errors="ignore").to_string(
+            float_format=lambda value: f"{value:.3f}"))
+    if out:
+        people.write(found, out)
+        print(out)
     return 0
 
 
@@ -235,18 +331,22 @@ def predict(
 
 
 @_command
-def submit(root: Root, /, *, run: Runs, out: Path) -> int:
-    """Write the challenge's submission file: every test clip once, values in [0, 1].
+def submit(
+    root: Root, /, *, run: Runs, out: Path, ratings: Ratings = None, fold: Fold = None
+) -> int:
+    """Write a submission in the challenge's form: every test clip once, in the range of the targets.
 
     Args:
         root: the corpus that the runs were trained on
         run: folders of runs; runs of one feature set are averaged, then feature sets are fused
         out: CSV to write
+        ratings: as the runs were trained
+        fold: as the runs were trained
     """
     from emibook.corpus import open_corpus
     from emibook.predict import submit
 
-    print(submit(open_corpus(root), list(run), out))
+    print(submit(open_corpus(root, ratings=ratings, fold=fold), list(run), out))
     return 0
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -82,19 +82,15 @@ def write_split(path: Path, table: pd.DataFrame) -> None:
         row, column = outside[0]
         raise InputError(f"{path}: clip {table['clip'].iloc[row]}: {EMOTIONS[column]} is {values[row, column]}, "
                          "outside [0, 1]")
-    lines = [",".join([clip, *(format(value, ".6g") for value in row)])
-             for clip, row in sorted(zip(table["clip"], values, strict=True), key=lambda pair: pair[0])]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text("\n".join([",".join(HEADER), *lines]) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    _write(path, table, EMOTIONS)
 
 
 def write_submission(path: Path, corpus: Corpus, predictions: pd.DataFrame) -> None:
-    """Write the challenge's submission: the table's header, one row a test clip, values in [0, 1].
+    """Write a submission in the challenge's form: ``Filename`` and the targets, one row a test clip, sorted by id.
 
-    ``predictions`` has the columns ``clip`` and the six emotions; what lies outside [0, 1] is moved to the nearer
-    end. Raises ``InputError`` where a test clip has no prediction, or a prediction no test clip.
+    ``predictions`` has the columns ``clip`` and the corpus's targets; what lies outside the targets' range
+    (``Corpus.ranges``) is moved to the nearer end. Raises ``InputError`` where a test clip has no prediction, or a
+    prediction no test clip.
     """
     wanted, given = set(corpus.partition("test")["clip"]), set(predictions["clip"])
     if not wanted:
@@ -103,9 +99,24 @@ def write_submission(path: Path, corpus: Corpus, predictions: pd.DataFrame) -> N
         clip = min(wanted ^ given)
         lack = "has no prediction" if clip in wanted else "is no test clip"
         raise InputError(f"{path}: clip {clip} {lack}; a submission has one row for each of {len(wanted)} test clips")
-    table = predictions[["clip", *EMOTIONS]].copy()
-    table[list(EMOTIONS)] = table[list(EMOTIONS)].clip(0, 1)
-    write_split(path, table)
+    table = predictions[["clip", *corpus.targets]].copy()
+    low, high = np.array(list(corpus.ranges().values())).T
+    table[list(corpus.targets)] = table[list(corpus.targets)].clip(low, high, axis=1)
+    if tuple(corpus.targets) == EMOTIONS:
+        write_split(path, table)
+        return
+    for clip in tables.duplicates(table["clip"]):
+        raise InputError(f"{path}: clip {clip} would be written twice")
+    _write(Path(path), table, corpus.targets)
+
+
+def _write(path: Path, table: pd.DataFrame, targets: Sequence[str]) -> None:
+    """``Filename`` and the ``targets``, sorted by clip, at most six digits, whole or not at all."""
+    rows = table[["clip", *targets]].rename(columns={"clip": "Filename"}).sort_values("Filename")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    rows.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+    os.replace(temporary, path)
 
 
 class _Scan:

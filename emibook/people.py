@@ -1,0 +1,325 @@
+"""People as encoders: how well those who only heard a clip, and those who only saw it, predict those who had both.
+
+Everything comes from CREMA-D's votes. A group of raters predicts by the fraction that chose an emotion, and two groups
+are fused by averaging, as two branches are. Twice the raters is half the luck, so groups are compared at equal numbers:
+the fraction f of n raters has a variance of which f(1-f)/(n-1) is luck (``ceiling.luck``), so exactly m raters drawn
+for every clip would have the rest of it and n/(n-1) f(1-f)/m. For m <= n this is the expectation over all ways to
+leave raters out (hypergeometric); it holds for more raters too, and for infinitely many, who have no luck left.
+Covariances do not change. Every number is then a function of sums over clips, which are added up by actor once; drawing
+actors with replacement is one product with a matrix, and all rows share the draws, so differences are paired.
+Source: Spearman (1904), American Journal of Psychology 15, 72-101 (attenuation); Bates and Granger (1969), Operational
+Research Quarterly 20, 451-468 (weights of two forecasts).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas
+
+from emibook import InputError
+from emibook.actors import accuracy
+from emibook.ceiling import INTERVAL, from_counts, inference_bias, luck
+from emibook.corpus import RATINGS, votes
+from emibook.corpus.votes import EMOTIONS, Votes
+from emibook.evaluation import weighted_pearson
+
+DRAWS = 2000
+SHOW_DRAWS = 100
+"""Times that raters are really drawn, to be set beside the formula."""
+INFINITE = np.inf
+PREFIX = "people"
+ABOUT = "people.json"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Who predicts: ``faces`` raters who saw and ``voices`` who heard, None for all there are, 0 for none.
+
+    ``share`` is the weight of those who saw; None weighs every rater alike. ``exact``: against a target without luck.
+    """
+
+    name: str
+    faces: float | None
+    voices: float | None
+    share: float | None = None
+    exact: bool = False
+
+
+GROUPS = (
+    Group("voice", 0, None, 0.0),
+    Group("face", None, 0, 1.0),
+    Group("average", None, None, 0.5),
+    Group("voice, 10 raters", 0, 10),
+    Group("face, 10 raters", 10, 0),
+    Group("5 face + 5 voice", 5, 5),
+    Group("7 face + 3 voice", 7, 3),
+    Group("face, 20 raters", 20, 0),
+    Group("10 face + 10 voice", 10, 10),
+    Group("voice, no luck", 0, INFINITE, 0.0),
+    Group("face, no luck", INFINITE, 0, 1.0),
+    Group("average, no luck", INFINITE, INFINITE, 0.5),
+    Group("voice, no luck on either side", 0, INFINITE, 0.0, True),
+    Group("face, no luck on either side", INFINITE, 0, 1.0, True),
+    Group("average, no luck on either side", INFINITE, INFINITE, 0.5, True),
+)
+FITTED, FITTED_SPLIT = "best weights, fitted on other actors", "best 10 raters, chosen on other actors"
+DIFFERENCES = (
+    ("average", "face"), ("5 face + 5 voice", "face, 10 raters"), ("7 face + 3 voice", "face, 10 raters"),
+    (FITTED_SPLIT, "face, 10 raters"), ("10 face + 10 voice", "face, 20 raters"),
+    ("average, no luck", "face, no luck"), (FITTED, "average"), (FITTED, "face"),
+)  # fmt: skip
+TEN = 10
+
+
+class Sums:
+    """Sums over the clips of each actor, (actor, emotion), from which every correlation here is computed.
+
+    ``f``, ``v``, ``b``: fractions of those who saw, heard, had both, less their mean over all clips; ``ff``, ``fv``
+    and so on: their products; ``luck_f``: what luck has given of ``ff``, and ``one_f`` what it would give a single
+    rater; the same for ``v`` and ``b``.
+    """
+
+    def __init__(self, found: Votes) -> None:
+        self.actors, index = np.unique(found.actors, return_inverse=True)
+        parts = {}
+        for letter, fractions, raters in zip("vfb", found.fractions, found.raters, strict=True):
+            parts[letter] = fractions - fractions.mean(axis=0)
+            parts[f"luck_{letter}"] = luck(fractions, raters)
+            parts[f"one_{letter}"] = luck(fractions, raters) * raters[:, None]
+        parts |= {one + other: parts[one] * parts[other] for one in "fvb" for other in "fvb"}
+        parts["n"] = np.ones_like(parts["f"])
+        self._sums = {name: np.zeros((len(self.actors), part.shape[1])) for name, part in parts.items()}
+        for name, part in parts.items():
+            np.add.at(self._sums[name], index, part)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._sums[name]
+
+    def of(self, letter: str, raters: np.ndarray | float | None) -> np.ndarray:
+        """(actor, emotion) the squares of one group's fractions if each were of so many raters; None: as they are."""
+        if raters is None:
+            return self[letter * 2]
+        with np.errstate(divide="ignore"):
+            one = np.where(np.equal(raters, 0), 0.0, self[f"one_{letter}"] / np.asarray(raters, float))
+        return self[letter * 2] - self[f"luck_{letter}"] + one
+
+    def blend(
+        self, share: np.ndarray | float, faces: np.ndarray | float | None, voices: np.ndarray | float | None,
+        exact: bool = False,
+    ) -> np.ndarray:
+        """(moment, actor, emotion) sums of 1, b, p, b^2, p^2, b p for the prediction p = share f + (1 - share) v.
+
+        Every argument may be a number or (actor, emotion).
+        """
+        rest = 1 - np.asarray(share)
+        squares = (share**2 * self.of("f", faces) + rest**2 * self.of("v", voices) + 2 * share * rest * self["fv"])
+        truth = self["bb"] - (self["luck_b"] if exact else 0)
+        predicted, together = (share * self[one] + rest * self[other] for one, other in (("f", "v"), ("fb", "vb")))
+        return np.stack([self["n"], self["b"], predicted, truth, squares, together])
+
+
+def correlation(sums: np.ndarray) -> np.ndarray:
+    """From sums of 1, y, p, y^2, p^2, y p along the first axis."""
+    n, y, p, yy, pp, yp = sums
+    return (yp - y * p / n) / np.sqrt((yy - y**2 / n) * (pp - p**2 / n))
+
+
+def share_of(group: Group) -> float:
+    """The weight of those who saw."""
+    return group.faces / (group.faces + group.voices) if group.share is None else group.share
+
+
+def best_shares(sums: Sums) -> np.ndarray:
+    """(actor, emotion) for each actor the weight of those who saw, of all raters, that is best for the other actors.
+
+    The two weights of a regression, divided by their sum: correlation does not ask for more.
+    """
+    left = {name: sums[name].sum(axis=0) - sums[name] for name in ("n", "f", "v", "b", "ff", "vv", "fv", "fb", "vb")}
+
+    def covariance(one: str, other: str) -> np.ndarray:
+        return left[one + other] / left["n"] - left[one] * left[other] / left["n"] ** 2
+
+    face = covariance("v", "v") * covariance("f", "b") - covariance("f", "v") * covariance("v", "b")
+    voice = covariance("f", "f") * covariance("v", "b") - covariance("f", "v") * covariance("f", "b")
+    return face / (face + voice)
+
+
+def best_splits(sums: Sums) -> np.ndarray:
+    """(actor, emotion) for each actor how many of ten raters should see the clip, best for the other actors."""
+    scores = []
+    for faces in range(TEN + 1):
+        blend = sums.blend(faces / TEN, faces, TEN - faces)
+        scores.append(correlation(blend.sum(axis=1, keepdims=True) - blend))
+    return np.argmax(scores, axis=0)
+
+
+def results(
+    found: Votes, actors: pandas.DataFrame, *, seed: int = 0, draws: int = DRAWS
+) -> dict[str, pandas.DataFrame]:
+    """All tables of people, by the name of their file without ``people_``; correlations with 95 % intervals by actor.
+
+    ``actors`` as ``votes.read_actors`` gives them. Raises ``InputError`` where one of the actors is not among them.
+    """
+    rng = np.random.default_rng(seed)
+    sums = Sums(found)
+    count = len(sums.actors)
+    weights = np.concatenate([np.ones((1, count)), rng.multinomial(count, np.full(count, 1 / count), size=draws)])
+
+    def drawn(blend: np.ndarray) -> np.ndarray:
+        return correlation(np.einsum("da,mae->mde", weights, blend))  # (draw, emotion); the first is all clips
+
+    blends = {group.name: sums.blend(share_of(group), group.faces, group.voices, group.exact) for group in GROUPS}
+    shares, splits = best_shares(sums), best_splits(sums)
+    blends[FITTED] = sums.blend(shares, None, None)
+    blends[FITTED_SPLIT] = sums.blend(splits / TEN, splits, TEN - splits)
+    rho = {name: drawn(blend) for name, blend in blends.items()}
+    ten = {str(faces): drawn(sums.blend(faces / TEN, faces, TEN - faces)) for faces in range(TEN + 1)}
+    table = _rows(rho, "predictors")
+    by_clip = clip_intervals(found, {"voice": 0.0, "face": 1.0, "average": 0.5}, rng)
+    table = table.join(by_clip)
+    return {
+        "correlations": table,
+        "differences": _rows({f"{one} - {other}": rho[one] - rho[other] for one, other in DIFFERENCES}, "difference"),
+        "ten": _rows(ten, "faces"),
+        "fusion": fusion(found, sums, shares, splits, rng),
+        "ceiling": _ceilings(found, seed),
+        "inference": inference_bias(found),
+        "accuracy": accuracy(found, actors, rng, draws),
+    }
+
+
+def _rows(rho: Mapping[str, np.ndarray], index: str) -> pandas.DataFrame:
+    """A row each: the emotions' values, their mean, and its interval, from (draw, emotion) whose first row is all."""
+    rows = {}
+    for name, values in rho.items():
+        means = values.mean(axis=1)
+        low, high = np.quantile(means[1:], INTERVAL)
+        rows[name] = dict(zip(EMOTIONS, values[0], strict=True)) | {"mean": means[0], "low": low, "high": high}
+    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis(index)
+
+
+def clip_intervals(
+    found: Votes, shares: Mapping[str, float], rng: np.random.Generator, draws: int = 500
+) -> pandas.DataFrame:
+    """The interval that clips would give, if those of one actor were no more alike than others: too narrow."""
+    voice, face, both = found.fractions
+    clips = len(both)
+    predictions = np.stack([share * face + (1 - share) * voice for share in shares.values()])
+    weights = rng.multinomial(clips, np.full(clips, 1 / clips), size=draws)
+    rho = weighted_pearson(both, predictions, weights, np.arange(clips)).mean(axis=2)  # (draw, predictor)
+    low, high = np.quantile(rho, INTERVAL, axis=0)
+    return pandas.DataFrame({"low_by_clip": low, "high_by_clip": high}, index=list(shares))
+
+
+def fusion(
+    found: Votes, sums: Sums, shares: np.ndarray, splits: np.ndarray, rng: np.random.Generator
+) -> pandas.DataFrame:
+    """What the fusion formula says of each emotion's average, and what is measured; how the errors go together.
+
+    ``r_face, r_voice, between, s_face, s_voice`` and ``formula``, ``measured``: of all raters; ``ten_formula``, from
+    the moments, and ``ten_measured``, from raters really drawn: of five and five. ``errors``: the correlation of f - b
+    and v - b; ``errors_no_luck``: the same without luck, which b's own luck, being in both, had raised. ``share``: the
+    best weight of those who saw; ``faces``: the best number of ten raters to see, both means over the actors left out.
+    """
+    total = {name: sums[name].sum(axis=0) / len(found.clips) for name in
+             ("ff", "vv", "bb", "fv", "fb", "vb", "luck_f", "luck_v", "luck_b", "one_f", "one_v")}
+    s_face, s_voice, s_both = (np.sqrt(total[name]) for name in ("ff", "vv", "bb"))
+    face, voice = total["fb"] / s_face / s_both, total["vb"] / s_voice / s_both
+    between = total["fv"] / s_face / s_voice
+
+    def formula(r1: np.ndarray, r2: np.ndarray, r12: np.ndarray, s1: np.ndarray, s2: np.ndarray) -> np.ndarray:
+        return (s1 * r1 + s2 * r2) / np.sqrt(s1**2 + s2**2 + 2 * s1 * s2 * r12)
+
+    five = [np.sqrt(total[2 * x] - total[f"luck_{x}"] + total[f"one_{x}"] / 5) for x in "fv"]
+    fewer = (face * s_face / five[0], voice * s_voice / five[1], between * s_face * s_voice / five[0] / five[1], *five)
+    average = sums.blend(0.5, None, None).sum(axis=1)
+    error = {"f": total["ff"] + total["bb"] - 2 * total["fb"], "v": total["vv"] + total["bb"] - 2 * total["vb"]}
+    shared = total["fv"] - total["fb"] - total["vb"] + total["bb"]
+    quiet = {x: error[x] - total[f"luck_{x}"] - total["luck_b"] for x in "fv"}
+    table = pandas.DataFrame({
+        "r_face": face, "r_voice": voice, "between": between, "s_face": s_face, "s_voice": s_voice,
+        "formula": formula(face, voice, between, s_face, s_voice), "measured": correlation(average),
+        "ten_formula": formula(*fewer), "ten_measured": drawn_raters(found, 5, 5, rng),
+        "errors": shared / np.sqrt(error["f"] * error["v"]),
+        "errors_no_luck": (shared - total["luck_b"]) / np.sqrt(quiet["f"] * quiet["v"]),
+        "share": shares.mean(axis=0), "faces": splits.mean(axis=0),
+    }, index=pandas.Index(EMOTIONS, name="emotion"))
+    table.loc["mean"] = table.mean()
+    return table
+
+
+def drawn_raters(
+    found: Votes, faces: int, voices: int, rng: np.random.Generator, draws: int = SHOW_DRAWS
+) -> np.ndarray:
+    """(emotion,) the correlation when so many raters are drawn for each clip, without replacement, weighed alike.
+
+    The mean over ``draws``. A clip with fewer raters than are wanted keeps all it has.
+    """
+    total = np.zeros((draws, *found.counts.shape[1:]))
+    voice, face, both = range(len(RATINGS))
+    for had, wanted in ((face, faces), (voice, voices)):
+        if wanted:
+            raters = found.raters[had][:, None]
+            taken = np.minimum(raters, wanted)
+            chosen = rng.hypergeometric(found.counts[had], raters - found.counts[had], taken, total.shape)
+            total += wanted / (faces + voices) * chosen / taken
+    truth = found.fractions[both]
+    one = np.ones((1, 1))
+    return weighted_pearson(truth, total, one, np.zeros(len(truth), int))[0].mean(axis=0)
+
+
+def _ceilings(found: Votes, seed: int) -> pandas.DataFrame:
+    """``ceiling.Ceiling.table`` of each of ``RATINGS``, one under the other."""
+    tables = []
+    for place, had in enumerate(RATINGS):
+        one = from_counts(had, EMOTIONS, found.counts[place], list(found.actors), seed=seed)
+        tables.append(one.table.reset_index().assign(ratings=had))
+    return pandas.concat(tables).set_index(["ratings", "target"])
+
+
+def from_root(root: Path | str, *, seed: int = 0) -> dict[str, pandas.DataFrame]:
+    """``results`` of the votes under ``root``."""
+    return results(votes.read(root), votes.read_actors(root), seed=seed)
+
+
+def write(found: Mapping[str, pandas.DataFrame], folder: Path | str) -> list[Path]:
+    """Keep the tables as ``people_<name>.csv``, and in ``people.json`` the command and the data that make them."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, table in found.items():
+        path = folder / f"{PREFIX}_{name}.csv"
+        _replace(path, table.to_csv(index=list(table.index.names) != [None], float_format="%.5f"))
+        paths.append(path)
+    about = {"command": "emibook people FOLDER --fetch --out book/results", "sha256": votes.SHA256,
+             "source": votes.SOURCE, "licence": "Open Database License 1.0", "draws of actors": DRAWS}
+    _replace(folder / ABOUT, json.dumps(about, indent=1) + "\n")
+    return [*paths, folder / ABOUT]
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+INDEX = {"correlations": 1, "differences": 1, "ten": 1, "fusion": 1, "ceiling": 2, "inference": 1, "accuracy": 0}
+"""The tables, and how many of their first columns name the rows."""
+
+
+def read(folder: Path | str) -> dict[str, pandas.DataFrame]:
+    """The tables that ``write`` kept."""
+    found = {}
+    for name, width in INDEX.items():
+        path = Path(folder) / f"{PREFIX}_{name}.csv"
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; make it with emibook people FOLDER --fetch --out {folder}")
+        table = pandas.read_csv(path, keep_default_na=False, na_values=[""])
+        found[name] = table.set_index(list(table.columns[:width])) if width else table.fillna({"verdict": ""})
+    return found

@@ -1,0 +1,130 @@
+"""CREMA-D's tables in their true format, cut from the real ones where they are at hand, and media of its kinds."""
+
+from __future__ import annotations
+
+import csv
+import os
+import wave
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from emibook.corpus.votes import LETTERS
+
+BESIDE = Path(__file__).parents[2] / "shared" / "crema_d"
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n"
+EMOTIONS = ("ANG", "DIS", "FEA", "HAP", "NEU", "SAD")
+RESPONSES = ("Emo", "Anger", "Disgust", "Fear", "Happy", "Neutral", "Sad")
+HEADER = ["", *LETTERS, "fileName", "numResponses", "agreement", "emoVote",
+          *(f"mean{name}Resp" for name in RESPONSES), "medianEmoResp",
+          *(f"mean{name}RespNorm" for name in RESPONSES), "medianEmoRespNorm"]
+
+
+def real() -> Path | None:
+    """A folder with the real tables: a clone named by EMIBOOK_CREMA_D, or those beside the project."""
+    named = os.environ.get("EMIBOOK_CREMA_D")
+    place = Path(named) if named else BESIDE
+    return place if named or place.is_dir() else None
+
+
+ABSENT = "CREMA-D's tables are not at hand: set EMIBOOK_CREMA_D to a clone"
+
+
+def drawn_votes(clips: list[str], seed: int = 0, raters: int = 10) -> np.ndarray:
+    """(ratings, clip, emotion) votes: what was meant is chosen most by those who had both, least by those who heard."""
+    rng = np.random.default_rng(seed)
+    counts = np.zeros((3, len(clips), 6), int)
+    for place, clip in enumerate(clips):
+        meant = np.eye(6)[EMOTIONS.index(clip.split("_")[2])]
+        own = rng.dirichlet(np.full(6, 0.5))
+        for had, share in enumerate((0.35, 0.55, 0.65)):
+            chances = share * meant + (1 - share) * (0.5 * own + 0.5 * rng.dirichlet(np.full(6, 0.7)))
+            counts[had, place] = rng.multinomial(raters - rng.integers(3), chances)
+    return counts
+
+
+def write_votes(path: Path, clips: list[str], counts: np.ndarray) -> Path:
+    """A table of votes with the data set's columns, quotes and row numbers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="") as file:
+        rows = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+        rows.writerow(HEADER)
+        for had in range(3):
+            for place, clip in enumerate(clips):
+                votes = counts[had, place].tolist()
+                total = sum(votes)
+                rows.writerow([f"{100_000 * (had + 1) + place + 1}", *votes, clip, total, max(votes) / max(total, 1),
+                               "A", *[50.0] * 16])
+    return path
+
+
+def cut_votes(path: Path, clips: list[str]) -> Path:
+    """The real table of votes, its rows of ``clips`` only, as they are written there."""
+    source = real() / "tabulatedVotes.csv"
+    if not source.is_file():
+        source = real() / "processedResults" / "tabulatedVotes.csv"
+    lines = source.read_text().splitlines()
+    kept = [line for line in lines[1:] if line.split(",")[7].strip('"') in clips]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join([lines[0], *kept]) + "\n")
+    return path
+
+
+def write_actors(path: Path, actors: list[str]) -> Path:
+    """A table of actors in the data set's format."""
+    rows = [f'{actor},{20 + place},"{("Male", "Female")[place % 2]}","Caucasian","Not Hispanic"'
+            for place, actor in enumerate(actors)]
+    path.write_text('"ActorID","Age","Sex","Race","Ethnicity"\n' + "\n".join(rows) + "\n")
+    return path
+
+
+def write_sentences(path: Path, clips: list[str]) -> Path:
+    """The list of clips in the data set's format."""
+    rows = [f'{place + 1},"{clip}"' for place, clip in enumerate(clips)]
+    path.write_text('"Stimulus_Number","Filename"\n' + "\n".join(rows) + "\n")
+    return path
+
+
+def write_pointer(path: Path, size: int) -> Path:
+    """What Git LFS leaves in the place of a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(POINTER.format("0" * 64, size))
+    return path
+
+
+def write_flash(
+    path: Path, pictures: list[np.ndarray], sound: np.ndarray | None, rate: Fraction = Fraction(30000, 1001),
+    codec: str = "flv1", sound_codec: str = "libmp3lame",
+) -> Path:
+    """Flash video as CREMA-D's: Sorenson's H.263 with MP3 at 44.1 kHz, or no sound."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", format="flv") as out:
+        video = out.add_stream(codec, rate=rate)
+        video.height, video.width = pictures[0].shape[:2]
+        video.pix_fmt, video.bit_rate = "yuv420p", 900_000
+        voice = None if sound is None else out.add_stream(sound_codec, rate=44_100, layout="mono")
+        for picture in pictures:
+            out.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        out.mux(video.encode())
+        if voice is not None:
+            block = av.AudioFrame.from_ndarray(np.asarray(sound, np.float32)[None], format="fltp", layout="mono")
+            block.rate, block.pts = 44_100, 0
+            resampler = av.AudioResampler(format=voice.codec_context.format, layout="mono", rate=44_100,
+                                          frame_size=voice.codec_context.frame_size or None)
+            for part in [*resampler.resample(block), *resampler.resample(None)]:
+                out.mux(voice.encode(part))
+            out.mux(voice.encode())
+    return path
+
+
+def write_wave(path: Path, sound: np.ndarray, rate: int = 16_000) -> Path:
+    """16-bit PCM, as the data set's."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
+    return path
