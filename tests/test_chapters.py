@@ -45,6 +45,7 @@ def typed_decimals(text: str) -> list[str]:
             continue
         words = re.sub(r"\{[a-z:]+\}`[^`]*`", "", words)  # roles: glue, references
         words = re.sub(r"https?://\S+|\barXiv[: ]\d+\.\d+", "", words)
+        words = re.sub(r'check_exercise\("[\d.]+"', "", words)  # the number of an exercise
         place = r"\d+(?:\.\d+)+"
         words = re.sub(rf"\b(?:[Ss]ections?|version)\s+{place}(?:(?:,| to| and)\s+{place})*|wav2vec\s+2\.0", "", words)
         found += re.findall(r"(?<![\w.])\d*\.\d+|\b\d+(?:\.\d+)? ?%", words)
@@ -64,6 +65,7 @@ def test_typed_decimals_are_found():
     assert typed_decimals("It reached 0.31, or 40 %.") == ["0.31", "40 %"]
     assert typed_decimals("above .5") == [".5"]
     assert not typed_decimals("It reached {glue:text}`r:.2f` in section 3.2.1, with wav2vec 2.0 and 16 clips.")
+    assert typed_decimals("`check_exercise(\"13.1\", 0.5)`") == ["0.5"]
     assert not typed_decimals("> The paper: a rate of 0.5.") and typed_decimals("A rate of 0.5. The paper: 1.")
 
 
