@@ -64,7 +64,7 @@ class Finding:
 
 
 def read_claims(path: Path | str = "book/claims.yml") -> Paper:
-    """The statements. Raises ``InputError`` naming the claim that lacks something, occurs twice or has no such check."""
+    """The statements. Raises ``InputError`` naming a claim that lacks something, occurs twice or is of no kind."""
     import yaml
 
     path = Path(path)

@@ -21,8 +21,8 @@ from emibook.fusion import late_fusion
 from emibook.metrics import mean_pearson, pearson
 from emibook.models import TCN, IntensityRegressor
 from emibook.packing import Sequences
-from emibook.runs import MODELS
 from emibook.training import Recipe, train
+from emibook.variants import MODELS
 
 CLIPS, TARGETS = 12, 6
 FLAT = 1e-30  # a rate that moves no weight, so that the metric stays what it is

@@ -73,11 +73,10 @@ def _joined_is_side_by_side() -> bool:
 
 
 def _seconds_of_300_audio_steps() -> float:
-    """How much sound 300 steps span, of a long sequence at the extractor's own 50 rows a second."""
+    """How much sound 300 steps span, by the steps that five seconds at the extractor's own rate become."""
     rate = EXTRACTORS["wav2vec2"].rate
-    times = (np.arange(30 * rate) + 0.5) / rate
-    steps = joined([_sequence("wav2vec2", times[:, None], times)], "A")[0][:, 0]  # each step's own mean time
-    return round(float(steps[-1] + (steps[-1] - steps[-2]) / 2), 3)
+    times = (np.arange(5 * int(rate)) + 0.5) / rate
+    return 300 * 5 / len(joined([_sequence("wav2vec2", times[:, None], times)], "A")[0])
 
 
 def _tilted() -> np.ndarray:
