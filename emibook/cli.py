@@ -373,6 +373,28 @@ def book(
 
 
 @_command
+def audit(*, work: Work | None = None) -> int:
+    """Check every statement of the paper in book/claims.yml, and say what came of it.
+
+    Args:
+        work: a work folder; one that was made from Hume-Vidmimic2 turns what needs these data into verdicts
+    """
+    from emibook.claims import FIXED, audit, counts, fixed_before, read_claims
+
+    paper = read_claims()
+    findings = audit(paper, work)
+    for claim in paper.claims:
+        finding = findings[claim.id]
+        print(f"{finding.verdict:23}  {claim.id}  ({claim.section}) {finding.found}")
+    for verdict, count in counts(findings).items():
+        print(f"{verdict:23} {count:4}")
+    for (count, digest), same in zip(FIXED, fixed_before(paper.claims), strict=True):
+        print(f"tolerances of the first {count} claims, before the first run: {digest} "
+              f"({'unchanged' if same else 'CHANGED SINCE'})")
+    return 0
+
+
+@_command
 def doctor() -> int:
     """Say what this machine has, what it lacks, and the command that mends it."""
     from emibook.doctor import examine
