@@ -43,7 +43,7 @@ class Unsolved(InputError):
 
 def checks(chapter: int) -> dict[str, Callable[..., str]]:
     """The checks of one chapter by the exercise's number; none where the chapter has no module here."""
-    return import_module(f"emibook.exercises.{CHAPTERS[chapter]}").CHECKS if chapter in CHAPTERS else {}
+    return import_module(f"{__name__}.{CHAPTERS[chapter]}").CHECKS if chapter in CHAPTERS else {}
 
 
 def check_exercise(number: str, answer: Any, **given: Any) -> None:
