@@ -117,6 +117,6 @@ def check(root: Path | str) -> Report:
 
 
 def _reader(root: Path) -> ModuleType:
-    from emibook.corpus import crema_d, folder, layout
+    from emibook.corpus import crema_d, folder, layout, numbers
 
-    return next((reader for reader in (layout, crema_d) if reader.recognises(root)), folder)
+    return next((reader for reader in (numbers, layout, crema_d) if reader.recognises(root)), folder)

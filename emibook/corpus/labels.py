@@ -8,7 +8,7 @@ inference: nothing published says so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,6 +53,8 @@ SHARES = {"seed_video": 0.62, "participant": 0.14, "clip": 0.24}
 class Labels:
     """One row a clip."""
 
+    latent: np.ndarray
+    """(clip, emotion) strengths, each of variance 1."""
     felt: np.ndarray
     """(clip, emotion) 0..1, what the clip shows."""
     raters: np.ndarray
@@ -61,20 +63,22 @@ class Labels:
     """(clip, emotion) fractions k/N."""
 
 
-def draw_labels(seed_video: np.ndarray, participant: np.ndarray, rng: np.random.Generator) -> Labels:
+def draw_labels(
+    seed_video: np.ndarray, participant: np.ndarray, rng: np.random.Generator, shares: Mapping[str, float] = SHARES
+) -> Labels:
     """Labels for clips whose seed video and participant are given as numbers from 0, ``(clip,)`` each."""
     factor = np.linalg.cholesky(LATENT)
     latent = np.zeros((len(seed_video), 6))
     for share, groups in (
-        (SHARES["seed_video"], seed_video),
-        (SHARES["participant"], participant),
-        (SHARES["clip"], np.arange(len(seed_video))),
+        (shares["seed_video"], seed_video),
+        (shares["participant"], participant),
+        (shares["clip"], np.arange(len(seed_video))),
     ):
         latent += np.sqrt(share) * (rng.standard_normal((int(groups.max()) + 1, 6)) @ factor.T)[groups]
     felt = 1 / (1 + np.exp(-STEEPNESS * (latent - THRESHOLD)))
     raters = rng.choice(RATERS, len(seed_video), p=RATERS_SHARES)
     ticks = rng.binomial(raters[:, None], HIGHEST * felt)
-    return Labels(felt, raters, ticks / raters[:, None])
+    return Labels(latent, felt, raters, ticks / raters[:, None])
 
 
 def beside_published(emotions: Sequence[str], clips: int = 20_000, seed: int = 0) -> pd.DataFrame:

@@ -1,0 +1,73 @@
+"""A simulated corpus on disk: a table of clips without media, and the settings that it was drawn with.
+
+    <root>/
+      simulation.json      what was drawn, ``simulated.Simulation``
+      clips.csv            clip, partition, participant and the six emotions; test clips have none
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from emibook import InputError
+from emibook.corpus import Corpus, Report
+from emibook.corpus.layout import EMOTIONS
+
+if TYPE_CHECKING:
+    from emibook.corpus.simulated import Simulation
+
+SETTINGS, TABLE = "simulation.json", "clips.csv"
+NAME, NOTE = "simulated", "simulated features; says nothing about people"
+
+
+def recognises(root: Path) -> bool:
+    """Whether ``root`` was written by ``write``."""
+    return (Path(root) / SETTINGS).is_file()
+
+
+def write(simulation: Simulation, root: Path) -> None:
+    """Write the corpus, or leave it where it is there. Raises ``InputError`` where ``root`` holds something else."""
+    from emibook.corpus.simulated import clips  # here, because every corpus is opened through this module
+
+    settings = json.loads(json.dumps(asdict(simulation)))
+    if root.is_dir() and any(root.iterdir()):
+        if not recognises(root) or json.loads((root / SETTINGS).read_text()) != settings:
+            raise InputError(f"{root} holds something else than this simulation; give an empty folder")
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    table = clips(simulation).table[["clip", "partition", "participant", *EMOTIONS]].copy()
+    table.loc[table["partition"] == "test", list(EMOTIONS)] = float("nan")
+    for name, text in ((TABLE, table.to_csv(index=False)), (SETTINGS, json.dumps(settings, indent=1) + "\n")):
+        temporary = root / f".{name}"
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, root / name)
+
+
+def read(root: Path, participants: Path | None = None) -> Corpus:
+    """The corpus; its clips have no path. Raises ``InputError`` where the table cannot be used."""
+    if participants is not None:
+        raise InputError(f"{root} is simulated and names its participants itself; leave the table out")
+    path = Path(root) / TABLE
+    try:
+        table = pd.read_csv(path, dtype={"clip": str, "participant": str}, keep_default_na=False,
+                            na_values={name: [""] for name in EMOTIONS})
+        table = table.assign(path="", audio="")[["clip", "partition", "path", "audio", "participant", *EMOTIONS]]
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({type(error).__name__}: {error}); draw the corpus again") from None
+    return Corpus(NAME, Path(root).resolve(), table, EMOTIONS, NOTE)
+
+
+def check(root: Path) -> Report:
+    """How many clips there are; labels outside [0, 1] are problems."""
+    table = read(root).clips
+    counts = {name: int(count) for name, count in table["partition"].value_counts(sort=False).items()}
+    outside = table[((table[list(EMOTIONS)] < 0) | (table[list(EMOTIONS)] > 1)).any(axis=1)]
+    problems = [f"clip {clip}: a label outside [0, 1]" for clip in outside["clip"]]
+    return Report(NAME, {**counts, "participants": table["participant"].nunique()}, problems,
+                  ["simulated: numbers without media"])

@@ -1,0 +1,158 @@
+"""What the best predictor of simulated clips reaches, exactly or between bounds; and plans that allow a given level."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from emibook import InputError
+from emibook.corpus.attainable import attainable, best_guess, multiple_correlation, needed
+from emibook.corpus.labels import LATENT
+from emibook.corpus.layout import EMOTIONS
+from emibook.corpus.patterns import PATTERNS, at_least, read, told
+from emibook.corpus.simulated import BY_FACE, CROSSING, MODALITY, WIDTHS, Planted, Simulation, channels, clips
+
+
+def plan(
+    levels: Mapping[str, float],
+    *,
+    patterns: str = "mixed",
+    crossing: float = CROSSING,
+    widths: Mapping[str, int] | None = None,
+    **options: object,
+) -> Simulation:
+    """A simulation whose mean attainable correlation is the one given for each feature set, for example Table 2's.
+
+    Args:
+        levels: mean over emotions by feature set; ``resnet18+aus`` says what the two allow together, which decides how
+            alike their noises are. Where there is no formula (see ``bounds``) it is the upper bound that is met.
+        patterns: one of ``patterns.PATTERNS`` for every emotion, or ``mixed``: each two emotions of a modality.
+        crossing: see ``CROSSING``.
+        widths: features a set, where not ``WIDTHS``.
+        options: of ``Simulation``: clips, steps, rate, seed.
+
+    Raises:
+        InputError: a level that raters' noise forbids, or a joint level outside what its sets can give.
+    """
+    if patterns not in (*PATTERNS, "mixed"):
+        raise InputError(f"no pattern {patterns!r}; there are {', '.join(PATTERNS)} and mixed")
+    single = {name: level for name, level in levels.items() if "+" not in name}
+    widths = {**WIDTHS, **(widths or {})}
+    sets = []
+    for name, level in single.items():
+        sign = BY_FACE if MODALITY.get(name) == "V" else -BY_FACE
+        wanted = np.clip(level + crossing * sign, 0.01, None)
+        try:
+            start = needed(wanted)
+        except ValueError as error:
+            raise InputError(f"{name}: {error}") from None
+        turn = {"V": 0, "A": 1}[MODALITY.get(name, "V")]
+        places = tuple(PATTERNS[(emotion + turn) % 3] if patterns == "mixed" else patterns for emotion in range(6))
+        first = Simulation((Planted(name, widths[name], tuple(start), places),), **options)
+
+        def scaled(factor: float, first: Simulation = first, start: np.ndarray = start) -> Simulation:
+            return replace(first, sets=(replace(first.sets[0], correlations=tuple(np.minimum(start * factor, 0.999))),))
+
+        def alone(factor: float, scaled: Callable = scaled, name: str = name) -> float:
+            return float(bounds(scaled(factor), name)[:, 1].mean())
+
+        sets.append(scaled(_solve(alone, level, 0.3, 2.0, name)).sets[0])
+    simulation = Simulation(tuple(sets), **options)
+    for name, level in levels.items():
+        if "+" in name:
+
+            def together(alike: float, simulation: Simulation = simulation, name: str = name) -> float:
+                return float(bounds(replace(simulation, alike=alike), name)[:, 1].mean())
+
+            # Noises that are all but one would cancel, so the least is allowed somewhere before 1.
+            least = min(np.linspace(0, 0.95, 20), key=together)
+            simulation = replace(simulation, alike=_solve(together, level, least, 0.0, name))
+    return simulation
+
+
+def _solve(function: Callable[[float], float], wanted: float, low: float, high: float, what: str) -> float:
+    """Where ``function``, which grows from ``low`` to ``high``, is ``wanted``."""
+    if not function(low) <= wanted <= function(high):
+        raise InputError(f"{what}: {wanted:g} is not between {function(low):.4f} and {function(high):.4f}, "
+                         "which is all that can be planted")
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if function(middle) > wanted else (middle, high)
+    return (low + high) / 2
+
+
+def bounds(simulation: Simulation, *features: str) -> np.ndarray:
+    """(emotion, 2) between what the correlation of the best predictor of one clip lies, over all clips drawn.
+
+    ``features``: one set, several joined, or several branches: all that the predictor sees. Both ends are equal, and
+    the value is exact, where every score lies in the mean. Else above: every place is told. Below: the best predictor
+    from the scores in means alone, or what a stated reader makes of the emotion's own channel (``patterns.at_least``).
+    A clip in which nothing is seen counts with what the best constant says of it. Nobody can do better from one clip;
+    who knows which clips are of one person could. Where people differ (``Simulation.legible``) there is no formula.
+    """
+    if simulation.legible:
+        raise ValueError("no formula where people differ in legibility")
+    sets = [each for name in features for each in simulation.chosen(name)]
+    table = clips(simulation).table
+    cases, counts = np.unique(
+        np.stack([table["steps"], *(table[each.modality] for each in sets)]), axis=1, return_counts=True
+    )
+    clock = simulation.clock
+    error = np.full((2, cases.shape[1], len(sets), len(EMOTIONS)), np.inf)  # told everything, told nothing
+    own = np.zeros((cases.shape[1], len(EMOTIONS)))
+    for case, (steps, *there) in enumerate(cases.T):
+        for number, each in enumerate(sets):
+            for emotion, pattern in enumerate(each.patterns if there[number] else ()):
+                share = told(pattern, int(steps), clock)
+                error[0, case, number, emotion] = (1 - share) / share
+                if pattern == "mean":
+                    error[1, case, number, emotion] = (1 - share) / share
+                else:
+                    found = at_least(pattern, each.correlations[emotion], int(steps), clock)
+                    own[case, emotion] = max(own[case, emotion], found)
+    above, below = (attainable(guess(simulation.alike, sets, each)[1]) for each in error)
+    below = np.maximum(below, own)
+    weights = counts / counts.sum()
+    return np.sqrt(np.stack([weights @ below**2, weights @ above**2], axis=1))
+
+
+def best(simulation: Simulation, partition: str, *features: str) -> np.ndarray:
+    """(clip, emotion) what the best predictor says, who knows all of the model but no clip's score.
+
+    Exact where every score lies in the mean; else it takes each reading of a score for normal, with its own error, and
+    is a predictor like any other: the best one does at least as well.
+    """
+    sets = [each for name in features for each in simulation.chosen(name)]
+    places = np.flatnonzero(clips(simulation).table["partition"].to_numpy() == partition)
+    seen, error = np.zeros((2, len(places), len(sets), len(EMOTIONS)))
+    for number, each in enumerate(sets):
+        for row, series in enumerate(channels(simulation, each, places)):
+            for emotion, pattern in enumerate(each.patterns):
+                mean, variance = (0.0, 1.0) if series is None else read(pattern, series[:, emotion], simulation.clock)
+                known = max(1 - variance, 0.0)
+                seen[row, number, emotion] = mean / known if known > 1e-6 else 0.0
+                error[row, number, emotion] = variance / known if known > 1e-6 else np.inf
+    weights, multiple = guess(simulation.alike, sets, error)
+    latent = np.einsum("cse,cs->ce", weights, seen.reshape(len(places), -1))
+    return best_guess(latent, multiple)
+
+
+def guess(alike: float, sets: Sequence[Planted], error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (case, score, emotion) of the best guess of L and its multiple correlation (case, emotion).
+
+    ``error`` (case, set, emotion) is the variance with which each score is read; infinite where it is not seen.
+    """
+    correlation = np.array([each.correlations for each in sets]).ravel()
+    emotion = np.tile(np.arange(len(EMOTIONS)), len(sets))
+    number = np.repeat(np.arange(len(sets)), len(EMOTIONS))
+    modality = np.array([each.modality for each in sets])[number]
+    shared = np.where(number[:, None] == number, 1.0, np.where(modality[:, None] == modality, alike, 0.0))
+    shared *= emotion[:, None] == emotion
+    noise = np.sqrt(1 - correlation**2)
+    covariance = np.outer(correlation, correlation) * LATENT[np.ix_(emotion, emotion)] + np.outer(noise, noise) * shared
+    error = np.minimum(error.reshape(len(error), -1), 1e9)
+    covariance = covariance + error[:, :, None] * np.eye(len(emotion))
+    with_latent = np.broadcast_to(correlation[:, None] * LATENT[emotion], (*error.shape, len(EMOTIONS)))
+    return np.linalg.solve(covariance, with_latent), multiple_correlation(covariance, with_latent)
