@@ -242,12 +242,13 @@ def fusion(
     error = {"f": total["ff"] + total["bb"] - 2 * total["fb"], "v": total["vv"] + total["bb"] - 2 * total["vb"]}
     shared = total["fv"] - total["fb"] - total["vb"] + total["bb"]
     quiet = {x: error[x] - total[f"luck_{x}"] - total["luck_b"] for x in "fv"}
+    there = (quiet["f"] > 0) & (quiet["v"] > 0)  # else there is no error but luck
     table = pandas.DataFrame({
         "r_face": face, "r_voice": voice, "between": between, "s_face": s_face, "s_voice": s_voice,
         "formula": formula(face, voice, between, s_face, s_voice), "measured": correlation(average),
         "ten_formula": formula(*fewer), "ten_measured": drawn_raters(found, 5, 5, rng),
         "errors": shared / np.sqrt(error["f"] * error["v"]),
-        "errors_no_luck": (shared - total["luck_b"]) / np.sqrt(quiet["f"] * quiet["v"]),
+        "errors_no_luck": (shared - total["luck_b"]) / np.sqrt(np.where(there, quiet["f"] * quiet["v"], np.nan)),
         "share": shares.mean(axis=0), "faces": splits.mean(axis=0),
     }, index=pandas.Index(EMOTIONS, name="emotion"))
     table.loc["mean"] = table.mean()

@@ -11,6 +11,9 @@ from pathlib import Path
 import av
 import numpy as np
 
+from emibook.corpus.acting import EXPRESSIONS
+from emibook.corpus.puppet import Identity, Puppet, Scene
+from emibook.corpus.voice import Manner, speak
 from emibook.corpus.votes import LETTERS
 
 BESIDE = Path(__file__).parents[2] / "shared" / "crema_d"
@@ -94,13 +97,23 @@ def write_pointer(path: Path, size: int) -> Path:
     return path
 
 
+class _Pipe:
+    """What can be written to and not gone back in."""
+
+    def __init__(self, file) -> None:
+        self.write = file.write
+
+
 def write_flash(
     path: Path, pictures: list[np.ndarray], sound: np.ndarray | None, rate: Fraction = Fraction(30000, 1001),
-    codec: str = "flv1", sound_codec: str = "libmp3lame",
+    codec: str = "flv1", sound_codec: str = "libmp3lame", seekable: bool = True,
 ) -> Path:
-    """Flash video as CREMA-D's: Sorenson's H.263 with MP3 at 44.1 kHz, or no sound."""
+    """Flash video as CREMA-D's: Sorenson's H.263 with MP3 at 44.1 kHz, or no sound.
+
+    Where it is not ``seekable`` as it is written, the file tells no duration.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w", format="flv") as out:
+    with open(path, "wb") as file, av.open(file if seekable else _Pipe(file), "w", format="flv") as out:
         video = out.add_stream(codec, rate=rate)
         video.height, video.width = pictures[0].shape[:2]
         video.pix_fmt, video.bit_rate = "yuv420p", 900_000
@@ -128,3 +141,35 @@ def write_wave(path: Path, sound: np.ndarray, rate: int = 16_000) -> Path:
         file.setframerate(rate)
         file.writeframes((np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
     return path
+
+
+def imitation(root: Path, clips: list[str], counts: np.ndarray, seconds: float = 0.4, seed: int = 0) -> Path:
+    """A ROOT in CREMA-D's layout with media of its kinds, drawn and made: 24 pictures at 29.97 a second, say.
+
+    The known faults are made as they are: an error picture and silence, a video without sound, one that tells no
+    duration. Every third .wav is another sound than its .flv's, so that one can tell which of them was used.
+    """
+    write_votes(root / "processedResults" / "tabulatedVotes.csv", clips, counts)
+    write_sentences(root / "SentenceFilenames.csv", clips)
+    actors = sorted({clip[:4] for clip in clips})
+    write_actors(root / "VideoDemographics.csv", actors)
+    puppets = {}
+    for place, actor in enumerate(actors):
+        rng = np.random.default_rng([seed, place])
+        puppets[actor] = Puppet(Identity.random(rng), Scene.random(rng), 240, 180)
+    for place, clip in enumerate(clips):
+        rng = np.random.default_rng([seed, 1, place])
+        felt = counts[2, place] / counts[2, place].sum()
+        units = felt @ EXPRESSIONS
+        number = max(2, round(seconds * 30000 / 1001))
+        pictures = [puppets[clip[:4]].draw(units * share, noise_rng=rng) for share in np.linspace(0.3, 1, number)]
+        said = Manner(pitch_hz=150 + 120 * felt[3], energy=0.04 + 0.06 * felt[0], tempo=4)
+        sound = speak(seconds, said, rng=rng, rate=44_100)
+        heard = speak(seconds, said, rng=rng)
+        if clip == "1076_MTI_SAD_XX":
+            pictures, sound, heard = [np.full((180, 240, 3), 90, np.uint8)] * 3, None, np.zeros_like(heard)
+        elif clip == "1076_MTI_NEU_XX":
+            pictures, sound = pictures[:3], None
+        write_flash(root / "VideoFlash" / f"{clip}.flv", pictures, sound, seekable=clip != "1064_TIE_SAD_XX")
+        write_wave(root / "AudioWAV" / f"{clip}.wav", heard)
+    return root

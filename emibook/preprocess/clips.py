@@ -44,8 +44,9 @@ def preprocess_clip(
 ) -> Row:
     """Write the files of one clip into ``work`` and return its row of ``preprocess.csv``.
 
-    ``audio_path`` is a sound file of its own, which wins over the video's sound. ``exhaustive`` puts every picture
-    through the whole cascade, as the paper does, instead of following a face from picture to picture.
+    ``path`` is empty text where there is no video, and the sound is all there is. ``audio_path`` is a sound file of its
+    own, which wins over the video's sound. ``exhaustive`` puts every picture through the whole cascade, as the paper
+    does, instead of following a face from picture to picture.
 
     The row has the columns ``clip``, ``status`` (``ok``, ``no_face`` or ``failed``), ``error`` (one line; empty where
     nothing went wrong), ``frames`` and ``faces`` (how many), ``seconds`` (of the video) and ``audio_seconds`` (None
@@ -179,7 +180,8 @@ def _write_faces(place: _Place, path: Path | str, exhaustive: bool) -> tuple[int
     rows: dict[int, list[tuple[int, np.ndarray]]] = {}  # by person: the frame, and the numbers of the track
     waiting = place.waiting(place.faces)
     count = 0
-    for frame, (image, seen) in enumerate(find(frames(path), _detector(exhaustive), exhaustive=exhaustive)):
+    images = frames(path) if path else ()
+    for frame, (image, seen) in enumerate(find(images, _detector(exhaustive), exhaustive=exhaustive)):
         count += 1
         for face, person in people.add(seen).items():
             if not people.may_be_followed(person):
