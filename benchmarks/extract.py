@@ -31,10 +31,10 @@ from emibook.features.visual import (
     IMAGENET_DEVIATION,
     IMAGENET_MEAN,
     ResNet18,
-    ViT,
     native_precision,
     resnet18_trunk,
 )
+from emibook.features.vit import PIXELS, ViT
 from emibook.features.weights import Weights, file_fingerprint
 from emibook.preprocess.faces import TEMPLATE
 
@@ -43,12 +43,6 @@ PEOPLE, STILLS = 12, 8  # drawn faces
 MOST = 256  # faces of a folder
 TIMED = 64  # faces on which the clock runs
 SOUND_SECONDS = 5.0
-
-
-class WholeViT(ViT):
-    """Of the size of facebook/dino-vits16."""
-
-    layers, pixels = 12, 224
 
 
 class WholeWav2Vec2(Wav2Vec2):
@@ -142,8 +136,8 @@ def table(faces: np.ndarray, trunk: torch.nn.Module, folder: Path) -> None:
     prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_DEVIATION)])
     images("resnet18", faces, lambda face: trunk(prepare(face)[None]), resnets)
 
-    vits = [WholeViT(Weights("untrained", precision=precision), folder) for precision in precisions]
-    processor = ViTImageProcessor(size={"height": WholeViT.pixels, "width": WholeViT.pixels})
+    vits = [ViT(Weights("untrained", precision=precision), folder) for precision in precisions]
+    processor = ViTImageProcessor(size={"height": PIXELS, "width": PIXELS})
     images("vit", faces[:32], lambda face: vits[0].model(
         processor(images=[face], return_tensors="pt")["pixel_values"]).last_hidden_state[:, 0], vits)
 

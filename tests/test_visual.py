@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from made_faces import cosines, faces, smooth_faces
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision import transforms
 from torchvision.models import resnet18
 
 from emibook import InputError
 from emibook.features import EXTRACTORS
-from emibook.features.visual import ResNet18, ViT, native_precision, read_resnet18
+from emibook.features.visual import FaceNet, ResNet18, native_precision, read_resnet18
+from emibook.features.vit import ViT, published_layout
 from emibook.features.weights import Weights, file_fingerprint
 
 CHILDREN = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
@@ -45,29 +49,8 @@ def numbered(model: nn.Module, prefix: str) -> dict[str, torch.Tensor]:
     return {f"{prefix}{key}": value for key, value in trunk.state_dict().items()}
 
 
-def faces(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(count)
-    landmarks = rng.uniform(20, 90, (count, 5, 2)).astype(np.float32)
-    return rng.integers(0, 256, (count, 112, 112, 3), dtype=np.uint8), np.arange(count) / 30, landmarks
-
-
-def smooth_faces(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Crops with areas and edges, as a face has, each a little different from the one before."""
-    images, times, landmarks = faces(count)
-    coarse = cv2.GaussianBlur(np.random.default_rng(1).uniform(0, 255, (112, 112, 3)).astype(np.float32), (0, 0), 6)
-    coarse = (coarse - coarse.min()) / np.ptp(coarse) * 200
-    for index, image in enumerate(images):
-        image[:] = np.roll(coarse, index, axis=1) + image * 0.1
-    return images, times, landmarks
-
-
 def encoder_of(path, device: str = "cpu", **more) -> ResNet18:
     return ResNet18(Weights("file", path.name, file_fingerprint(path), **more), path.parent, device)
-
-
-def cosines(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
-    rows, others = rows.astype(np.float64), others.astype(np.float64)
-    return (rows * others).sum(1) / np.linalg.norm(rows, axis=1) / np.linalg.norm(others, axis=1)
 
 
 def test_resnet18_equals_torchvision_run_by_hand(model, tmp_path):
@@ -153,21 +136,106 @@ def test_vit_equals_transformers_run_by_hand(tmp_path):
                        image_size=112)
     by_hand = ViTModel(config, add_pooling_layer=False).eval()
     images, times, landmarks = faces(2)
-    sequence = ViT(Weights("untrained", seed=3), tmp_path)(images, times, landmarks)
+    sequence = ViT(Weights("small", seed=3), tmp_path)(images, times, landmarks)
     processor = ViTImageProcessor(size={"height": 112, "width": 112})
     with torch.no_grad():
         pixels = processor(images=[Image.fromarray(image) for image in images], return_tensors="pt")["pixel_values"]
         expected = by_hand(pixels).last_hidden_state[:, 0].numpy()
     np.testing.assert_allclose(sequence.values, expected, atol=1e-5)
-    other = ViT(Weights("untrained", seed=4), tmp_path)(images, times, landmarks)
+    other = ViT(Weights("small", seed=4), tmp_path)(images, times, landmarks)
     assert np.abs(other.values - expected).max() > 0.1
+
+
+PUBLISHED = {"feature_extractor_type": "ViTFeatureExtractor", "image_mean": [0.4, 0.5, 0.6],
+             "image_std": [0.2, 0.25, 0.3], "resample": 3, "size": 224, "do_resize": True, "do_normalize": True}
+
+
+def published_vit(folder: Path) -> None:
+    """A checkpoint as the hub has it, random numbers in every tensor."""
+    from transformers import ViTConfig, ViTModel
+
+    torch.manual_seed(1)
+    config = ViTConfig(hidden_size=384, num_hidden_layers=12, num_attention_heads=6, intermediate_size=1536)
+    model = ViTModel(config, add_pooling_layer=False).eval()
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith("bias"):
+                value.normal_(0, 0.02)  # they begin as zeros, which would hide one that is lost
+    model.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(PUBLISHED))
+
+
+def test_the_published_vit_equals_transformers_run_by_hand(tmp_path):
+    from PIL import Image
+    from transformers import ViTImageProcessor, ViTModel
+
+    published_vit(tmp_path / "hub")
+    file = tmp_path / "hub" / "model.safetensors"
+    assert {key: value.shape for key, value in load_file(file).items()} == {
+        key: value.shape for key, value in published_layout().items()}
+    images = smooth_faces(2)
+    found = EXTRACTORS["vit"].load(str(file), tmp_path / "encoders")(*images).values
+
+    by_hand = ViTModel.from_pretrained(tmp_path / "hub", add_pooling_layer=False).eval()
+    processor = ViTImageProcessor.from_pretrained(tmp_path / "hub")
+    with torch.no_grad():
+        pixels = processor(images=[Image.fromarray(image) for image in images[0]], return_tensors="pt")["pixel_values"]
+        expected = by_hand(pixels).last_hidden_state[:, 0].numpy()
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+    state = load_file(file)
+    other = {f"vit.{key}": value for key, value in state.items()} | {"vit.pooler.dense.weight": torch.zeros(384, 384)}
+    (tmp_path / "bin").mkdir()
+    torch.save(other, tmp_path / "bin" / "pytorch_model.bin")
+    (tmp_path / "bin" / "preprocessor_config.json").write_text(json.dumps(PUBLISHED))
+    for each in (file, tmp_path / "bin" / "pytorch_model.bin"):  # the same weights, whatever the file around them
+        assert len({EXTRACTORS["vit"].resolve(str(path), tmp_path / "e").sha256 for path in (file, each)}) == 1
+    (tmp_path / "hub" / "preprocessor_config.json").unlink()
+    kept = ViT.convert(file)
+    assert kept["processor.image_mean"].tolist() == pytest.approx([0.485, 0.456, 0.406])
+
+    for lost in ("encoder.layer.11.output.dense.bias", "embeddings.cls_token", "layernorm.weight"):
+        save_file({key: value for key, value in state.items() if key != lost}, tmp_path / "lossy.safetensors")
+        with pytest.raises(InputError, match=lost) as caught:
+            ViT.convert(tmp_path / "lossy.safetensors")
+        assert "\n" not in str(caught.value)
+
+
+def test_facenet_equals_facenet_pytorch_run_by_hand(tmp_path):
+    from facenet_pytorch import InceptionResnetV1
+
+    torch.manual_seed(2)
+    by_hand = InceptionResnetV1(classify=True, num_classes=5)
+    with torch.no_grad():
+        for key, value in by_hand.state_dict().items():
+            if key.endswith("running_mean"):
+                value.normal_(0, 0.05)
+            elif key.endswith("running_var"):
+                value.uniform_(0.5, 2)
+    by_hand.classify = False
+    torch.save(by_hand.eval().state_dict(), tmp_path / "20180402-114759-vggface2.pt")
+    images = smooth_faces(2)
+    images[0][1] = 255 - images[0][1]
+    encoder = EXTRACTORS["facenet"].load(str(tmp_path / "20180402-114759-vggface2.pt"), tmp_path / "encoders")
+    found = encoder(*images).values
+    enlarged = np.stack([cv2.resize(image.astype(np.float32), (160, 160)) for image in images[0]])
+    with torch.no_grad():
+        expected = by_hand((torch.from_numpy(enlarged).permute(0, 3, 1, 2) - 127.5) / 128).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
+    # Random weights tell faces apart by little, and that little has to agree too.
+    assert cosines(found[:1] - found[1:], expected[:1] - expected[1:]).min() > 0.99
+
+    torch.save(resnet18(weights=None).state_dict(), tmp_path / "other.pt")
+    with pytest.raises(InputError, match="which InceptionResnetV1 needs"):
+        FaceNet.convert(tmp_path / "other.pt")
 
 
 def test_the_seed_of_an_untrained_model_does_not_touch_the_callers(tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    ViT(Weights("untrained", seed=3), tmp_path)
+    ViT(Weights("small", seed=3), tmp_path)
     assert torch.rand(1) == expected
 
 
@@ -175,7 +243,7 @@ def test_the_seed_of_an_untrained_model_does_not_touch_the_callers(tmp_path):
 def encoders(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("encoders")
     save_file(model.state_dict(), folder / "plain.safetensors")
-    resnet18, vit = folder / "plain.safetensors", Weights("untrained")
+    resnet18, vit = folder / "plain.safetensors", Weights("small")
     return {
         "resnet18": encoder_of(resnet18), "resnet18 bfloat16": encoder_of(resnet18, precision="bfloat16"),
         "vit": ViT(vit, folder), "vit bfloat16": ViT(replace(vit, precision="bfloat16"), folder),

@@ -1,7 +1,7 @@
 """Published weights on this machine: what is there, fetching what is not, and holding every file to its SHA-256.
 
-Files of the Hugging Face hub lie in its own cache, others in the torch hub's, so that they are shared with whatever else
-uses them. Where ``PRETRAINED`` knows no hash, the first file seen is trusted: its revision and hash are written to
+Files of the Hugging Face hub lie in its own cache, others in the torch hub's, so that they are shared with whatever
+else uses them. Where ``PRETRAINED`` knows no hash, the first file seen is trusted: its revision and hash are written to
 ``~/.cache/emibook/weights.json`` and every later file is held to them.
 """
 
@@ -16,7 +16,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +137,8 @@ def _trusted() -> dict[str, dict[str, Any]]:
         return {}
     except ValueError as error:
         raise InputError(f"{_ledger()} is not readable ({error}); delete it to trust the files anew") from None
-    return {name: row for name, row in trusted.items() if name in PRETRAINED and row["source"] == PRETRAINED[name].source}
+    return {name: row for name, row in trusted.items()
+            if name in PRETRAINED and row["source"] == PRETRAINED[name].source}
 
 
 def _trust(name: str, path: Path, digest: str) -> None:
@@ -193,7 +193,7 @@ def _in_one_line(name: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, HTTPException, RuntimeError) as error:
+    except Exception as error:  # whatever the hub's client and its transport raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(f"{name}: the disk is full; make room, and the same command goes on") from None

@@ -1,19 +1,22 @@
 """Networks that look at aligned face crops: one row of features a face.
 
 ``resnet18`` is torchvision's trunk with the final fully connected layer removed, so that global averaging ends it;
-``vit`` is a Vision Transformer read at its class token.
-Source: the paper, section 3.2.1 (512 and 384 features; crops of 112x112 pixels go into the network as they are).
+``facenet`` is a network that was trained to tell people apart.
+Source: the paper, section 3.2.1 (512 features; crops of 112x112 pixels go into ResNet-18 as they are) and section 2
+(FaceNet).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import interpolate
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from emibook import InputError
@@ -45,6 +48,41 @@ def imagenet_normalised(images: Tensor) -> Tensor:
     return ((images / 255 - mean) / deviation).permute(0, 3, 1, 2).contiguous()
 
 
+def resized(images: Tensor, pixels: int) -> Tensor:
+    """(face, height, width, 3) bytes as (face, 3, pixels, pixels) floats in 0..255, bilinear."""
+    planes = images.permute(0, 3, 1, 2).float()
+    return interpolate(planes, size=(pixels, pixels), mode="bilinear", antialias=True)
+
+
+def plain_state(path: Path, *wrappers: str) -> dict[str, Tensor]:
+    """The tensors of a checkpoint, from under the first of ``wrappers`` that it has, without DataParallel's prefix.
+
+    Raises ``InputError`` where anything but tensors is there.
+    """
+    state = load_state(path)
+    inner = next((state[wrapper] for wrapper in wrappers if isinstance(state.get(wrapper), dict)), state)
+    return {key.removeprefix("module."): value for key, value in tensors(inner, path).items()}
+
+
+def matched(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path, what: str) -> dict[str, Tensor]:
+    """What ``state`` has for every key of ``expected``, in its type; other keys are left out.
+
+    Raises ``InputError`` for a key that is missing or has another shape. A count of training steps may be missing, as
+    it is in older checkpoints.
+    """
+    found = {}
+    for key, value in expected.items():
+        if key not in state:
+            if key.endswith("num_batches_tracked"):
+                found[key] = value
+                continue
+            raise InputError(f"{path}: no {key}, which {what} needs")
+        if state[key].shape != value.shape:
+            raise InputError(f"{path}: {key} has shape {tuple(state[key].shape)}, {what} has {tuple(value.shape)}")
+        found[key] = state[key].to(value.dtype).contiguous().clone()
+    return found
+
+
 def read_resnet18(path: Path | str) -> dict[str, Tensor]:
     """The trunk in a ResNet-18 checkpoint, under torchvision's keys, float32.
 
@@ -54,33 +92,15 @@ def read_resnet18(path: Path | str) -> dict[str, Tensor]:
     are, or lacks a trunk key, or has one of another shape.
     """
     path = Path(path)
-    state = load_state(path)
-    for outer in LAYOUTS:
-        if isinstance(state.get(outer), dict):
-            state = state[outer]
-            break
-    state = tensors(state, path)
     renamed = {}
-    for key, value in state.items():
-        key = key.removeprefix("module.")  # left behind by DataParallel
+    for key, value in plain_state(path, *LAYOUTS).items():
         for prefix in LAYOUTS.values():
             number, dot, rest = key.removeprefix(prefix).partition(".")
             if key.startswith(prefix) and number in NUMBERED:
                 key = f"{NUMBERED[number]}{dot}{rest}"
         renamed[key] = value
-    trunk = {}
-    for key, expected in resnet18_trunk().state_dict().items():
-        if key not in renamed:
-            if key.endswith("num_batches_tracked"):  # counts training steps; older checkpoints lack it
-                trunk[key] = expected
-                continue
-            raise InputError(f"{path}: no {key}, which ResNet-18 needs; expected torchvision's keys, or DAN's or "
-                             "LibreFace's checkpoint")
-        if renamed[key].shape != expected.shape:
-            raise InputError(f"{path}: {key} has shape {tuple(renamed[key].shape)}, ResNet-18's is "
-                             f"{tuple(expected.shape)}")
-        trunk[key] = renamed[key].to(expected.dtype).contiguous().clone()
-    return trunk
+    what = "ResNet-18 (in torchvision's layout, DAN's or LibreFace's)"
+    return matched(renamed, resnet18_trunk().state_dict(), path, what)
 
 
 def native_precision(device: str) -> str:
@@ -106,6 +126,14 @@ def without_batch_norm(model: nn.Module) -> nn.Module:
 def repeats(images: np.ndarray) -> np.ndarray:
     """(face,) true where a face is, pixel for pixel, the one before: a picture that stands for two on the clock."""
     return np.array([False, *((image == before).all() for before, image in pairwise(images))][: len(images)], bool)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Torch's random numbers from ``seed`` inside; the caller's go on untouched outside."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 class VisualEncoder:
@@ -154,8 +182,10 @@ class ResNet18(VisualEncoder):
     name, width = "resnet18", 512
 
     def __init__(self, weights: Weights, folder: Path, device: str = "cpu") -> None:
-        trunk = resnet18_trunk()
-        trunk.load_state_dict(read_resnet18(weights.path(folder)))
+        with seeded(weights.seed):
+            trunk = resnet18_trunk()
+        if weights.file:
+            trunk.load_state_dict(read_resnet18(weights.path(folder)))
         super().__init__(without_batch_norm(trunk.eval()), imagenet_normalised, weights, device)
 
     @staticmethod
@@ -164,31 +194,38 @@ class ResNet18(VisualEncoder):
         return read_resnet18(path)
 
 
-class ViT(VisualEncoder):
-    """The class token of a Vision Transformer's last hidden state, 384 a face, through transformers.
+class FaceNet(VisualEncoder):
+    """What InceptionResnetV1 tells people apart by: 512 a face, of length one; through facenet-pytorch.
 
-    ``untrained``: two layers and 112-pixel input instead of twelve and 224, the true width and patch, random weights
-    from a seed. It shows that the row runs, and is the control that a trained encoder has to beat.
+    The crop is enlarged to the 160 pixels, and its bytes mapped to -1..1, as that network was trained. It was trained
+    on upright boxes around the face, though, and ours are turned and scaled by the landmarks.
+    Source: Schroff et al., "FaceNet" (2015); facenet-pytorch 2.5.3.
     """
 
-    name, width = "vit", 384
-    layers, pixels = 2, 112
+    name, width = "facenet", 512
+    pixels = 160
 
     def __init__(self, weights: Weights, folder: Path, device: str = "cpu") -> None:
-        from transformers import ViTConfig, ViTImageProcessor, ViTModel
+        with seeded(weights.seed):
+            model = self.network()
+        if weights.file:
+            model.load_state_dict(self.convert(weights.path(folder)))
+        super().__init__(without_batch_norm(model.eval()), self.standardised, weights, device)
 
-        config = ViTConfig(hidden_size=self.width, num_hidden_layers=self.layers, num_attention_heads=6,
-                           intermediate_size=4 * self.width, image_size=self.pixels)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(weights.seed)
-            model = ViTModel(config, add_pooling_layer=False)
-        self.processor = ViTImageProcessor(size={"height": self.pixels, "width": self.pixels})
-        super().__init__(model, self.processed, weights, device)
+    @staticmethod
+    def network() -> nn.Module:
+        """The network without numbers of its own: (face, 3, 160, 160) to (face, 512)."""
+        from facenet_pytorch import InceptionResnetV1
 
-    def processed(self, images: Tensor) -> Tensor:
-        """(face, height, width, 3) bytes as the model wants them: its own size, its own mean and deviation."""
-        planes = images.permute(0, 3, 1, 2)
-        return self.processor(images=planes, return_tensors="pt", device=self.device)["pixel_values"]
+        return InceptionResnetV1(pretrained=None)
 
-    def pooled(self, pixels: Tensor) -> Tensor:
-        return self.model(pixels).last_hidden_state[:, 0]
+    def standardised(self, images: Tensor) -> Tensor:
+        """(face, height, width, 3) bytes as (face, 3, 160, 160), each mapped as facenet-pytorch maps it."""
+        from facenet_pytorch.models.mtcnn import fixed_image_standardization
+
+        return fixed_image_standardization(resized(images, self.pixels))
+
+    @classmethod
+    def convert(cls, path: Path) -> dict[str, Tensor]:
+        """The tensors to keep of the file that facenet-pytorch downloads: all but its last layer."""
+        return matched(plain_state(path, "state_dict"), cls.network().state_dict(), path, "InceptionResnetV1")

@@ -18,7 +18,8 @@ from emibook import InputError
 if TYPE_CHECKING:
     import torch
 
-KINDS = ("builtin", "formula", "untrained", "small", "pretrained", "file")
+KINDS = ("builtin", "formula", "untrained", "small", "pretrained", "file", "official", "openface", "openface-video",
+         "openface-tables", "py-feat-tables")
 PRECISIONS = ("float32", "bfloat16")
 ANYONE = "anyone"
 
@@ -81,6 +82,9 @@ PRETRAINED: dict[str, Pretrained] = {
         "https://github.com/timesler/facenet-pytorch/releases/download/v2.2.9/20180402-114759-vggface2.pt",
         "20180402-114759-vggface2.pt", "MIT", ANYONE, 112,
         sha256="281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b"),
+    "alexnet": Pretrained(
+        "AlexNet trained on ImageNet, torchvision's", "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        "alexnet-owt-7be5be79.pth", "BSD-3-Clause", ANYONE, 233, sha256="7be5be79"),
     "resnet18": Pretrained(
         "ResNet-18 trained on AffectNet, as in DAN; LibreFace's and torchvision's layout are taken too",
         "https://github.com/yaoing/DAN", "", "MIT", ANYONE, None),
@@ -94,11 +98,11 @@ PRETRAINED: dict[str, Pretrained] = {
 class Weights:
     """The identity of an encoder's numbers: equal ``Weights`` and equal input give equal features.
 
-    ``kind`` is ``builtin`` (fitted on drawings), ``formula`` (needs none), ``untrained`` (the true
-    architecture, random numbers from ``seed``), ``small`` (the same in a reduced size), ``pretrained`` (see
-    ``PRETRAINED``) or ``file``. ``file`` is a safetensors file beside the description, with its SHA-256. ``precision`` is that of the
-    arithmetic: rows in ``bfloat16`` differ from those in ``float32`` by up to a hundredth of the largest value, so the
-    two are not mixed.
+    ``kind`` is ``builtin`` (fitted on drawings), ``formula`` (needs none), ``untrained`` (the true architecture, random
+    numbers from ``seed``), ``small`` (the same in a reduced size), ``pretrained`` (see ``PRETRAINED``), ``file`` (given
+    by a user) or one of the ways to action units and official features. ``file`` is a file beside the description, with
+    its SHA-256. ``precision`` is that of the arithmetic: rows in ``bfloat16`` differ from those in ``float32`` by up to
+    a hundredth of the largest value, so the two are not mixed.
     """
 
     kind: str
@@ -114,7 +118,10 @@ class Weights:
     @property
     def label(self) -> str:
         """The words that tables and pictures use."""
-        names = {"untrained": "untrained control", "small": "small untrained control", "file": f"file:{self.sha256[:12]}"}
+        names = {"untrained": "untrained control", "small": "small untrained control",
+                 "file": f"file:{self.sha256[:12]}", "official": "the data set's own", "openface": "OpenFace on crops",
+                 "openface-video": "OpenFace on whole videos", "openface-tables": "OpenFace's tables",
+                 "py-feat-tables": "py-feat's tables"}
         return names.get(self.kind, self.kind)
 
     def path(self, folder: Path) -> Path:
