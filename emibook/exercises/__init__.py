@@ -21,6 +21,7 @@ from typing import Any
 from emibook import InputError
 
 CHAPTERS = {
+    2: "people",
     1: "task",
     3: "how_sure",
     4: "clocks",
@@ -29,6 +30,7 @@ CHAPTERS = {
     9: "baseline",
     10: "convolution",
     11: "transformer",
+    12: "branches",
     13: "late_fusion",
 }
 """Chapter to the module here that holds its checks."""
