@@ -22,7 +22,7 @@ work = "work/builtin"
 clips = 240
 seed = 0
 seeds = 2
-weights = {"vit": "untrained", "wav2vec2": "untrained"}
+weights = {"vit": "small", "wav2vec2": "small"}
 
 # %% tags=["hide-input"]
 import time

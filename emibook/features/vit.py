@@ -51,7 +51,7 @@ class ViT(VisualEncoder):
     that a machine without a GPU can afford.
     """
 
-    name, width = "vit", 384
+    name, version, width = "vit", "2", 384
 
     def __init__(self, weights: Weights, folder: Path, device: str = "cpu") -> None:
         from transformers import ViTConfig, ViTImageProcessor, ViTModel
