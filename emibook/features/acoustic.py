@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from emibook.features import wav2vec2
 from emibook.features.store import FeatureSequence
-from emibook.features.weights import Weights
+from emibook.features.weights import Weights, load_state
 
 SAMPLE_RATE = 16_000  # per second, as preprocessing writes it
 RECEPTIVE_FIELD, STRIDE = 400, 320  # samples, of the seven convolutions that every wav2vec 2.0 has
@@ -110,29 +111,40 @@ class Wav2Vec2:
 
     A row's time is the centre of the 25 ms that its convolutions see; the Transformer above them sees everything within
     a window of ``window_rows``, so a longer clip is read window by window and needs no more memory than one of them.
+    Sound is standardised first, as the published models want it, so its gain changes nothing.
     Called with ``samples`` (sample,) int16 at 16 kHz, or None.
 
-    ``untrained``: the public speech-emotion model's kind (layer norm in the convolutions and before each block) and its
-    width, with two blocks and narrow convolutions, random weights from a seed.
+    ``pretrained``: the public model that was fine-tuned on MSP-Podcast. ``untrained``: its architecture and random
+    weights from a seed; ``small``: the same kind (layer norm in the convolutions and before each block) and width,
+    with two blocks and narrow convolutions.
     Source: the paper, section 3.2.2.
     """
 
-    name, version, width = "wav2vec2", "1", 1024
+    name, version, width = "wav2vec2", "2", 1024
     window_rows = 3000  # a minute
-    shape = {"num_hidden_layers": 2, "intermediate_size": 2048, "conv_dim": (64,) * 7, "num_conv_pos_embeddings": 32}
+    hidden, with_head = 1024, False
+    shape = {"hidden_size": 1024, "num_attention_heads": 16, "feat_extract_norm": "layer", "conv_bias": True,
+             "do_stable_layer_norm": True, "num_hidden_layers": 12, "intermediate_size": 4096}
+    small_shape = {"num_hidden_layers": 2, "intermediate_size": 2048, "conv_dim": (64,) * 7,
+                   "num_conv_pos_embeddings": 32}
 
     def __init__(self, weights: Weights, folder: Path, device: str = "cpu") -> None:
-        from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+        from transformers import Wav2Vec2FeatureExtractor
 
-        config = Wav2Vec2Config(
-            hidden_size=self.width, num_attention_heads=16, feat_extract_norm="layer", do_stable_layer_norm=True,
-            conv_bias=True, layerdrop=0.0, **self.shape,
-        )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(weights.seed)
-            self.model = Wav2Vec2Model(config).eval().requires_grad_(False).to(device)
+        if weights.file:
+            path = weights.path(folder)
+            model, head = wav2vec2.built(load_state(path), path)
+        else:
+            shape = self.shape | (self.small_shape if weights.kind == "small" else {})
+            model, head = wav2vec2.random(shape, weights.seed, head=self.with_head)
+        self.model, self.head = (each and each.eval().requires_grad_(False).to(device) for each in (model, head))
         self.processor = Wav2Vec2FeatureExtractor(feature_size=1, sampling_rate=SAMPLE_RATE, do_normalize=True)
         self.label, self.batch = weights.label, BATCH[torch.device(device).type]
+
+    @classmethod
+    def convert(cls, path: Path) -> dict[str, Tensor]:
+        """The tensors to keep of a checkpoint that is published or given."""
+        return wav2vec2.read_wav2vec2(path, cls.hidden, head=cls.with_head)
 
     def __call__(self, samples: np.ndarray | None) -> FeatureSequence:
         return self.together([samples])[0]
@@ -143,7 +155,11 @@ class Wav2Vec2:
         windows = [self._windows(samples) for samples in clips]
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):  # float32 throughout, as on a CPU
             states = iter(hidden_states(self.model, [wave for each in windows for wave in each], self.batch))
-        return [self._sequence([next(states).numpy() for _ in each]) for each in windows]
+        return [self._sequence([self.columns(next(states)).numpy() for _ in each]) for each in windows]
+
+    def columns(self, states: Tensor) -> Tensor:
+        """What is kept of a window's hidden states, (row, hidden) to (row, feature)."""
+        return states
 
     def _windows(self, samples: np.ndarray | None) -> list[Tensor]:
         """(sample,) each: the standardised sound, cut where it is longer than ``window_rows``."""
@@ -157,10 +173,42 @@ class Wav2Vec2:
                 for index, end in enumerate(ends)]
 
     def _sequence(self, states: list[np.ndarray]) -> FeatureSequence:
-        hidden = np.concatenate([np.zeros((0, self.width), np.float32), *states])
-        times = (np.arange(len(hidden)) * STRIDE + (RECEPTIVE_FIELD - 1) / 2) / SAMPLE_RATE
-        return FeatureSequence(hidden, times, self.names, self.name, self.label, self.version)
+        values = np.concatenate([np.zeros((0, self.width), np.float32), *states])
+        times = (np.arange(len(values)) * STRIDE + (RECEPTIVE_FIELD - 1) / 2) / SAMPLE_RATE
+        return FeatureSequence(values, times, self.names, self.name, self.label, self.version)
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(f"{self.name}_{index:04d}" for index in range(self.width))
+        return tuple(f"{self.name}_{index:04d}" for index in range(self.hidden))
+
+
+class Wav2Vec2Outputs(Wav2Vec2):
+    """The same hidden states and, behind them, what the model says of the clip: arousal, dominance and valence.
+
+    The three are the model's own outputs, for the mean over time, and so the same in each row; of a clip longer than
+    ``window_rows`` each window has its own.
+    """
+
+    name, width, with_head = "wav2vec2_outputs", 1024 + len(wav2vec2.OUTPUTS), True
+
+    def columns(self, states: Tensor) -> Tensor:
+        outputs = self.head(states.mean(dim=0, keepdim=True).to(self.model.device)).cpu()
+        return torch.cat([states, outputs.expand(len(states), -1)], dim=1)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*super().names, *wav2vec2.OUTPUTS)
+
+
+class Wav2Vec2Base(Wav2Vec2):
+    """The last hidden states of the base model, 768 a row: most likely what the data set's own features are.
+
+    ``pretrained``: trained on 960 hours of read speech, with no emotion in it. Its first convolution is normalised over
+    the whole window (group norm).
+    """
+
+    name, version, width = "wav2vec2_base", "1", 768
+    hidden = 768
+    shape = {"hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 12, "intermediate_size": 3072}
+    small_shape = {"num_hidden_layers": 2, "intermediate_size": 1536, "conv_dim": (64,) * 7,
+                   "num_conv_pos_embeddings": 32}

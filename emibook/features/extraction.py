@@ -1,7 +1,7 @@
 """Feature extraction over a corpus: what is missing, in which settings, and the work of one worker.
 
 An encoder is called with what one clip has: visual ones with ``(images, times, landmarks)``, those of sound with
-``(samples)``; each returns a ``FeatureSequence``.
+``(samples)``, and those that read files with a ``Clip``; each returns a ``FeatureSequence``.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ import numpy as np
 from emibook import InputError
 from emibook.cluster import run
 from emibook.features import store
-from emibook.features.extractors import EXTRACTORS, known, weights_in
+from emibook.features.extractors import EXTRACTORS, Clip, known, weights_in
 from emibook.features.weights import Weights
 
 if TYPE_CHECKING:
     import pandas
 
     from emibook.corpus import Corpus
+
+SAMPLE = 5  # clips on which an encoder that has two ways goes both
 
 
 def extract(
@@ -34,6 +36,7 @@ def extract(
     features: list[str] | tuple[str, ...],
     *,
     weights: dict[str, str] | None = None,
+    aus_from: str | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     slurm: str | None = None,
@@ -47,14 +50,17 @@ def extract(
     features that were made with other settings are moved to ``<name>@<fingerprint>/``. A clip that failed, or has
     nothing in the modality, gets a sequence of no rows.
 
+    ``aus_from``: what OpenFace looks at where it measures the action units, ``crops`` or the whole ``video``; None is
+    what WORK already has, else ``crops``. What an encoder tells of all clips together is a line on standard error.
+
     ``device``: ``cpu`` or ``cuda``, by default ``cuda`` where this machine has one. On ``cuda`` every worker holds its
     encoders on the GPU, reads and decodes while others compute, and takes sound in batches of clips of similar length,
     which are the same whatever is done already. A new set of image features is computed in the fastest precision that
     the device has, and a set that WORK has already in its own: bfloat16 on a processor without it is emulated, and
     slow. See ``emibook.cluster.run`` for ``workers``, ``scheduler`` and ``slurm``.
 
-    Raises ``InputError`` for a name or source that does not exist, for clips that ``emibook preprocess`` has not been
-    through, and, after all the others are done, where a clip could not be encoded.
+    Raises ``InputError`` for a name or source that does not exist, or that this corpus has not, for clips that
+    ``emibook preprocess`` has not been through, and, after all the others are done, where a clip could not be encoded.
     """
     work, weights = Path(work), weights or {}
     names = list(dict.fromkeys(features))
@@ -63,22 +69,28 @@ def extract(
     for name in weights:
         if name not in names:
             raise InputError(f"weights are given for {name}, which is not among the features {', '.join(names)}")
+    if aus_from is not None and "aus" not in names:
+        raise InputError(f"what aus are made from is given, and they are not among the features {', '.join(names)}")
     clips = _preprocessed(corpus, work)
 
     encoders, chosen, folders = work / "encoders", {}, {}
+    read = _clips(corpus, clips, work)
     device = device or _device()
     todo: dict[str, list[str]] = {clip: [] for clip in clips["clip"]}
     for name in names:
-        chosen[name] = _choose(name, weights.get(name), work, device, workers, progress)
+        _require(name, corpus)
+        chosen[name] = _choose(name, weights.get(name), work, device, workers, progress,
+                               aus_from if name == "aus" else None)
         folders[name] = _open(work, name, _settings(name, chosen[name], work), progress)
+        source = _sources(name, chosen[name], work, read)
         for clip in todo:
-            if not _is_done(store.clip_path(folders[name], clip), work, clip, EXTRACTORS[name].modality):
+            if not _is_done(store.clip_path(folders[name], clip), work, source(clip)):
                 todo[clip].append(name)
         if progress:
             count = sum(name in missing for missing in todo.values())
             print(f"{name}: {_words(chosen[name])}; {count} of {len(todo)} clips to do", file=sys.stderr)
 
-    items = _tasks(clips, todo, device)
+    items = _tasks(clips, todo, device, read)
     task = functools.partial(_extract_task, work=work, encoders=encoders, chosen=chosen, device=device)
     problems = [
         (item.clips, result)
@@ -93,7 +105,45 @@ def extract(
         others = sum(len(batch) for batch, _ in problems) - len(batch)
         more = f" (and {others} more clips)" if others else ""
         raise InputError(f"{first}: no features: {reason.splitlines()[0]}{more}")
+    for name, folder in folders.items():
+        if summary := getattr(EXTRACTORS[name].class_of(chosen[name].kind), "summary", None):
+            said = summary([store.load_facts(store.clip_path(folder, clip)) for clip in todo])
+            if progress:
+                print(f"{name}: {said}", file=sys.stderr)
     return folders
+
+
+def _require(name: str, corpus: Corpus) -> None:
+    """Raises ``InputError`` where a feature set is part of a data set, and this corpus has it not."""
+    if require := getattr(EXTRACTORS[name].encoder_class, "require", None):
+        require(Path(corpus.root))
+
+
+def _clips(corpus: Corpus, clips: pandas.DataFrame, work: Path) -> dict[str, Clip]:
+    """Every clip by its id, as an encoder that reads files gets it; a few, spread over all that have faces, sampled."""
+    import pandas
+
+    seen = [clip for clip, faces in zip(clips["clip"], clips["faces"], strict=True) if int(faces) > 0]
+    sampled = {seen[round(at)] for at in np.linspace(0, len(seen) - 1, min(SAMPLE, len(seen)))}
+    lengths = {column: pandas.to_numeric(clips[column], errors="coerce").fillna(0) for column in
+               ("seconds", "audio_seconds")}
+    return {
+        row.clip: Clip(row.clip, Path(row.path), Path(corpus.root), row.partition, work,
+                       float(lengths["seconds"][row.clip]), float(lengths["audio_seconds"][row.clip]),
+                       row.clip in sampled, clips["status"][row.clip] == "failed")
+        for row in corpus.clips[["clip", "path", "partition"]].itertuples(index=False)
+    }
+
+
+def _sources(name: str, weights: Weights, work: Path, clips: dict[str, Clip]) -> Callable[[str], Path]:
+    """Where the file lies that a clip's features are made from."""
+    encoder_class = EXTRACTORS[name].class_of(weights.kind)
+    if getattr(encoder_class, "reads_clip", False):
+        encoder = encoder_class(weights, work / "encoders")
+        return lambda clip: encoder.made_from(clips[clip])
+    if EXTRACTORS[name].modality == "V":
+        return lambda clip: work / "faces" / f"{clip}.csv"
+    return lambda clip: work / "audio" / f"{clip}.wav"
 
 
 def _preprocessed(corpus: Corpus, work: Path) -> pandas.DataFrame:
@@ -124,7 +174,8 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _choose(name: str, source: str | None, work: Path, device: str, workers: int | None, progress: bool) -> Weights:
+def _choose(name: str, source: str | None, work: Path, device: str, workers: int | None, progress: bool,
+            aus_from: str | None = None) -> Weights:
     """The weights for ``source``, or without one those that WORK uses, or else the default.
 
     Their precision is WORK's where it has the set already, so that another machine can go on with it or use it whole.
@@ -132,13 +183,17 @@ def _choose(name: str, source: str | None, work: Path, device: str, workers: int
     encoders, extractor = work / "encoders", EXTRACTORS[name]
     settings = store.read_settings(work, name)
     if settings is None:
-        chosen = extractor.resolve(source, encoders, workers=workers, progress=progress)
+        chosen = extractor.resolve(source, encoders, aus_from=aus_from, workers=workers, progress=progress)
         return replace(chosen, precision=extractor.precision(device))
     used = weights_in(settings, store.feature_folder(work, name))
-    if source is None and used.kind in ("file", "pretrained"):
+    if source is None and used.file and used.kind != "builtin":
         used.path(encoders)
-        return used
-    chosen = extractor.resolve(source or used.kind, encoders, workers=workers, progress=progress)
+        if aus_from is None:
+            return used
+        from emibook.features import openface
+
+        source = openface.program_of(used, encoders)
+    chosen = extractor.resolve(source or used.kind, encoders, aus_from=aus_from, workers=workers, progress=progress)
     return replace(chosen, precision=used.precision)
 
 
@@ -148,18 +203,24 @@ def _words(weights: Weights) -> str:
     return f"{weights.label} encoder{fitted}{precision}"
 
 
-def _is_done(path: Path, work: Path, clip: str, modality: str) -> bool:
-    """Whether ``path`` is there and no older than what it was made from."""
-    made_from = work / "faces" / f"{clip}.csv" if modality == "V" else work / "audio" / f"{clip}.wav"
+def _is_done(path: Path, work: Path, made_from: Path) -> bool:
+    """Whether ``path`` is there and no older than what it was made from.
+
+    A file outside of WORK counts from when it came there, because unpacking keeps the time at which it was written.
+    """
     if not path.exists():
         return False
-    return not made_from.exists() or path.stat().st_mtime >= made_from.stat().st_mtime
+    if not made_from.exists():
+        return True
+    about = made_from.stat()
+    changed = about.st_mtime if made_from.is_relative_to(work) else max(about.st_mtime, about.st_ctime)
+    return path.stat().st_mtime >= changed
 
 
 @functools.lru_cache(maxsize=len(EXTRACTORS))
 def _encoder(name: str, weights: Weights, encoders: Path, device: str) -> Callable[..., store.FeatureSequence]:
     """Loaded once a process."""
-    return EXTRACTORS[name].encoder_class(weights, encoders, device)
+    return EXTRACTORS[name].class_of(weights.kind)(weights, encoders, device)
 
 
 @dataclass(frozen=True)
@@ -173,9 +234,12 @@ class _Task:
     names: tuple[str, ...]
     todo: frozenset[str]
     failed: bool = False
+    read: Clip | None = None
 
 
-def _tasks(clips: pandas.DataFrame, todo: dict[str, list[str]], device: str) -> list[_Task]:
+def _tasks(
+    clips: pandas.DataFrame, todo: dict[str, list[str]], device: str, read: dict[str, Clip]
+) -> list[_Task]:
     """The tasks for what is missing; ``todo`` maps a clip to the names that it lacks.
 
     Batches of sounds are drawn up from the whole corpus, not from what is missing: a row's last digits may depend on
@@ -202,7 +266,7 @@ def _tasks(clips: pandas.DataFrame, todo: dict[str, list[str]], device: str) -> 
                 if missing:
                     tasks.append(_Task(members, (name,), missing))
     failed = set(clips.loc[clips["status"] == "failed", "clip"])
-    return tasks + [_Task((clip,), tuple(missing), frozenset([clip]), clip in failed)
+    return tasks + [_Task((clip,), tuple(missing), frozenset([clip]), clip in failed, read[clip])
                     for clip, missing in alone.items() if missing]
 
 
@@ -213,7 +277,9 @@ def _extract_task(task: _Task, *, work: Path, encoders: Path, chosen: dict[str, 
     sounds: list[Any] = []
     for name in task.names:
         encoder = _encoder(name, chosen[name], encoders, device)
-        if EXTRACTORS[name].modality == "V":
+        if getattr(encoder, "reads_clip", False):
+            sequences = [encoder(task.read)]
+        elif EXTRACTORS[name].modality == "V":
             if faces is None:
                 nothing = np.zeros((0, 112, 112, 3), np.uint8), np.zeros(0), np.zeros((0, 5, 2), np.float32)
                 faces = nothing if task.failed else read_faces(work, task.clips[0])
@@ -228,7 +294,8 @@ def _extract_task(task: _Task, *, work: Path, encoders: Path, chosen: dict[str, 
 
 def _settings(name: str, weights: Weights, work: Path) -> dict[str, Any]:
     """All that decides a feature set's numbers: the encoder, its weights and, for faces, how the crops were made."""
-    settings = {"extractor": name, "version": EXTRACTORS[name].encoder_class.version, "weights": asdict(weights)}
+    settings = {"extractor": name, "version": EXTRACTORS[name].class_of(weights.kind).version,
+                "weights": asdict(weights)}
     path = work / "preprocess.json"
     if EXTRACTORS[name].modality == "V" and path.is_file():
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ class FeatureSequence:
     ``values`` (time, feature) float32, finite; ``times`` (time,) float64 seconds on the clip's zero, rising;
     ``names`` one text a feature. ``extractor`` is its name in the registry, ``weights`` what its numbers are
     (``builtin``, ``formula``, ``untrained control``, ``file:...``), ``version`` the extractor's. A clip that is empty
-    in the modality has no rows. Raises ``ValueError`` where the parts do not fit together.
+    in the modality has no rows. ``facts`` are numbers that the extractor tells of the clip besides.
+    Raises ``ValueError`` where the parts do not fit together.
     """
 
     values: np.ndarray
@@ -37,6 +38,7 @@ class FeatureSequence:
     extractor: str
     weights: str
     version: str
+    facts: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shape, steps = self.values.shape, self.times.shape
@@ -66,6 +68,8 @@ def clip_path(folder: Path, clip: str) -> Path:
 def save(sequence: FeatureSequence, path: Path) -> None:
     """Write one clip's sequence; the file appears whole or not at all, and equal sequences give equal bytes."""
     about = {key: getattr(sequence, key) for key in ("names", "extractor", "weights", "version")}
+    if sequence.facts:
+        about["facts"] = sequence.facts
     temporary = path.with_name(f".{path.name}.part")
     tensors = {"values": np.ascontiguousarray(sequence.values), "times": np.ascontiguousarray(sequence.times)}
     try:
@@ -83,6 +87,17 @@ def load(path: Path) -> FeatureSequence:
             about = json.loads(file.metadata()["sequence"])
             about["names"] = tuple(about["names"])
             return FeatureSequence(values=file.get_tensor("values"), times=file.get_tensor("times"), **about)
+    except FileNotFoundError:
+        raise InputError(f"no features at {path}; run emibook extract") from None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no feature file ({error}); delete it and run emibook extract") from None
+
+
+def load_facts(path: Path) -> dict[str, float]:
+    """The ``facts`` of one clip's sequence, without reading its values. Raises ``InputError`` as ``load`` does."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return json.loads(file.metadata()["sequence"]).get("facts", {})
     except FileNotFoundError:
         raise InputError(f"no features at {path}; run emibook extract") from None
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:

@@ -1,0 +1,81 @@
+"""The extended Geneva minimalistic acoustic parameter set, version 2, through opensmile (``pip install opensmile``).
+
+opensmile's licence allows research and no commercial use, whatever its package says.
+Source: Eyben et al., "The Geneva Minimalistic Acoustic Parameter Set (GeMAPS) for Voice Research and Affective
+Computing" (2016): 25 low-level descriptors every 10 ms, and 88 statistics of them for a whole recording.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emibook import InputError
+from emibook.features.acoustic import SAMPLE_RATE, as_float
+from emibook.features.store import FeatureSequence
+from emibook.features.weights import Weights
+
+SHORTEST = 0.1  # seconds; silence is put after what is shorter, because pitch needs 60 ms of sound
+
+
+def feature_set(level: str) -> Any:
+    """opensmile's extractor of ``level`` (``LowLevelDescriptors`` or ``Functionals``), or one line on how to get it."""
+    try:
+        import opensmile
+    except ImportError:
+        raise InputError("egemaps needs opensmile: pip install opensmile (its licence allows research only)") from None
+    return opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, getattr(opensmile.FeatureLevel, level))
+
+
+class EGeMAPS:
+    """25 descriptors of pitch, loudness, spectrum and voice quality, 100 rows a second.
+
+    Row i is of the sound around i x 10 ms and a bit, see ``CENTRE``; smoothed over three rows. Called with
+    ``samples`` (sample,) int16 at 16 kHz, or None.
+    """
+
+    name, version, width = "egemaps", "1", 25
+    level = "LowLevelDescriptors"
+    hop, centre = 0.01, 0.01  # seconds between rows, and from a row's start to the middle of its shorter window
+
+    def __init__(self, weights: Weights, folder: Path, device: str = "cpu") -> None:
+        self.label = weights.label
+
+    @cached_property
+    def smile(self) -> Any:
+        return feature_set(self.level)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.smile.feature_names)
+
+    def __call__(self, samples: np.ndarray | None) -> FeatureSequence:
+        values, sound = np.zeros((0, self.width), np.float32), as_float(samples)
+        if len(sound):
+            padded = np.pad(sound, (0, max(0, round(SHORTEST * SAMPLE_RATE) - len(sound))))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of recordings in which nothing is voiced
+                found = self.smile.process_signal(padded, SAMPLE_RATE).to_numpy(np.float32)
+            values = np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)  # statistics of no voiced row at all
+        values = self.kept(values, len(sound))
+        times = np.arange(len(values)) * self.hop + self.centre
+        return FeatureSequence(values, times, self.names, self.name, self.label, self.version)
+
+    def kept(self, values: np.ndarray, samples: int) -> np.ndarray:
+        """The rows whose middle lies in the sound, and at least one where there is any."""
+        return values[: max(1, int((samples / SAMPLE_RATE - self.centre) / self.hop) + 1)] if samples else values
+
+
+class EGeMAPSFunctionals(EGeMAPS):
+    """88 statistics of the descriptors over the whole clip: one row, at time 0."""
+
+    name, version, width = "egemaps_functionals", "1", 88
+    level = "Functionals"
+    centre = 0.0
+
+    def kept(self, values: np.ndarray, samples: int) -> np.ndarray:
+        return values
