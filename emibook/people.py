@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +75,8 @@ DIFFERENCES = (
     ("average, no luck", "face, no luck"), (FITTED, "average"), (FITTED, "face"),
 )  # fmt: skip
 TEN = 10
+TOTALS = (2, 4, 6, 8, 10, 12, 16, 20, 30, 40, 60, 100)
+"""Raters in all, for those who all see beside those of whom half hear."""
 
 
 class Sums:
@@ -187,6 +189,7 @@ def results(
         "correlations": table,
         "differences": _rows({f"{one} - {other}": rho[one] - rho[other] for one, other in DIFFERENCES}, "difference"),
         "ten": _rows(ten, "faces"),
+        "totals": _totals(sums, drawn),
         "fusion": fusion(found, sums, shares, splits, rng),
         "ceiling": _ceilings(found, seed),
         "inference": inference_bias(found),
@@ -202,6 +205,18 @@ def _rows(rho: Mapping[str, np.ndarray], index: str) -> pandas.DataFrame:
         low, high = np.quantile(means[1:], INTERVAL)
         rows[name] = dict(zip(EMOTIONS, values[0], strict=True)) | {"mean": means[0], "low": low, "high": high}
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis(index)
+
+
+def _totals(sums: Sums, drawn: Callable[[np.ndarray], np.ndarray]) -> pandas.DataFrame:
+    """By how many raters there are in all: mean correlation of ``face`` alone, of ``half`` and half, their
+    ``difference`` and its interval."""
+    rows = {}
+    for total in TOTALS:
+        face = drawn(sums.blend(1.0, total, 0)).mean(axis=1)
+        half = drawn(sums.blend(0.5, total / 2, total / 2)).mean(axis=1)
+        low, high = np.quantile((half - face)[1:], INTERVAL)
+        rows[total] = {"face": face[0], "half": half[0], "difference": (half - face)[0], "low": low, "high": high}
+    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("raters")
 
 
 def clip_intervals(
@@ -310,7 +325,8 @@ def _replace(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-INDEX = {"correlations": 1, "differences": 1, "ten": 1, "fusion": 1, "ceiling": 2, "inference": 1, "accuracy": 0}
+INDEX = {"correlations": 1, "differences": 1, "ten": 1, "totals": 1, "fusion": 1, "ceiling": 2, "inference": 1,
+         "accuracy": 0}
 """The tables, and how many of their first columns name the rows."""
 
 

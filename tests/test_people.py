@@ -112,6 +112,16 @@ def test_ten_raters_by_how_many_see(results):
     assert chosen["mean"] > ten.loc["0", "mean"]
 
 
+def test_more_raters_in_all(results):
+    totals, table = results["totals"], results["correlations"]["mean"]
+    for total, one, other in ((10, "face, 10 raters", "5 face + 5 voice"),
+                              (20, "face, 20 raters", "10 face + 10 voice")):
+        assert totals.loc[total, "face"] == pytest.approx(table[one])
+        assert totals.loc[total, "half"] == pytest.approx(table[other])
+    assert (totals[["face", "half"]].diff().dropna() > 0).all(axis=None)
+    assert totals.loc[100, "face"] < table["face, no luck"] and totals.loc[100, "half"] < table["average, no luck"]
+
+
 def test_weights_are_a_regressions_and_never_see_the_actor_they_are_for(found):
     sums = people.Sums(found)
     shares = people.best_shares(sums)
