@@ -26,7 +26,7 @@ bench: $(STAMP)
 	  mv benchmarks/results/$$table.new benchmarks/results/$$table.txt; cat benchmarks/results/$$table.txt; done
 
 clean:
-	rm -rf .venv _build work book/executed notebooks/*.ipynb emibook.egg-info
+	rm -rf .venv _build work book/executed book/generated notebooks/*.ipynb notebooks/exercises emibook.egg-info
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); sys.exit(None if ok else f"emibook needs Python 3.11 to 3.13, $(PYTHON) is {sys.version.split()[0]}: say make PYTHON=python3.12")'

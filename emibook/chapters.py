@@ -9,11 +9,14 @@ import ast
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emibook import InputError
+from emibook.dependencies import ALL, Library
+from emibook.exercises import CHAPTERS
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -82,32 +85,97 @@ def execute(notebook: NotebookNode, target: Path, parameters: dict[str, Any]) ->
 
 
 def pair(sources: Iterable[Path]) -> list[str]:
-    """Write ``notebooks/<chapter>.ipynb`` beside each percent file; returns a line for each one left alone.
+    """Write ``notebooks/<chapter>.ipynb`` beside each percent file, and ``notebooks/exercises/<chapter>.ipynb``.
 
-    Either opens in JupyterLab, and papermill's own command line runs the ``.ipynb``. One that was edited since it was
-    written here is never overwritten.
+    Either opens in JupyterLab, and papermill's own command line runs the first; the second is for the reader's answers
+    (``without_solutions``). One that was edited since it was written here is never overwritten. Returns a line for
+    each one left alone; an exercise notebook that is being worked on is none, unless its chapter has changed since.
     """
-    import nbformat
-
     kept = []
     for path in sources:
         notebook = read_chapter(path)
+        blank = without_solutions(notebook)
         notebook.metadata["jupytext"]["formats"] = "ipynb,py:percent"
-        cells = _cells(notebook)
-        notebook.metadata["emibook"] = {"written": cells}
-        target = path.with_suffix(".ipynb")
-        if target.exists():
-            present = nbformat.read(target, as_version=4)
-            now = _cells(present)
-            if now == cells:
-                continue
-            if now != present.metadata.get("emibook", {}).get("written"):
-                kept.append(f"{target} was edited and differs from {path}; left as it is: delete it for a new one")
-                continue
-        partial = target.with_name(f".{target.name}.partial")
-        nbformat.write(notebook, partial)
-        os.replace(partial, target)
+        target, exercise = path.with_suffix(".ipynb"), path.parent / "exercises" / f"{path.stem}.ipynb"
+        if _keep_edited(notebook, target):
+            kept.append(f"{target} was edited and differs from {path}; left as it is: delete it for a new one")
+        if has_exercises(blank) and _keep_edited(blank, exercise) not in ("", _cells(blank)):
+            kept.append(f"{exercise} has answers and {path} has changed; left as it is: delete it for a new one")
     return kept
+
+
+def has_exercises(blank: NotebookNode) -> bool:
+    """Whether there is anything to answer in a chapter without its solutions."""
+    return any("answer = ..." in cell.source for cell in blank.cells if cell.cell_type == "code")
+
+
+def _keep_edited(notebook: NotebookNode, target: Path) -> str:
+    """Write ``notebook``, unless what is there was edited: then what it was written from, as ``_cells`` has it."""
+    import nbformat
+
+    cells = _cells(notebook)
+    if target.exists():
+        present = nbformat.read(target, as_version=4)
+        now, written = _cells(present), present.metadata.get("emibook", {}).get("written", "unknown")
+        if now == cells:
+            return ""
+        if now != written:
+            return written
+    notebook.metadata["emibook"] = {"written": cells}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    nbformat.write(notebook, partial)
+    os.replace(partial, target)
+    return ""
+
+
+def without_solutions(notebook: NotebookNode) -> NotebookNode:
+    """The chapter for a reader who wants to solve: exercises, checks, and in the solutions' place three dots.
+
+    What stands between ``solution-start`` and ``solution-end`` is left out, its words and its code; the call of
+    ``check_exercise`` in it stays, with ``answer`` where the solution had its own. Directives that only the site
+    understands become headings, and numbers that the site fills in become dots.
+    """
+    import nbformat
+
+    kept, inside, exercises = [], False, 0
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and "{solution-start}" in cell.source:
+            inside = True
+        if inside and cell.cell_type == "code":
+            kept += [nbformat.v4.new_code_cell(text, id=f"check-{len(kept):03d}") for text in _blank_checks(cell)]
+        if not inside:
+            new = nbformat.from_dict(json.loads(json.dumps(cell)))
+            if cell.cell_type == "markdown":
+                exercises += "{exercise-start}" in cell.source
+                new.source = _plain(cell.source, exercises)
+            kept.append(new)
+        if cell.cell_type == "markdown" and "{solution-end}" in cell.source:
+            inside = False
+    blank = nbformat.v4.new_notebook(cells=kept)
+    blank.metadata = nbformat.from_dict(json.loads(json.dumps(notebook.metadata)))
+    blank.metadata.pop("jupytext", None)  # this one has no percent file
+    return blank
+
+
+def _blank_checks(solution: NotebookNode) -> Iterator[str]:
+    """For each check in a solution's code, the cell that waits for the reader's answer."""
+    for node in ast.walk(ast.parse(solution.source)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "check_exercise":
+            number, _, *others = node.args
+            given = [ast.unparse(each) for each in (*others, *node.keywords)]
+            call = ", ".join([json.dumps(ast.literal_eval(number)), "answer", *given])
+            yield f"answer = ...  # yours\n{ast.unparse(node.func)}({call})"
+
+
+def _plain(text: str, exercise: int) -> str:
+    """Markdown for JupyterLab, which knows none of the site's directives and roles."""
+    text = re.sub(r"```\{exercise-start\} (.*)\n:label: .*\n```", rf"### Exercise {exercise}: \1", text)
+    text = re.sub(r"```\{exercise-end\}\n```", "", text)
+    text = re.sub(r"\{glue:\w*\}`[^`]*`", "…", text)
+    text = re.sub(r"\{numref\}`[^`]*`", "the figure", text)
+    text = re.sub(r"\s*\{cite:\w+\}`[^`]*`", "", text)
+    return text.strip()
 
 
 def _cells(notebook: NotebookNode) -> str:
@@ -116,46 +184,24 @@ def _cells(notebook: NotebookNode) -> str:
     return hashlib.sha256(json.dumps(typed).encode()).hexdigest()
 
 
-def fingerprint(chapter: Path, parameters: dict[str, Any]) -> str:
-    """Changes with the chapter's source, with any library source that it imports, and with its parameters."""
-    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
-    for path in [chapter, *library_files(chapter)]:
-        digest.update(f"\n{path.name}\n".encode() + path.read_bytes())
+def fingerprint(chapter: Path, parameters: dict[str, Any], library: Library) -> str:
+    """Changes with the chapter's text and parameters, the library's functions that it uses, and files that it names.
+
+    The checks of a chapter's exercises count as used by it.
+    """
+    text = chapter.read_text(encoding="utf-8")
+    number = re.match(r"\d+", chapter.stem)
+    checks = CHAPTERS.get(int(number.group())) if number else None
+    also = [(f"emibook.exercises.{checks}", ALL)] if checks else []
+    digest = hashlib.sha256(json.dumps([parameters, text], sort_keys=True).encode())
+    digest.update(json.dumps(list(library.used(text, also).items())).encode())
+    for path in _files_named(text):
+        digest.update(f"\n{path}\n".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
-def library_files(source: Path) -> list[Path]:
-    """Files of ``emibook`` that ``source`` imports, itself or through others; nothing is run to find out.
-
-    A package counts whole, since it may load its modules late. ``publish`` counts but is not followed: it runs
-    every stage.
-    """
-    package = Path(__file__).parent
-    found: set[Path] = set()
-    waiting = [source]
-    while waiting:
-        path = waiting.pop()
-        for module in _imports(path):
-            parts = module.split(".")[1:]
-            place = package.joinpath(*parts)
-            if not parts:
-                files = [package / "__init__.py"]
-            elif place.is_dir():
-                files = sorted(place.rglob("*.py"))
-            else:
-                files = [place.with_suffix(".py")] if place.with_suffix(".py").exists() else []
-            fresh = [file for file in files if file not in found]
-            found.update(fresh)
-            waiting += [file for file in fresh if file != package / "publish.py"]
-    return sorted(found)
-
-
-def _imports(path: Path) -> Iterator[str]:
-    """Dotted names under ``emibook`` that a file imports, functions included."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "emibook")
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            if node.module.split(".")[0] == "emibook":
-                yield node.module
-                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+def _files_named(source: str) -> list[Path]:
+    """Files of the project that a chapter names by their path from its folder, as ``book/claims.yml``."""
+    texts = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)
+             and isinstance(node.value, str) and re.fullmatch(r"[\w/.-]+\.\w+", node.value)}
+    return [Path(text) for text in sorted(texts) if Path(text).is_file()]

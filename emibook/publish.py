@@ -17,8 +17,10 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +29,8 @@ from typing import TYPE_CHECKING, Any
 from emibook import InputError
 from emibook.chapters import declared, execute, fingerprint, read_chapter
 from emibook.chapters import pair as pair_chapters
+from emibook.dependencies import Library
+from emibook.pages import write_pages
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -37,6 +41,10 @@ EXECUTED = Path("book/executed")
 SITE = Path("_build/html")
 LOG = Path("_build/sphinx.log")
 LEDGER = "timings.csv"
+LIBRARY = Path(__file__).parent
+AT_ONCE = 2
+"""Chapters that run at one time, where there are as many cores: each may hold a gigabyte."""
+_ONE_AT_A_TIME = threading.Lock()  # for what chapters that run side by side write into one file
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ class Profile:
 PROFILES = {
     profile.name: profile
     for profile in (
-        Profile("builtin", "the puppet, drawn by this book", 240, 2, {"vit": "untrained", "wav2vec2": "untrained"}),
+        Profile("builtin", "the puppet, drawn by this book", 240, 2, {"vit": "small", "wav2vec2": "small"}),
         Profile("open", "open data of real people, on the reader's disk", None, 5),
         Profile("paper", "Hume-Vidmimic2, licensed by its owners, on the reader's disk", None, 5),
     )
@@ -75,6 +83,7 @@ def book(
     ``root`` is the corpus (made on the spot for ``builtin``), ``work`` everything computed from it
     (``work/<profile>`` unless given). ``chapters`` are names as in ``notebooks/``, all of them unless given; a chapter
     that is then neither chosen nor up to date gets a page that says so. ``parameters`` overrides the profile's values.
+    A chapter that declares ``chapters`` is given the fingerprint of each of the others, and runs after them.
     Raises ``InputError`` for an unknown profile, chapter or parameter, a missing root, a cell that stops, a warning of
     Sphinx, and where the current folder is not the project's.
     """
@@ -88,24 +97,48 @@ def book(
     taken = {name: declared(notebook) for name, notebook in notebooks.items()}
     if unknown := sorted(set(parameters or {}) - set().union(*(taken[name] for name in names))):
         raise InputError(f"no parameter {unknown[0]} in {', '.join(names)}; see the first code cell of each")
-    given = {name: {key: values[key] for key in taken[name] if key in values} for name in sources}
-    prints = {name: fingerprint(path, given[name]) for name, path in sources.items()}
+    library, given, prints = Library(LIBRARY), {}, {}
+    about_others = [name for name in sources if "chapters" in taken[name]]
+    for name in [*(name for name in sources if name not in about_others), *about_others]:
+        values["chapters"] = dict(prints)
+        given[name] = {key: values[key] for key in taken[name] if key in values}
+        prints[name] = fingerprint(sources[name], given[name], library)
 
     stale = [name for name in names if not _fresh(name, prints[name])]
     if stale:
         _stages(values, set().union(*(taken[name] for name in stale)))
-    for name in stale:
+
+    def run(name: str) -> None:
         print(f"chapter {name}", file=sys.stderr)
         with _timed(Path(values["work"]), f"chapter {name}"):
             execute(notebooks[name], EXECUTED / f"{name}.ipynb", given[name])
         _write(_record(name), json.dumps({"fingerprint": prints[name], "profile": profile, "parameters": given[name]}))
+
+    _side_by_side(run, [name for name in stale if name not in about_others])
+    _side_by_side(run, [name for name in stale if name in about_others])
     for name in sources:
         if not _fresh(name, prints[name]):
             _record(name).unlink(missing_ok=True)
             _write(EXECUTED / f"{name}.ipynb", _placeholder(name, notebooks[name]))
     for line in pair():
         print(line, file=sys.stderr)
+    write_pages(sources, LIBRARY)
     return build_site()
+
+
+def _side_by_side(run: Callable[[str], None], names: Sequence[str]) -> None:
+    """Run each chapter, two at a time where there are two cores; the first that stops lets no further one begin.
+
+    A chapter is a process of its own, so threads that wait for it are enough.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(min(AT_ONCE, cores)) as pool:
+        runs = [pool.submit(run, name) for name in names]
+        try:
+            for done in as_completed(runs):
+                done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _sources() -> dict[str, Path]:
@@ -131,7 +164,8 @@ def _values(
     elif settings.clips is None and not Path(root).is_dir():
         raise InputError(f"no folder {root}; profile {profile} needs a root, the folder of its data: {settings.data}")
     values = {"profile": profile, "root": str(root), "work": str(work), "clips": settings.clips, "seed": 0}
-    return values | {"seeds": settings.seeds, "weights": settings.weights} | (parameters or {})
+    values |= {"seeds": settings.seeds, "weights": settings.weights, "chapters": {}}
+    return values | (parameters or {})
 
 
 def _record(name: str) -> Path:
@@ -208,8 +242,8 @@ def _timed(work: Path, stage: str) -> Iterator[None]:
     finally:
         ledger = work / LEDGER
         ledger.parent.mkdir(parents=True, exist_ok=True)
-        new = not ledger.exists()
-        with ledger.open("a", newline="", encoding="utf-8") as file:
+        with _ONE_AT_A_TIME, ledger.open("a", newline="", encoding="utf-8") as file:
+            new = not file.tell()
             rows = csv.writer(file)
             if new:
                 rows.writerow(["stage", "seconds", "ended"])

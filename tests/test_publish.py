@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,9 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "book/_toc.yml").write_text(
         "format: jb-book\nroot: book/intro\nchapters:\n  - file: book/executed/01_line\n"
     )
+    (tmp_path / "emibook").mkdir()
+    (tmp_path / "emibook/__init__.py").write_text('"""A library of nothing."""')
+    monkeypatch.setattr(publish, "LIBRARY", tmp_path / "emibook")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -139,7 +143,7 @@ def test_cell_ids_depend_on_the_text_only(project):
 def test_only_what_changed_runs_again(project, runs, monkeypatch):
     Path("notebooks/02_other.py").write_text(FAILING)
     publish.book()
-    assert runs == ["01_line", "02_other"]
+    assert sorted(runs) == ["01_line", "02_other"]
     publish.book()
     assert len(runs) == 2
     Path("notebooks/02_other.py").write_text(FAILING + "\n# one more word\n")
@@ -162,37 +166,51 @@ def test_a_chapter_neither_chosen_nor_fresh_gets_a_page_that_says_so(project, ru
     assert runs == ["01_line", "02_other"]
 
 
-def test_library_files_follow_imports(tmp_path, monkeypatch):
-    package = tmp_path / "emibook"
-    for name, text in {
-        "__init__": "",
-        "publish": "from emibook import unrelated",
-        "unrelated": "",
-        "metrics": "",
-        "fusion": "def late():\n    from emibook.metrics import pearson",
-        "parts/__init__": "LATE = 'emibook.parts.inner'",
-        "parts/inner": "import emibook.deep",
-        "deep": "",
-    }.items():
-        path = package / f"{name}.py"
-        path.parent.mkdir(exist_ok=True, parents=True)
-        path.write_text(text)
-    monkeypatch.setattr(chapters, "__file__", str(package / "chapters.py"))
-    source = tmp_path / "chapter.py"
+def test_a_chapter_about_the_others_runs_after_them_and_with_them(project, runs):
+    about = FAILING.replace("seed = 0", "seed = 0\nchapters = {}")
+    Path("notebooks/00_status.py").write_text(about)
+    publish.book()
+    assert runs == ["01_line", "00_status"]
+    publish.book()
+    assert len(runs) == 2
+    Path("notebooks/01_line.py").write_text(CHAPTER + "\n# one more word\n")
+    publish.book()
+    assert runs[2:] == ["01_line", "00_status"]
+    given = json.loads((publish.EXECUTED / "00_status.json").read_text())["parameters"]["chapters"]
+    assert given == {"01_line": json.loads((publish.EXECUTED / "01_line.json").read_text())["fingerprint"]}
 
-    def names(text: str) -> set[str]:
-        source.write_text(text)
-        return {path.relative_to(package).with_suffix("").as_posix() for path in chapters.library_files(source)}
 
-    assert names("import numpy") == set()
-    assert names("from emibook import fusion") == {"__init__", "fusion", "metrics"}
-    assert names("from emibook.publish import banner") == {"publish"}
-    assert names("from emibook.parts import LATE") == {"parts/__init__", "parts/inner", "deep"}
-    before = chapters.fingerprint(source, {"seed": 0})
-    (package / "deep.py").write_text("x = 1")
-    after = chapters.fingerprint(source, {"seed": 0})
-    (package / "fusion.py").write_text("x = 1")
-    assert before != after == chapters.fingerprint(source, {"seed": 0}) != chapters.fingerprint(source, {"seed": 1})
+def test_two_at_a_time_and_none_after_one_that_stops(monkeypatch):
+    monkeypatch.setattr(publish.os, "sched_getaffinity", lambda process: {0, 1}, raising=False)
+    together, most, done = 0, 0, []
+
+    def run(name):
+        nonlocal together, most
+        together += 1
+        most = max(most, together)
+        time.sleep(0.05)
+        together -= 1
+        if name == "b":
+            raise InputError("b stopped")
+        done.append(name)
+
+    publish._side_by_side(run, ["a", "c", "d", "e"])
+    assert most == 2 and sorted(done) == ["a", "c", "d", "e"]
+    done.clear()
+    with pytest.raises(InputError, match="b stopped"):
+        publish._side_by_side(run, ["a", "b", "c", "d", "e", "f", "g", "h"])
+    assert len(done) <= 4
+    monkeypatch.setattr(publish.os, "sched_getaffinity", lambda process: {0}, raising=False)
+    together = most = 0
+    publish._side_by_side(run, ["a", "c"])
+    assert most == 1
+
+
+def test_a_number_that_no_chapter_made_fails_the_build(project):
+    """And so does one that is not made any more."""
+    Path("notebooks/01_line.py").write_text(CHAPTER.replace('glue("top", height * 7', 'glue("bottom", height * 7'))
+    with pytest.raises(InputError, match="the site was not built: .*top"):
+        publish.book()
 
 
 @pytest.mark.parametrize(
