@@ -25,9 +25,11 @@ import pandas
 from emibook import InputError
 from emibook.actors import accuracy
 from emibook.ceiling import INTERVAL, from_counts, inference_bias, luck
-from emibook.corpus import RATINGS, votes
+from emibook.corpus import RATINGS, Corpus, votes
 from emibook.corpus.votes import EMOTIONS, Votes
-from emibook.evaluation import weighted_pearson
+from emibook.evaluation import bootstrap_interval, weighted_pearson
+from emibook.fusion import late_fusion
+from emibook.metrics import pearson
 
 DRAWS = 2000
 SHOW_DRAWS = 100
@@ -297,6 +299,37 @@ def _ceilings(found: Votes, seed: int) -> pandas.DataFrame:
         one = from_counts(had, EMOTIONS, found.counts[place], list(found.actors), seed=seed)
         tables.append(one.table.reset_index().assign(ratings=had))
     return pandas.concat(tables).set_index(["ratings", "target"])
+
+
+WHO = {"V": "people who saw", "A": "people who heard"}
+
+
+def rows(corpus: Corpus) -> dict[str, list[dict]]:
+    """Rows for Tables 2 and 3, by the name of their file: what people with less of a clip reach on ``valid``.
+
+    Of each modality, and fused by averaging; none where nobody was asked (``Corpus.people``). The columns are those of
+    ``experiments.tables``; ``recipe`` is empty, because nobody was trained.
+    """
+    inside = (corpus.clips["partition"] == "valid").to_numpy()
+    told = {modality: predicted[inside] for modality, predicted in corpus.people.items()}
+    truth = corpus.clips.loc[inside, list(corpus.targets)].to_numpy(float)
+    participants = list(corpus.clips.loc[inside, "participant"])
+
+    def row(modality: str, prediction: np.ndarray) -> dict:
+        interval = bootstrap_interval(truth, [prediction], participants, names=corpus.targets)
+        by_target = pearson(truth, prediction, names=corpus.targets)
+        return {
+            "features": " & ".join(WHO[part] for part in modality.split("+")), "modality": modality, "paper": None,
+            "mean": interval.mean, "low": interval.low, "high": interval.high, "seeds": 1, "weights": "people",
+            "recipe": "", "corpus": corpus.name, "note": corpus.note, "clips": len(truth), "missing": 0,
+            "interval_over": interval.over, "dropped_draws": interval.dropped,
+            **{f"pearson {target}": value for target, value in zip(corpus.targets, by_target, strict=True)},
+            "by_seed": f"{interval.mean:.4f}",
+        }  # fmt: skip
+
+    alone = [row(modality, told[modality]) for modality in WHO if modality in told]
+    both = [row("V+A", late_fusion(*told.values()))] if len(told) == len(WHO) else []
+    return {"table2.csv": alone, "table3.csv": both}
 
 
 def from_root(root: Path | str, *, seed: int = 0) -> dict[str, pandas.DataFrame]:
