@@ -131,7 +131,8 @@ def test_a_file_holds_what_the_encoder_says_of_the_clip(done, name):
 
 def test_untrained_controls_say_so(done):
     labels = {name: store.load(done[2][name] / "00007.safetensors").weights for name in ALL}
-    assert labels == {"vit": "untrained control", "aus": "builtin", "wav2vec2": "untrained control", "mfcc": "formula"}
+    small = "small untrained control"
+    assert labels == {"vit": small, "aus": "builtin", "wav2vec2": small, "mfcc": "formula"}
 
 
 def test_what_is_done_is_skipped_and_what_is_older_than_its_input_is_not(work, done, capfd):
@@ -221,7 +222,7 @@ def test_a_set_is_finished_in_the_precision_in_which_it_was_begun(work, done, he
     before = path.read_bytes()
     path.unlink()
     monkeypatch.setattr(visual, "precision_on", staticmethod(lambda device: "float32"))
-    extract(corpus, work, ["vit"], weights={"vit": "untrained"}, progress=False)
+    extract(corpus, work, ["vit"], weights={"vit": "small"}, progress=False)
     assert path.read_bytes() == before and not list((work / "features").glob("vit@*"))
 
     shutil.rmtree(work / "features")
@@ -347,7 +348,7 @@ def test_bad_input_is_refused_before_anything_is_written(work, done):
     assert "vit" in refused(corpus, work, ["mfcc"], weights={"vit": "untrained"})
     assert "nowhere" in refused(corpus, work, ["mfcc"], weights={"nowhere": "untrained"})
     message = refused(corpus, work, ["resnet18"], weights={"resnet18": "pretrained"})
-    assert "pretrained" in message and "builtin or the path of a checkpoint" in message
+    assert "resnet18: no ResNet-18 trained on AffectNet" in message and "--weights resnet18=FILE" in message
     assert "formula" in refused(corpus, work, ["mfcc"], weights={"mfcc": "builtin"})
     assert "absent.pt" in refused(corpus, work, ["resnet18"], weights={"resnet18": str(work / "absent.pt")})
     assert times(work) == before

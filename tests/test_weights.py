@@ -228,7 +228,8 @@ def test_a_licence_that_forbids_something_is_shown_before_the_first_download(ser
 
 
 def test_what_the_hub_gave_first_is_held_to(served, hub, caches, capsys):
-    assert {row["name"]: row for row in fetching.overview()}["model"]["pinned by"] == "not pinned yet"
+    assert {row["name"]: row for row in fetching.overview()}["model"]["pinned by"] == (
+        "no revision yet, no SHA-256 yet (the first download's is kept)")
     path = fetching.get("model")
     assert path.read_bytes() == CONTENT and COMMIT in path.parts
     said = capsys.readouterr().err

@@ -126,6 +126,12 @@ class Extractor:
             return openface.find_program() is not None
         return source != FILE and (source != "pretrained" or fetching.cached(self.pretrained) is not None)
 
+    def without(self, weights: Weights) -> str:
+        """How to have the published weights, where ``weights`` stand in for them; else nothing."""
+        if weights.kind not in ("builtin", "untrained", "small") or not self.pretrained:
+            return ""
+        return f"in the place of published weights: {fetching.remedy(self.pretrained)}"
+
     def precision(self, device: str) -> str:
         """In what a new feature set is computed on ``device``: the fastest that it has, for networks on images."""
         fastest = getattr(self.encoder_class, "precision_on", None)

@@ -46,7 +46,7 @@ def verified(name: str) -> Path:
     """
     weights, path = _row(name), cached(name)
     if path is None:
-        raise InputError(f"{name}: no {weights.about} on this machine; {_remedy(name)}")
+        raise InputError(f"{name}: no {weights.about} on this machine; {remedy(name)}")
     digest = file_fingerprint(path)
     blob = path.resolve().name  # the hub's cache calls a large file by the SHA-256 that the hub told
     expected = weights.sha256 or _trusted().get(name, {}).get("sha256") or (blob if len(blob) == len(digest) else "")
@@ -69,7 +69,7 @@ def get(name: str, *, progress: bool = True) -> Path:
     if cached(name):
         return verified(name)
     if not weights.file:
-        raise InputError(f"{name}: its owners hand it out by hand; {_remedy(name)}")
+        raise InputError(f"{name}: its owners hand it out by hand; {remedy(name)}")
     if weights.restricted:
         print(f"{name}: {weights.licence}: {weights.use} only; see {weights.page}", file=sys.stderr)
     with _in_one_line(name):
@@ -83,22 +83,31 @@ def get(name: str, *, progress: bool = True) -> Path:
     return verified(name)
 
 
+def remedy(name: str) -> str:
+    """What a reader does to have the weights ``name``."""
+    weights = PRETRAINED[name]
+    if not weights.file:
+        return f"take a checkpoint from {weights.page} and give it with --weights {name}=FILE"
+    return f"run emibook weights get {name} (needs a network), or give its file with --weights"
+
+
 def overview() -> list[dict[str, str]]:
     """One row for each of ``PRETRAINED``: text for ``emibook weights`` and for the book."""
     trusted = _trusted()
     rows = []
     for name, weights in PRETRAINED.items():
         revision = weights.revision or trusted.get(name, {}).get("revision", "")
-        digest, first = weights.sha256 or trusted.get(name, {}).get("sha256", ""), name in trusted
-        pins = [f"revision {revision[:12]}"] * bool(revision)
-        pins += [f"SHA-256 {digest[:12]}{' (as first fetched)' * (first and not weights.sha256)}"] * bool(digest)
+        digest = weights.sha256 or trusted.get(name, {}).get("sha256", "")
+        pins = [f"revision {revision[:12]}" if revision else "no revision yet"] * (not weights.is_url)
+        pins += [f"SHA-256 {digest[:12]}{'' if weights.sha256 else ' (as first fetched)'}" if digest else
+                 "no SHA-256 yet (the first download's is kept)"]
         rows.append({
             "name": name,
             "present": "yes" if cached(name) else "no" if weights.file else "by hand",
             "MB": str(weights.megabytes or "?"),
             "licence": weights.licence,
             "who may use it": weights.use,
-            "pinned by": ", ".join(pins) or "not pinned yet" if weights.file else "-",
+            "pinned by": ", ".join(pins) if weights.file else "-",
             "what": weights.about,
             "source": weights.page,
         })
@@ -109,13 +118,6 @@ def _row(name: str) -> Pretrained:
     if name not in PRETRAINED:
         raise InputError(f"no weights called {name!r}; there are {', '.join(PRETRAINED)}")
     return PRETRAINED[name]
-
-
-def _remedy(name: str) -> str:
-    weights = PRETRAINED[name]
-    if not weights.file:
-        return f"take a checkpoint from {weights.page} and give it with --weights {name}=FILE"
-    return f"run emibook weights get {name} (needs a network), or give its file with --weights"
 
 
 def _torch_places(weights: Pretrained) -> list[Path]:

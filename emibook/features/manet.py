@@ -14,7 +14,15 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from emibook.features.visual import VisualEncoder, matched, plain_state, resized, seeded, without_batch_norm
+from emibook.features.visual import (
+    VisualEncoder,
+    built,
+    layout,
+    matched,
+    plain_state,
+    resized,
+    without_batch_norm,
+)
 from emibook.features.weights import Weights
 
 PIXELS = 224  # so that the quarters of the map after layer2, 28 x 28, are 14 x 14
@@ -136,10 +144,7 @@ class MANet(VisualEncoder):
     name, width = "manet", 1024
 
     def __init__(self, weights: Weights, folder: Path, device: str = "cpu") -> None:
-        with seeded(weights.seed):
-            model = Network()
-        if weights.file:
-            model.load_state_dict(self.convert(weights.path(folder)))
+        model = built(Network, weights, self.convert(weights.path(folder)) if weights.file else None)
         super().__init__(without_batch_norm(model.eval()), self.scaled, weights, device)
 
     @staticmethod
@@ -154,4 +159,4 @@ class MANet(VisualEncoder):
         Their script saves an object along, which would need code to be run; such a file is refused, its state dict
         saved alone is not.
         """
-        return matched(plain_state(path, "state_dict"), Network().state_dict(), path, "MANet (in its authors' layout)")
+        return matched(plain_state(path, "state_dict"), layout(Network), path, "MANet (in its authors' layout)")

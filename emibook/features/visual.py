@@ -74,7 +74,7 @@ def matched(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: P
     for key, value in expected.items():
         if key not in state:
             if key.endswith("num_batches_tracked"):
-                found[key] = value
+                found[key] = torch.zeros(value.shape, dtype=value.dtype)
                 continue
             raise InputError(f"{path}: no {key}, which {what} needs")
         if state[key].shape != value.shape:
@@ -100,7 +100,7 @@ def read_resnet18(path: Path | str) -> dict[str, Tensor]:
                 key = f"{NUMBERED[number]}{dot}{rest}"
         renamed[key] = value
     what = "ResNet-18 (in torchvision's layout, DAN's or LibreFace's)"
-    return matched(renamed, resnet18_trunk().state_dict(), path, what)
+    return matched(renamed, layout(resnet18_trunk), path, what)
 
 
 def native_precision(device: str) -> str:
@@ -126,6 +126,23 @@ def without_batch_norm(model: nn.Module) -> nn.Module:
 def repeats(images: np.ndarray) -> np.ndarray:
     """(face,) true where a face is, pixel for pixel, the one before: a picture that stands for two on the clock."""
     return np.array([False, *((image == before).all() for before, image in pairwise(images))][: len(images)], bool)
+
+
+def layout(build: Callable[[], nn.Module]) -> dict[str, Tensor]:
+    """The names, shapes and types of the tensors of ``build()``, without their numbers."""
+    with torch.device("meta"):
+        return build().state_dict()
+
+
+def built(build: Callable[[], nn.Module], weights: Weights, state: dict[str, Tensor] | None) -> nn.Module:
+    """``build()`` with the numbers in ``state``, or where there is none with random ones from the weights' seed."""
+    if state is None:
+        with seeded(weights.seed):
+            return build()
+    with torch.device("meta"):
+        model = build()
+    model.load_state_dict(state, assign=True)
+    return model
 
 
 @contextmanager
@@ -182,10 +199,7 @@ class ResNet18(VisualEncoder):
     name, width = "resnet18", 512
 
     def __init__(self, weights: Weights, folder: Path, device: str = "cpu") -> None:
-        with seeded(weights.seed):
-            trunk = resnet18_trunk()
-        if weights.file:
-            trunk.load_state_dict(read_resnet18(weights.path(folder)))
+        trunk = built(resnet18_trunk, weights, read_resnet18(weights.path(folder)) if weights.file else None)
         super().__init__(without_batch_norm(trunk.eval()), imagenet_normalised, weights, device)
 
     @staticmethod
@@ -206,10 +220,7 @@ class FaceNet(VisualEncoder):
     pixels = 160
 
     def __init__(self, weights: Weights, folder: Path, device: str = "cpu") -> None:
-        with seeded(weights.seed):
-            model = self.network()
-        if weights.file:
-            model.load_state_dict(self.convert(weights.path(folder)))
+        model = built(self.network, weights, self.convert(weights.path(folder)) if weights.file else None)
         super().__init__(without_batch_norm(model.eval()), self.standardised, weights, device)
 
     @staticmethod
@@ -228,4 +239,4 @@ class FaceNet(VisualEncoder):
     @classmethod
     def convert(cls, path: Path) -> dict[str, Tensor]:
         """The tensors to keep of the file that facenet-pytorch downloads: all but its last layer."""
-        return matched(plain_state(path, "state_dict"), cls.network().state_dict(), path, "InceptionResnetV1")
+        return matched(plain_state(path, "state_dict"), layout(cls.network), path, "InceptionResnetV1")

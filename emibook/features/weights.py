@@ -84,12 +84,13 @@ PRETRAINED: dict[str, Pretrained] = {
         sha256="281cebca8662831adb987a874bdcb36e73f5b1c6dc5ee5878f305e985625d99b"),
     "alexnet": Pretrained(
         "AlexNet trained on ImageNet, torchvision's", "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
-        "alexnet-owt-7be5be79.pth", "BSD-3-Clause", ANYONE, 233, sha256="7be5be79"),
+        "alexnet-owt-7be5be79.pth", "BSD-3-Clause", ANYONE, 233,
+        sha256="7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02"),
     "resnet18": Pretrained(
-        "ResNet-18 trained on AffectNet, as in DAN; LibreFace's and torchvision's layout are taken too",
+        "ResNet-18 trained on AffectNet (DAN's checkpoint, LibreFace's, or torchvision's layout)",
         "https://github.com/yaoing/DAN", "", "MIT", ANYONE, None),
     "manet": Pretrained(
-        "MANet trained on RAF-DB; its authors hand out the one trained on MS-Celeb",
+        "MANet trained on RAF-DB (its authors hand out one trained on MS-Celeb)",
         "https://github.com/zengqunzhao/MA-Net", "", "none stated", "ask its authors", None),
 }
 
