@@ -45,12 +45,6 @@ TIMED = 64  # faces on which the clock runs
 SOUND_SECONDS = 5.0
 
 
-class WholeWav2Vec2(Wav2Vec2):
-    """Of the size of audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim."""
-
-    shape = {"num_hidden_layers": 12, "intermediate_size": 4096, "conv_dim": (512,) * 7, "num_conv_pos_embeddings": 128}
-
-
 def drawn_faces() -> np.ndarray:
     """(face, 112, 112, 3) uint8: drawn people, found and aligned."""
     from emibook.corpus.synthetic import random_stills
@@ -112,7 +106,7 @@ def sounds(folder: Path) -> None:
     """What a user would run on one clip, and ours."""
     samples = (np.random.default_rng(0).standard_normal(round(SOUND_SECONDS * SAMPLE_RATE)) * 5000).astype(np.int16)
     wave = samples / np.float32(32768)
-    wav2vec2, mfcc = WholeWav2Vec2(Weights("untrained"), folder), MFCC(Weights("formula"), folder)
+    wav2vec2, mfcc = Wav2Vec2(Weights("untrained"), folder), MFCC(Weights("formula"), folder)
 
     @torch.inference_mode()
     def transformers_alone() -> torch.Tensor:

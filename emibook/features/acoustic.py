@@ -162,15 +162,18 @@ class Wav2Vec2:
         return states
 
     def _windows(self, samples: np.ndarray | None) -> list[Tensor]:
-        """(sample,) each: the standardised sound, cut where it is longer than ``window_rows``."""
+        """(sample,) each: the standardised sound, cut where it is longer than ``window_rows``.
+
+        The last one has all that is left, though its last samples make no row: group norm reckons with them.
+        """
         sound = as_float(samples)
         if not len(sound):
             return []
         values = self.processor(sound, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_values[0]
         values = nn.functional.pad(values, (0, max(0, RECEPTIVE_FIELD - len(values))))
-        ends = [*range(self.window_rows, rows(len(values)), self.window_rows), rows(len(values))]
-        return [values[index * self.window_rows * STRIDE : (end - 1) * STRIDE + RECEPTIVE_FIELD]
-                for index, end in enumerate(ends)]
+        starts = range(0, rows(len(values)), self.window_rows)
+        ends = [(start + self.window_rows - 1) * STRIDE + RECEPTIVE_FIELD for start in starts[:-1]]
+        return [values[start * STRIDE : end] for start, end in zip(starts, [*ends, len(values)], strict=True)]
 
     def _sequence(self, states: list[np.ndarray]) -> FeatureSequence:
         values = np.concatenate([np.zeros((0, self.width), np.float32), *states])

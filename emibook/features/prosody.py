@@ -34,13 +34,15 @@ def feature_set(level: str) -> Any:
 class EGeMAPS:
     """25 descriptors of pitch, loudness, spectrum and voice quality, 100 rows a second.
 
-    Row i is of the sound around i x 10 ms and a bit, see ``CENTRE``; smoothed over three rows. Called with
+    opensmile looks at 60 ms from i x 10 ms on for pitch and what rests on it, at 20 ms or 25 ms for the others, and
+    smooths over three rows. The time of row i is the middle between the two windows' middles, 20 ms after their start,
+    so that none is off by more than 10 ms. Silence is put after the sound, so that its end has rows. Called with
     ``samples`` (sample,) int16 at 16 kHz, or None.
     """
 
     name, version, width = "egemaps", "1", 25
     level = "LowLevelDescriptors"
-    hop, centre = 0.01, 0.01  # seconds between rows, and from a row's start to the middle of its shorter window
+    hop, centre, after = 0.01, 0.02, 0.04  # seconds: between rows; from a row's start to its time; of silence after
 
     def __init__(self, weights: Weights, folder: Path, device: str = "cpu") -> None:
         self.label = weights.label
@@ -56,7 +58,8 @@ class EGeMAPS:
     def __call__(self, samples: np.ndarray | None) -> FeatureSequence:
         values, sound = np.zeros((0, self.width), np.float32), as_float(samples)
         if len(sound):
-            padded = np.pad(sound, (0, max(0, round(SHORTEST * SAMPLE_RATE) - len(sound))))
+            more = max(round(self.after * SAMPLE_RATE), round(SHORTEST * SAMPLE_RATE) - len(sound))
+            padded = np.pad(sound, (0, more))
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of recordings in which nothing is voiced
                 found = self.smile.process_signal(padded, SAMPLE_RATE).to_numpy(np.float32)
@@ -75,7 +78,7 @@ class EGeMAPSFunctionals(EGeMAPS):
 
     name, version, width = "egemaps_functionals", "1", 88
     level = "Functionals"
-    centre = 0.0
+    centre = after = 0.0
 
     def kept(self, values: np.ndarray, samples: int) -> np.ndarray:
         return values
