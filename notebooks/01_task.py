@@ -184,7 +184,7 @@ glue("task_nothing", f"{(labels == 0).all(axis=1).mean():.0%}", display=False)
 
 # %%
 truth = np.array([0.0, 0.2, 0.0, 0.6, 0.4])
-guess = np.array([0.1, 0.2, 0.2, 0.4, 0.1])
+guess = np.array([0.1, 0.1, 0.3, 0.4, 0.1])
 above, guess_above = truth - truth.mean(), guess - guess.mean()
 covariance = (above * guess_above).mean()
 by_hand = covariance / np.sqrt((above**2).mean() * (guess_above**2).mean())
@@ -208,7 +208,7 @@ glue("task_by_hand", f"{by_hand:.3f}", display=False)
 
 # %% [markdown]
 # Both ways give {glue:text}`task_by_hand`. {numref}`task-rectangles` shows where it comes from: one large blue
-# rectangle, made by the clip that stands out, and little else. Remember that for the third trap.
+# rectangle, made by the clip that stands out; the rest nearly cancels. Remember that for the third trap.
 #
 # ## What three tenths look like
 #

@@ -142,11 +142,11 @@ ends["clips"] = np.nanquantile(by_clips, [0.025, 0.975])
 fig, ax = plt.subplots()
 rows = (by_people, "people", figures.BLUE, -8), (by_clips, "clips", figures.ORANGE, -18)
 for scored, name, color, place in rows:
-    finite = scored[np.isfinite(scored)]
-    ax.hist(finite, bins=40, histtype="step", color=color, label=name)
+    bins = np.linspace(*np.nanquantile(by_clips, [0.001, 0.999]), 40)
+    ax.hist(scored, bins=bins, histtype="step", color=color, label=name)
     ax.plot(ends[name], [place, place], color=color, linewidth=4)
-ax.set(xlabel="mean correlation", ylabel="draws", ylim=(-28, None))
-ax.legend(title="drawn")
+ax.set(xlabel="mean correlation", ylabel="draws", ylim=(-28, None), yticks=[0, 50, 100, 150])
+fig.legend(loc="outside lower center", ncols=2)
 plt.show()
 
 # %% tags=["remove-cell"]
@@ -267,8 +267,9 @@ best = [chosen_on[:count].argmax() for count in range(1, tries + 1)]
 # %% mystnb={"image": {"alt": "Two step curves against the number of tries on a logarithmic axis. The score of the best try on the half that it was chosen on climbs steadily; its score on the other half jumps around nought."}, "figure": {"caption": "Guesses that know nothing. The best of so many, on the half of the people that it was chosen on, and on the other half.", "name": "sure-best"}}
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 2.8))
 counts = np.arange(1, tries + 1)
-ax.semilogx(counts, chosen_on[best], label="where it was chosen")
-ax.semilogx(counts, fresh[best], linestyle="--", label="on other people")
+steps = {"drawstyle": "steps-post"}
+ax.semilogx(counts, chosen_on[best], label="where it was chosen", **steps)
+ax.semilogx(counts, fresh[best], linestyle="--", label="on other people", **steps)
 ax.axhline(0, color=figures.GREY, linewidth=1)
 ax.set(xlabel="tries", ylabel="score of the best")
 ax.legend()

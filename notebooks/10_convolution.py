@@ -147,7 +147,7 @@ axes[0].set(ylabel="lip corners up")
 for (name, answer), line in zip(answers.items(), ("-", "--", ":"), strict=True):
     axes[1].plot(units.times, answer, label=name, linestyle=line)
 axes[1].set(ylabel="answer", xlabel="seconds")
-axes[1].legend(ncols=3)
+fig.legend(loc="outside lower center", ncols=3)
 plt.show()
 
 # %% [markdown]
@@ -189,6 +189,7 @@ for row, (name, which) in enumerate(moved.items()):
         ax.plot(step, row, "s", markersize=7, **look)
 ax.axvline(place, color="black", linestyle="--", linewidth=1)
 ax.set_yticks(range(3), list(moved))
+ax.set_xticks(range(0, length, 5))
 ax.set(xlabel="output step", ylim=(2.6, -0.6))
 plt.show()
 
@@ -246,7 +247,7 @@ for level, dilation in zip(range(5, 0, -1), (16, 8, 4, 2, 1), strict=True):
     reached = below
 ax.plot(sorted(reached), [0] * len(reached), ".", color=figures.ORANGE, markersize=4)
 ax.set_yticks(range(6), ["input", "d = 1", "d = 2", "d = 4", "d = 8", "d = 16"])
-ax.set(xlabel="steps before now")
+ax.set(xlabel="steps from now")
 plt.show()
 
 # %% [markdown]
