@@ -100,6 +100,8 @@ def from_fractions(corpus: Corpus, *, seed: int = 0) -> Ceiling:
         raise InputError(f"{corpus.root}: the labels of {int(strange.sum())} of {len(strange)} clips are no fractions "
                          f"of {MOST_RATERS} raters or fewer (first {rows['clip'].iloc[int(np.argmax(strange))]}), so "
                          "they do not tell how well raters agree")
+    if least.max() < 2:
+        raise InputError(f"{corpus.root}: every label is 0 or 1, as of one rater a clip: that tells no agreement")
     kept = np.flatnonzero(labelled)[~strange]
     least, most, fractions = least[~strange], most[~strange], labels[kept]
     groups, over = clusters(list(corpus.clips["participant"].iloc[kept]))
@@ -120,6 +122,7 @@ def infer_raters(fractions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     numbers = np.arange(1, MOST_RATERS + 1)
     product = fractions[None] * numbers[:, None, None]  # (number, clip, target)
     fits = (np.abs(product - np.round(product)) <= TOLERANCE * numbers[:, None, None]).all(axis=2)
+    fits &= ((fractions > -TOLERANCE) & (fractions < 1 + TOLERANCE)).all(axis=1)
     least = np.where(fits.any(axis=0), numbers[fits.argmax(axis=0)], 0)
     largest = least.max(initial=0)
     most = np.where(least > 0, largest // np.maximum(least, 1) * least, 0)

@@ -143,11 +143,11 @@ def write_wave(path: Path, sound: np.ndarray, rate: int = 16_000) -> Path:
     return path
 
 
-def imitation(root: Path, clips: list[str], counts: np.ndarray, seconds: float = 0.4, seed: int = 0) -> Path:
-    """A ROOT in CREMA-D's layout with media of its kinds, drawn and made: 24 pictures at 29.97 a second, say.
+def imitation(root: Path, clips: list[str], counts: np.ndarray, seconds: float = 0.3, seed: int = 0) -> Path:
+    """A ROOT in CREMA-D's layout with media of its kinds, drawn and made.
 
     The known faults are made as they are: an error picture and silence, a video without sound, one that tells no
-    duration. Every third .wav is another sound than its .flv's, so that one can tell which of them was used.
+    duration. A .wav is another sound than its .flv's, so that one can tell which of them was used.
     """
     write_votes(root / "processedResults" / "tabulatedVotes.csv", clips, counts)
     write_sentences(root / "SentenceFilenames.csv", clips)

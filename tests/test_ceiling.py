@@ -57,10 +57,10 @@ def test_drawing_clips_is_repeating_them(coins):
 
 def test_raters_are_inferred_from_denominators():
     labels = np.array([[0.333, 0.667, 0], [0.5, 0, 1], [0, 0, 0], [0.4, 0.2, 0.4], [1 / 7, 0, 6 / 7], [0.2, 1 / 3, 0],
-                       [np.pi / 10, 0.1234, 0]])
+                       [np.pi / 10, 0.1234, 0], [-0.2, 0.2, 0], [3, 1, 2]])
     least, most = ceiling.infer_raters(labels)
-    assert least.tolist() == [3, 2, 1, 5, 7, 15, 0]
-    assert most.tolist() == [15, 14, 15, 15, 14, 15, 0]
+    assert least.tolist() == [3, 2, 1, 5, 7, 15, 0, 0, 0]
+    assert most.tolist() == [15, 14, 15, 15, 14, 15, 0, 0, 0]
 
 
 def test_inferred_raters_put_the_ceiling_between_two(coins):
@@ -94,6 +94,11 @@ def test_labels_that_tell_nothing_are_refused_in_one_line(tmp_path, capsys):
     assert main(["ceiling", str(tmp_path)]) == 1
     said = capsys.readouterr().err
     assert "0 clips with labels" in said and said.count("\n") == 1
+    for clip in "bcd":
+        (tmp_path / f"{clip}.mp4").write_bytes(b"video")
+    (tmp_path / "about.csv").write_text("clip,joy\na,0\nb,1\nc,1\nd,0\n")
+    with pytest.raises(InputError, match="every label is 0 or 1"):
+        ceiling.ceiling(tmp_path)
     with pytest.raises(InputError, match="1 of 2 clips have fewer than two raters"):
         ceiling.from_counts("made", ("a", "b"), np.array([[1, 0], [3, 3]]), ["", ""])
 
