@@ -31,6 +31,7 @@ Features = Annotated[tuple[str, ...], arg(metavar="NAME...")]
 Runs = Annotated[tuple[Path, ...], arg(metavar="RUN...")]
 Scheduler = Annotated[str | None, arg(metavar="ADDRESS")]
 Slurm = Annotated[str | None, arg(metavar="PARTITION")]
+Device = Annotated[str | None, arg(metavar="cpu|cuda")]
 Ratings = Literal["voice", "face", "both"] | None
 Fold = Annotated[str | None, arg(metavar="K/N")]
 
@@ -202,8 +203,12 @@ def train(
     features: str,
     seed: int = 0,
     recipe: str | None = None,
+    variant: str | None = None,
+    participants: Path | None = None,
     ratings: Ratings = None,
     fold: Fold = None,
+    device: Device = None,
+    tensorboard: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> int:
     """Train one branch; the last line printed is the folder of the run.
 
@@ -213,13 +218,22 @@ def train(
         features: a feature set, or several of one modality joined, as resnet18+aus
         seed: the same seed on the same machine gives the same numbers
         recipe: paper or small (default: small below 1,000 training clips)
+        variant: an ablation, or several joined by +, as no-positions (a wrong name lists them)
+        participants: CSV with the columns clip,participant, where the data set names none
         ratings: what the raters behind the targets had, where the corpus tells (CREMA-D; default: both)
         fold: validate on the K-th of N groups of participants, not on the corpus's own partition
+        device: cpu or cuda (default: a GPU where there is one)
+        tensorboard: write the curves as TensorBoard files too
     """
     from emibook.corpus import open_corpus
     from emibook.experiments import train
+    from emibook.runs import write_tensorboard
 
-    print(train(open_corpus(root, ratings=ratings, fold=fold), work, features, seed=seed, recipe=recipe))
+    corpus = open_corpus(root, participants=participants, ratings=ratings, fold=fold)
+    run = train(corpus, work, features, seed=seed, recipe=recipe, variant=variant, device=device)
+    if tensorboard:
+        write_tensorboard(run)
+    print(run)
     return 0
 
 
@@ -230,9 +244,13 @@ def tables(
     *,
     work: Work,
     seeds: int = 3,
+    rows: Annotated[tuple[str, ...], arg(metavar="NAME...")] = (),
+    recipe: str | None = None,
+    variant: str | None = None,
     participants: Path | None = None,
     ratings: Ratings = None,
     fold: Fold = None,
+    device: Device = None,
     workers: int | None = None,
 ) -> int:
     """Make every run that Tables 2 and 3 need and is missing, then write both tables.
@@ -241,21 +259,28 @@ def tables(
         root: a data set in any known layout
         work: folder to write
         seeds: runs for each row
+        rows: feature sets instead of the paper's rows, as facenet egemaps; Table 3 has each face with each sound
+        recipe: paper or small (default: small below 1,000 training clips)
+        variant: an ablation, or several joined by +, as no-positions (a wrong name lists them)
         participants: CSV with the columns clip,participant, where the data set names none
         ratings: what the raters behind the targets had, where the corpus tells (CREMA-D; default: both)
         fold: validate on the K-th of N groups of participants, not on the corpus's own partition
-        workers: worker processes (default: one a core)
+        device: cpu or cuda (default: a GPU where there is one)
+        workers: worker processes (default: one a core; on a GPU one)
     """
     from emibook.corpus import open_corpus
-    from emibook.experiments import tables
+    from emibook.experiments import tables, tables_folder
 
     corpus = open_corpus(root, participants=participants, ratings=ratings, fold=fold)
-    shown = ["features", "modality", "paper", "mean", "low", "high", "seeds", "weights"]
-    for table in tables(corpus, work, seeds=seeds, workers=workers):
-        print(table[shown].to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+    shown = ["features", "modality", "paper", "mean", "low", "high", "seeds", "honest", "difference", "difference_low",
+             "difference_high", "against", "weights"]
+    for table in tables(corpus, work, seeds=seeds, rows=rows, recipe=recipe, variant=variant, device=device,
+                        workers=workers):
+        if len(table):
+            print(table[shown].to_string(index=False, float_format=lambda value: f"{value:.4f}"))
     if corpus.note:
         print(f"{corpus.name}: {corpus.note}")
-    print(Path(work) / "tables")
+    print(tables_folder(work, variant))
     return 0
 
 
@@ -303,6 +328,55 @@ def people(
     if out:
         people.write(found, out)
         print(out)
+    return 0
+
+
+@_command
+def simulate(
+    root: Root,
+    /,
+    *,
+    work: Work,
+    size: Literal["full", "reduced", "tiny"] = "reduced",
+    patterns: Literal["mixed", "mean", "onset", "rhythm"] = "mixed",
+    stronger: float = 1.0,
+    seed: int = 0,
+) -> int:
+    """Draw a corpus of numbers with features whose best predictor is known; emibook tables then runs on it.
+
+    Args:
+        root: folder of the corpus, which has no media
+        work: folder of the features
+        size: full as the real data set (25 GB), reduced with all clips, 64 features and 75 steps, or tiny
+        patterns: where in time the emotions are planted
+        stronger: attainable correlations, as a multiple of the paper's Table 2
+        seed: the same seed draws the same numbers
+    """
+    from emibook.rehearsal import simulate
+
+    print(simulate(root, work, size=size, patterns=patterns, stronger=stronger, seed=seed))
+    return 0
+
+
+@_command
+def rehearse(
+    *,
+    out: Path,
+    size: Literal["full", "reduced", "tiny"] = "reduced",
+    parts: Annotated[tuple[str, ...], arg(metavar="PART...")] = (),
+) -> int:
+    """Measure on simulated features what real ones cannot tell: how much of what is attainable a recipe reaches.
+
+    Args:
+        out: folder for the tables and the trainings; a stopped rehearsal goes on
+        size: of the trainings; full wants a GPU
+        parts: recovery, table3, widths, differences, optimism, choices (default: all)
+    """
+    from emibook.rehearsal import rehearse
+
+    for name, table in rehearse(out, size=size, parts=list(parts) or None).items():
+        print(f"{name}:\n{table.to_string(index=False, float_format=lambda value: f'{value:.4f}')}")
+    print(out)
     return 0
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 
-from emibook import InputError, cluster
+from emibook import InputError, cluster, people
 from emibook.corpus import Corpus
 from emibook.dataset import feature_names, is_drawn, modality
 from emibook.features import extract
@@ -204,7 +204,8 @@ def tables(
     them); ``interval_over``; ``dropped_draws``; each target's correlation, mean over seeds; ``honest``, the mean where
     rate and epoch were chosen on participants that were not scored (``scoring.honest``); ``difference`` from the row
     ``against`` with its interval (``evaluation.paired_difference``); ``by_seed``, each seed's mean. But for ``honest``
-    all of it is of the validation partition on which the epoch was chosen as well.
+    all of it is of the validation partition on which the epoch was chosen as well. Where the corpus tells what people
+    predicted who saw or heard less than those behind its labels, they have the last rows (``people.rows``).
 
     Raises:
         InputError: as ``train``.
@@ -221,7 +222,9 @@ def tables(
         row.features: [[runs[branch, seed] for branch in row.branches] for seed in range(seeds)]
         for table in wanted.values() for row in table
     }
-    made = []
+    from emibook.figures import write_rows  # matplotlib, which the worker processes need not load
+
+    made, folder = [], tables_folder(work, variant)
     for name, table in wanted.items():
         lines = []
         for row in table:
@@ -229,10 +232,23 @@ def tables(
             scored = score(of_row[row.features], of_row.get(against), corpus)
             lines.append({"features": row.features, "modality": row.modality, "paper": row.paper, **scored,
                           "against": against})
+        lines += people.rows(corpus)[name] if lines else []
         made.append(pandas.DataFrame(lines))
-        folder = work / "tables" / ("" if variant == BASE else variant.name)
         write_text(folder / name, made[-1].to_csv(index=False))
+        if lines:
+            write_rows(made[-1], folder, name.removesuffix(".csv"), paper=beside_paper(corpus))
     return made[0], made[1]
+
+
+def tables_folder(work: Path | str, variant: Variant | str | None = None) -> Path:
+    """Where ``tables`` writes: ``WORK/tables``, and for a variant a folder of its own in it."""
+    variant = variant_for(variant)
+    return Path(work) / "tables" / ("" if variant == BASE else variant.name)
+
+
+def beside_paper(corpus: Corpus) -> bool:
+    """Whether the paper's values may be drawn beside results on ``corpus``: on the paper's own, and on no other."""
+    return corpus.name == "hume-vidmimic2" and not corpus.note
 
 
 def _ready(

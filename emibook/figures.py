@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import html
+import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -136,8 +138,9 @@ def show_detections(
 def show_rows(table: pandas.DataFrame, paper: bool = False) -> None:
     """Rows of Table 2 or 3: mean correlation with its interval, hollow where an encoder is an untrained control.
 
-    ``table`` has the columns ``features``, ``mean``, ``low``, ``high``, ``weights`` and ``paper``; the paper's value
-    is drawn only where ``paper`` is true, because it belongs beside results on the paper's own corpus and no others.
+    ``table`` has the columns ``features``, ``mean``, ``low``, ``high``, ``weights``, ``paper``, and ``by_seed`` where
+    each seed is to be a dot of its own; the paper's value is drawn only where ``paper`` is true, because it belongs
+    beside results on the paper's own corpus, or on a rehearsal calibrated to it, and no others.
     """
     _, axis = plt.subplots(figsize=(WIDTH, 0.7 + 0.46 * len(table)))
     axis.axvline(0, color=GREY, linewidth=1, linestyle=":")
@@ -145,6 +148,9 @@ def show_rows(table: pandas.DataFrame, paper: bool = False) -> None:
         control = "untrained" in str(row.weights)
         color = GREY if control else BLUE
         axis.plot([row.low, row.high], [place, place], color=color, linewidth=2)
+        seeds = [float(value) for value in str(getattr(row, "by_seed", "")).split()]
+        if seeds:
+            axis.plot(seeds, [place - 0.22] * len(seeds), "o", color=color, markersize=3.5, alpha=0.6)
         axis.plot(row.mean, place, "o", color=color, markersize=8, markerfacecolor="white" if control else color)
         if paper and np.isfinite(row.paper):
             axis.plot(row.paper, place, "D", color=ORANGE, markersize=6)
@@ -157,3 +163,31 @@ def show_rows(table: pandas.DataFrame, paper: bool = False) -> None:
     theirs = plt.Line2D([], [], color=ORANGE, marker="D", linestyle="", label="the paper")
     marks = [filled, hollow, theirs][: 3 if paper else 2]
     axis.figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), handletextpad=0.4, columnspacing=1)
+
+
+def write_rows(table: pandas.DataFrame, folder: Path, name: str, *, paper: bool = False) -> None:
+    """Rows of Table 2 or 3 as ``<name>.svg`` and, with the figure in it, ``<name>.html``, which loads nothing else.
+
+    As in ``show_rows``, the paper's values are on neither unless ``paper``.
+    """
+    shown = table if paper else table.drop(columns="paper")
+    notes = "; ".join(sorted({f"{row.corpus}: {row.note}" if row.note else row.corpus for row in table.itertuples()}))
+    figure = io.StringIO()
+    with plt.rc_context():
+        use_style()
+        show_rows(table, paper)
+        plt.savefig(figure, format="svg", metadata={"Date": None})
+        plt.close()
+    picture = figure.getvalue()[figure.getvalue().index("<svg") :]
+    cells = shown.drop(columns=["corpus", "note"]).to_html(index=False, na_rep="", float_format=lambda x: f"{x:.4f}")
+    page = (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{name}</title>'
+        "<style>body{font-family:sans-serif} table{border-collapse:collapse} td,th{padding:2px 6px;text-align:right}"
+        f"</style></head><body><h1>{name}</h1><p>{html.escape(notes)}</p>\n"
+        f'<div role="img" aria-label="The table\'s means, intervals and seeds as dots and lines">{picture}</div>\n'
+        f"{cells}\n</body></html>\n"
+    )
+    for ending, text in (("svg", picture), ("html", page)):
+        partial = folder / f".{name}.{ending}.partial"
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, folder / f"{name}.{ending}")

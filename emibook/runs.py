@@ -17,6 +17,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -208,6 +209,26 @@ def _made(
         "clips": {partition: len(part) for partition, part in parts.items()},
         "empty": {partition: int((~part.present).sum()) for partition, part in parts.items()},
     }
+
+
+def write_tensorboard(run: Path | str) -> Path:
+    """A run's curves (loss, rate, correlations by epoch) as TensorBoard's files, in ``RUN/tensorboard``.
+
+    Raises ``InputError`` where the package is not there.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InputError("TensorBoard's files need the package tensorboard: pip install tensorboard; "
+                         f"the same curves are in {Path(run) / LOG}") from None
+    folder = Path(run) / "tensorboard"
+    shutil.rmtree(folder, ignore_errors=True)
+    log = pandas.read_csv(Path(run) / LOG).set_index("epoch")
+    with SummaryWriter(str(folder)) as writer:
+        for curve in log.columns.drop("seconds"):
+            for epoch, value in log[curve].items():
+                writer.add_scalar(curve.replace(" ", "/"), value, epoch)
+    return folder
 
 
 def write_text(path: Path, text: str) -> None:

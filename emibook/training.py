@@ -36,7 +36,7 @@ __all__ = ["HALVES", "LOG", "LOSSES", "Recipe", "load_model", "on_device", "pred
 ABOUT = "training.json"
 FEWEST_CLIPS = 3  # two clips correlate by plus or minus one whatever they are
 SMALLEST_VARIANCE = 1e-8  # added to variances of a batch: an emotion may have one value in all of its clips
-PARTS, PART_CLIPS = {"cpu": 8, "cuda": 1}, 4  # a batch goes through the model in so many parts of so many clips or more
+PART_CLIPS = {"cpu": 4, "cuda": 512}  # that go through the model together; a CPU then keeps all of it in its cache
 STEPS_AT_ONCE = {"cpu": 32 * 300, "cuda": 2048 * 300}  # in predictions, padding counted
 PRECISIONS = ("float32", "bfloat16", "native")
 
@@ -207,7 +207,7 @@ def gradient(model: Branch, feed: Feed, clips: np.ndarray, recipe: Recipe) -> Te
     """
     device = feed.device.type
     low = {"float32": False, "bfloat16": True}.get(recipe.precision, native_precision(device) == "bfloat16")
-    count = max(1, min(PARTS[device], len(clips) // PART_CLIPS))
+    count = -(-len(clips) // PART_CLIPS[device])
     by_length = clips[np.argsort(feed.lengths[clips], kind="stable")]
     outputs, targets, total = [], [], torch.zeros((), device=feed.device)
     loss_of = LOSSES[recipe.loss]

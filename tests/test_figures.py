@@ -101,3 +101,18 @@ def test_a_clip_that_plays_is_the_whole_file_and_its_words_are_text(tmp_path):
 
 def test_every_unit_has_words():
     assert tuple(figures.UNIT_WORDS) == UNIT_NAMES and len(set(figures.UNIT_WORDS.values())) == len(UNIT_NAMES)
+
+
+def test_seeds_are_dots_of_their_own_and_the_files_hold_the_papers_value_only_where_asked(tmp_path):
+    table = ROWS.assign(by_seed=["0.48 0.52", "0.05 0.15"], corpus="made", note="drawn <by hand>")
+    figures.show_rows(table)
+    dots = drawn_x(plt.gca())
+    assert {0.48, 0.52, 0.05, 0.15} <= set(dots)
+    figures.write_rows(table, tmp_path, "table2")
+    page, picture = ((tmp_path / f"table2.{ending}").read_text() for ending in ("html", "svg"))
+    assert "0.7700" not in page and "<svg" in page and picture.startswith("<svg")
+    assert "drawn &lt;by hand&gt;" in page and "0.5000" in page and "<script" not in page
+    assert not re.search(r"(src|href)=\"http", page)
+    figures.write_rows(table, tmp_path, "table2", paper=True)
+    assert "0.7700" in (tmp_path / "table2.html").read_text()
+    assert not list(tmp_path.glob(".*"))
