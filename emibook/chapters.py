@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from emibook import InputError
 from emibook.dependencies import ALL, Library
-from emibook.exercises import CHAPTERS
+from emibook.exercises import CHAPTERS, chapter_of
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -190,8 +190,7 @@ def fingerprint(chapter: Path, parameters: dict[str, Any], library: Library) -> 
     The checks of a chapter's exercises count as used by it.
     """
     text = chapter.read_text(encoding="utf-8")
-    number = re.match(r"\d+", chapter.stem)
-    checks = CHAPTERS.get(int(number.group())) if number else None
+    checks = CHAPTERS.get(chapter_of(chapter.stem))
     also = [(f"emibook.exercises.{checks}", ALL)] if checks else []
     digest = hashlib.sha256(json.dumps([parameters, text], sort_keys=True).encode())
     digest.update(json.dumps(list(library.used(text, also).items())).encode())

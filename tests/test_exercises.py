@@ -13,7 +13,8 @@ from emibook import InputError, chapters, exercises
 from emibook.exercises import Unsolved, hints
 
 pytest.importorskip("jupytext")
-SOURCES = {int(path.name[:2]): path for path in sorted((Path(__file__).parents[1] / "notebooks").glob("[0-9]*.py"))}
+SOURCES = {exercises.chapter_of(path.stem): path
+           for path in sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))}
 
 
 def hint(number: str, answer: object, **given: object) -> str:
@@ -194,3 +195,50 @@ def test_5_2():
     assert "with itself" in hint("5.2", dict.fromkeys(right, 1.0))
     assert "'3 raters' is too small" in hint("5.2", right | {"3 raters": right["1 raters"] - 0.2})
     assert "missing" in hint("5.2", {"as drawn": 0.5})
+
+
+@pytest.fixture(scope="module")
+def paper():
+    from emibook import claims
+
+    return claims.read_claims(Path(__file__).parents[1] / "book/claims.yml")
+
+
+def test_15_1(paper):
+    right = {"train": 54423 / 8072, "valid": 33122 / 4588, "test": 32645 / 4586}
+    emibook.check_exercise("15.1", right, paper=paper)
+    assert "not minutes" in hint("15.1", {name: value / 60 for name, value in right.items()}, paper=paper)
+    assert "'test' is missing" in hint("15.1", {"train": 1, "valid": 1}, paper=paper)
+    assert "length of valid is too large" in hint("15.1", right | {"valid": 8.0}, paper=paper)
+
+
+def test_15_2(paper):
+    emibook.check_exercise("15.2", lambda level, base, gain, digits: abs(level - base - gain) <= 0.5 / 10**digits,
+                           paper=paper)
+    for wrong in (lambda level, base, gain, digits: level - base == gain,
+                  lambda level, base, gain, digits: abs(abs(level - base) - gain) <= 0.5 / 10**digits,
+                  lambda level, base, gain, digits: True):
+        assert "it says" in hint("15.2", wrong, paper=paper)
+    assert "A function" in hint("15.2", True, paper=paper)
+
+
+def test_15_3(paper):
+    from emibook import claims
+
+    ends = [claims.audit(paper, scale=scale) for scale in (claims.SCALES[0], claims.SCALES[-1])]
+    right = {name for name in ends[0] if ends[0][name].verdict != ends[1][name].verdict}
+    assert right
+    emibook.check_exercise("15.3", right, paper=paper)
+    assert "do not belong" in hint("15.3", right | {"steps"}, paper=paper)
+    assert "no claim 'nothing'" in hint("15.3", {"nothing"}, paper=paper)
+
+
+def test_a2():
+    seconds = pd.Series({"one": 10.0, "two": 2.0, "three": 4.0})
+    emibook.check_exercise("a2.1", 10, seconds=seconds)
+    assert "another one that is larger" in hint("a2.1", 8, seconds=seconds)
+    assert "one worker" in hint("a2.1", 16, seconds=seconds)
+    sizes = pd.DataFrame({"words": [90, 40, 50], "lines": [10, 10, 10]}, ["one", "two", "three"])
+    emibook.check_exercise("a2.2", ("one", "two"), sizes=sizes)
+    assert "other way round" in hint("a2.2", ("two", "one"), sizes=sizes)
+    assert "not the one" in hint("a2.2", ("one", "three"), sizes=sizes)

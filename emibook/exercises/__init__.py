@@ -14,6 +14,7 @@ solution. The notebook without solutions gets the same call, with ``answer`` in 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -35,8 +36,9 @@ CHAPTERS = {
     12: "branches",
     13: "late_fusion",
     15: "audit",
+    "a2": "status",
 }
-"""Chapter to the module here that holds its checks."""
+"""Chapter, or appendix, to the module here that holds its checks."""
 
 
 class Unsolved(InputError):
@@ -46,7 +48,13 @@ class Unsolved(InputError):
         return [str(self)]
 
 
-def checks(chapter: int) -> dict[str, Callable[..., str]]:
+def chapter_of(name: str) -> int | str:
+    """13 for an exercise ``13.1`` or a notebook ``13_late_fusion``, and ``a2`` for ``a2.1`` or ``a2_status``."""
+    head = re.split("[._]", name)[0]
+    return int(head) if head.isdecimal() else head
+
+
+def checks(chapter: int | str) -> dict[str, Callable[..., str]]:
     """The checks of one chapter by the exercise's number; none where the chapter has no module here."""
     return import_module(f"{__name__}.{CHAPTERS[chapter]}").CHECKS if chapter in CHAPTERS else {}
 
@@ -63,8 +71,7 @@ def check_exercise(number: str, answer: Any, **given: Any) -> None:
         Unsolved: the answer is missing or wrong; the text says in what way, and not what is right.
         InputError: there is no such exercise, or what it needs was not given.
     """
-    chapter = str(number).partition(".")[0]
-    known = checks(int(chapter)) if chapter.isdecimal() else {}
+    known = checks(chapter_of(str(number)))
     if number not in known:
         others = ", ".join(known) or "none in that chapter"
         raise InputError(f"no exercise {number} can be checked; there are {others}")
