@@ -35,6 +35,7 @@ CHAPTERS = {
     11: "transformer",
     12: "branches",
     13: "late_fusion",
+    17: "limits",
     15: "audit",
     "a2": "status",
 }
