@@ -36,7 +36,7 @@ from emibook import figures
 from emibook.corpus import open_corpus
 from emibook.corpus.synthetic import make_corpus
 from emibook.dataset import load
-from emibook.evaluation import bootstrap_interval, clusters, resampled, weighted_pearson
+from emibook.evaluation import clusters, resampled, weighted_pearson
 from emibook.features import extract
 from emibook.fusion import late_fusion
 from emibook.metrics import mean_pearson

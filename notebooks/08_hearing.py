@@ -21,7 +21,7 @@ root = "work/builtin/corpus"
 work = "work/builtin"
 clips = 240
 seed = 0
-weights = {"vit": "untrained", "wav2vec2": "untrained"}
+weights = {"vit": "small", "wav2vec2": "small"}
 
 # %% tags=["hide-input"]
 import time

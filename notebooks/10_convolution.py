@@ -182,7 +182,7 @@ with torch.no_grad():
 
 # %% mystnb={"image": {"alt": "Three rows of twenty small squares, one an output step. A dashed upright marks the input step that was changed. In the first row only squares at or right of the mark are filled; in the second and third one filled square each lies left of it."}, "figure": {"caption": "Which output steps change when one input step (dashed) is changed, with three ways of padding. Whatever is filled to the left of the mark knows its future.", "name": "conv-causal"}}
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 1.9))
-for row, (name, which) in enumerate(moved.items()):
+for row, which in enumerate(moved.values()):
     for step, hit in enumerate(which):
         fill = figures.ORANGE if step < place else figures.BLUE
         look = {"color": figures.GREY, "markerfacecolor": fill if hit else "white"}

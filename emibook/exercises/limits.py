@@ -11,7 +11,7 @@ QUESTIONS = ("who", "asked", "labels", "groups", "use", "misuse")
 
 
 def flagged(answer: Any) -> str:
-    """17.1: of those flagged, the share that is in need: base rate a tenth, hits six tenths, false alarms two tenths."""
+    """17.1: of those flagged, the share in need: base rate a tenth, hits six tenths, false alarms two tenths."""
     if not hints.number(answer, 0.6, 1e-3):
         return "That is the share of those in need who are flagged. The question turns it around."
     return hints.number(answer, 0.25, 1e-3, "the share")
