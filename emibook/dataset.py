@@ -76,7 +76,8 @@ def _drawn(
     work: Path, features: str, partition: str, clips: list[str], reading: Reading
 ) -> tuple[np.ndarray, np.ndarray, dict]:
     path = drawn_file(work, features, partition)
-    if reading != PAPERS:
+    kind = modality(features)
+    if reading.of(kind) != PAPERS.of(kind):
         raise InputError(f"features {features} were drawn as steps; they can be read in one way only")
     values, offsets, about = read(path)
     if about["clips"] != clips:
