@@ -19,11 +19,11 @@ WIDEST = 88  # characters of a signature on one line
 
 
 def write_pages(sources: dict[str, Path], library: Path) -> None:
-    """Bring ``book/generated`` up to date: ``api/``, ``api.md``, ``exercises/``, ``exercises.md``.
+    """Bring ``book/generated`` up to date: ``api/``, ``api.md``, ``exercises/``, ``exercises.md``, ``tests.md``.
 
     ``sources`` are the chapters' percent files by name, ``library`` the folder of the package.
     """
-    made = dict(reference(library)) | dict(exercise_pages(sources))
+    made = dict(reference(library)) | dict(exercise_pages(sources)) | dict(tests_page(library.parent / "tests"))
     for name, text in made.items():
         path = GENERATED / name
         if path.is_file() and path.read_text(encoding="utf-8") == text:
@@ -65,6 +65,26 @@ notebook runs as far as the first exercise that has no answer yet. `emibook book
 | chapter | exercises | notebook |
 |---|---|---|
 {rows}
+"""
+
+
+def tests_page(folder: Path) -> Iterator[tuple[str, str]]:
+    """Every test by its name, which is a sentence, under the module that it is about."""
+    parts = []
+    for path in sorted(folder.glob("test_*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+        about = (ast.get_docstring(tree) or "").splitlines()
+        parts.append(f"## {path.stem.removeprefix('test_').replace('_', ' ')}\n")
+        parts += [f"{_inline(about[0])}\n"] if about else []
+        parts.append("\n".join(f"- {name.removeprefix('test_').replace('_', ' ')}" for name in names) + "\n")
+    yield "tests.md", TESTS + "\n".join(parts)
+
+
+TESTS = """# Every test, as a sentence
+
+Each line is the name of a test that runs with `make test`; a test holds for every case that it is given.
+
 """
 
 

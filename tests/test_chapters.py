@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from emibook import chapters, publish
+from emibook import chapters, figures, publish
 
 pytest.importorskip("jupytext")
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "notebooks").glob("*.py"))
+PAGES = sorted((ROOT / "book").glob("*.md"))
+SMALLEST_TEXT = 8  # points
 LONGEST_CELL = 15
 WIDEST_LINE = 93  # characters that a page shows without scrolling
 ALLOWED = ("The paper:", "By definition:")
@@ -95,6 +97,42 @@ def test_cells_are_short_and_define_almost_nothing(notebook):
 def test_no_decimal_is_typed_in_prose(notebook):
     typed = [(number, text[:60]) for text in prose(notebook) for number in typed_decimals(text)]
     assert not typed
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_no_decimal_is_typed_on_a_page_that_is_no_notebook(page):
+    assert not typed_decimals(page.read_text())
+
+
+def small_text(code: str) -> list[str]:
+    """Sizes of text, in points, that a piece of code sets below what can be read."""
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        pairs = []
+        if isinstance(node, ast.Call):
+            pairs = [(keyword.arg or "", keyword.value) for keyword in node.keywords]
+        elif isinstance(node, ast.Dict):
+            pairs = [(key.value, value) for key, value in zip(node.keys, node.values, strict=True)
+                     if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+        for name, value in pairs:
+            if re.search(r"(?:font|label|title|^)_?size$", name) and isinstance(value, ast.Constant):
+                tiny = value.value in ("xx-small", "x-small") or \
+                    isinstance(value.value, int | float) and value.value < SMALLEST_TEXT
+                found += [f"{name}={value.value}"] * tiny
+    return found
+
+
+def test_no_text_in_a_figure_is_too_small(notebook):
+    """Everything else has the style's sizes, which are larger."""
+    assert figures.SMALLEST_TEXT >= SMALLEST_TEXT
+    assert not [size for cell in code(notebook) for size in small_text(cell.source)]
+
+
+def test_small_text_is_found():
+    assert small_text("ax.set_title('x', fontsize=7); ax.tick_params(labelsize=6)") == ["fontsize=7", "labelsize=6"]
+    assert small_text("plt.rcParams.update({'font.size': 8, 'legend.fontsize': 5})") == ["legend.fontsize=5"]
+    assert small_text("ax.text(0, 0, 'x', size='x-small')") and not small_text("ax.plot(x, markersize=3, size=9)")
+    assert not small_text((ROOT / "emibook/figures.py").read_text())
 
 
 def test_every_glued_number_is_made_and_every_one_made_is_used(notebook):

@@ -152,7 +152,8 @@ def test_no_solution_leaks_from_a_chapter(name):
         inside = inside and "{solution-end}" not in cell.source
     without = chapters.without_solutions(notebook)
     text = "\n".join(cell.source for cell in without.cells)
-    assert "{solution" not in text and "{exercise" not in text
+    words = "\n".join(cell.source for cell in without.cells if cell.cell_type == "markdown")
+    assert "{solution" not in words and "{exercise" not in words
     for cell in solutions:
         assert cell.source not in text
         for line in cell.source.splitlines() if cell.cell_type == "markdown" else []:
@@ -241,3 +242,17 @@ def _private():
     assert "**Raises**" in text and "```python\n>>> pearson(1, 2)\n```" in text
     assert "class Kept\n    seconds: float" in text and "shown: int" in text and "hidden" not in text
     assert not re.search(r"^#{1,6} .*\\", text, re.MULTILINE)
+
+
+def test_tests_are_listed_as_sentences(tmp_path):
+    (tmp_path / "test_one.py").write_text('"""Of *one*."""\ndef test_it_holds(): pass\ndef helper(): pass')
+    text = dict(pages.tests_page(tmp_path))["tests.md"]
+    assert "## one\n\nOf \\*one\\*.\n\n- it holds\n" in text and "helper" not in text
+
+
+@pytest.mark.parametrize("page", ["faults.md", "testing.md"])
+def test_a_test_that_a_page_names_exists(page):
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "book" / page).read_text()))
+    there = {node.name for path in (ROOT / "tests").rglob("test_*.py") for node in ast.parse(path.read_text()).body
+             if isinstance(node, ast.FunctionDef)} | {path.stem for path in (ROOT / "tests").rglob("test_*.py")}
+    assert named and not named - there
