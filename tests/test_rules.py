@@ -123,6 +123,20 @@ def test_nothing_unsafe(path):
             assert not (called in ("torch.save", "np.save", "numpy.save") and path in MODULES)
 
 
+def test_one_module_reads_pickles_and_looks_up_every_name_itself():
+    """The data set's own files are pickles. Their reader may be what others may not: an unpickler of its own rules."""
+    for path in MODULES:
+        tree = ast.parse(path.read_text())
+        taken = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+                 and isinstance(node.value, ast.Name) and node.value.id == "pickle"} - {"UnpicklingError"}
+        assert taken == ({"Unpickler"} if name(path) == "features.official" else set()), name(path)
+        assert not any(isinstance(node, ast.ImportFrom) and node.module in ("pickle", "_pickle") for node in
+                       ast.walk(tree))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef) and [ast.unparse(base) for base in node.bases] == ["pickle.Unpickler"]:
+                assert "find_class" in {each.name for each in node.body if isinstance(each, ast.FunctionDef)}
+
+
 @pytest.mark.parametrize(
     ("statement", "absent"),
     [
