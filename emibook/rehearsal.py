@@ -1,199 +1,149 @@
-"""A rehearsal of the paper's training on simulated features: how much of what can be reached does a recipe reach?
+"""The rehearsal: everything that is measured on simulated features, each part a table on disk with what it took.
 
-    plan of a simulation -> features and labels -> one training a case -> correlation, beside that of the best predictor
-    there is, of ridge regression on time averages, and of clips that nothing was chosen on
+    emibook rehearse --out FOLDER                       every part, reduced: all clips, 64 features, 75 steps
+    emibook rehearse --out FOLDER --size full           the recipes at the paper's full width: for a GPU
+    emibook rehearse --out FOLDER --parts choices       one part
 
-Every number here is about simulated features (``corpus.simulated``): it says what a recipe can do, nothing of people.
+``book/results/`` keeps what the first of them made; ``rehearsal.json`` beside the tables says when, where, how long.
 """
 
 from __future__ import annotations
 
 import json
+import platform
 import time
-from dataclasses import dataclass, replace
-from hashlib import sha256
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas
-from safetensors.numpy import load_file, save_file
+import torch
 
-from emibook.corpus import reachable, simulated
-from emibook.corpus.layout import EMOTIONS
-from emibook.corpus.simulated import Simulation
-from emibook.drawn import sequences
-from emibook.evaluation import halves
-from emibook.experiments import RECIPES
-from emibook.metrics import pearson
-from emibook.packing import Sequences
-from emibook.progress import HALVES, LOG
+from emibook import InputError, __version__, agreement, recovery, specification, uncertainty
+from emibook.agreement import LEVELS, PAIRS, papers
+from emibook.corpus.simulated import CROSSING, LEGIBLE
+from emibook.drawn import write_corpus
+from emibook.recovery import SIZES, Size
 from emibook.runs import write_text
-from emibook.training import Recipe, load_model, predict, replace_whole, train
-from emibook.variants import MODELS
 
-PENALTIES = np.geomspace(1, 1e6, 13)
-"""Of ridge regression, in clips: what a penalty of as many clips without signal would do."""
-FOLDS = 5
-RESULT = "result.json"
+SETTINGS = "rehearsal.json"
+REPEATS = 60
 
 
 @dataclass(frozen=True)
-class Size:
-    """How large a rehearsal is. ``width`` is the most features a set has; None for as many as the real one."""
+class Part:
+    """A table of the rehearsal. ``make(size, out, progress)`` returns it; what takes long is kept under ``out``."""
 
     name: str
-    clips: tuple[int, int, int]
-    steps: int
-    rate: float
-    width: int | None
-
-    def plan(self, levels: dict[str, float], patterns: str, seed: int = 0) -> Simulation:
-        """A simulation of this size whose attainable correlations are ``levels``."""
-        widths = {name: min(width, self.width or width) for name, width in simulated.WIDTHS.items()}
-        return reachable.plan(levels, patterns=patterns, widths=widths, clips=self.clips, steps=self.steps,
-                              rate=self.rate, seed=seed)
+    what: str
+    make: Callable[[Size, Path, bool], pandas.DataFrame]
 
 
-PAPERS_CLIPS = tuple(simulated.CLIPS.values())
-SIZES = {
-    size.name: size
-    for size in (
-        Size("full", PAPERS_CLIPS, 300, 30.0, None),
-        Size("reduced", PAPERS_CLIPS, 75, 7.5, 64),
-        Size("tiny", (240, 120, 120), 20, 2.0, 8),
+def _recovery(size: Size, out: Path, progress: bool) -> pandas.DataFrame:
+    return recovery.table(recovery.cases(size), size, out, progress=progress)
+
+
+def _table3(size: Size, out: Path, progress: bool) -> pandas.DataFrame:
+    return agreement.table3()
+
+
+def _choices(size: Size, out: Path, progress: bool) -> pandas.DataFrame:
+    return specification.curve(out / "choices" / "corpus", out / "choices", progress=progress)
+
+
+def _widths(size: Size, out: Path, progress: bool) -> pandas.DataFrame:
+    """Both with participants who are alike in legibility and with such who differ as in CREMA-D."""
+    rows = [(name,) for name in LEVELS] + [row.branches for row in PAIRS]
+    found = []
+    for legible in (0.0, LEGIBLE):
+        table = uncertainty.widths(papers(CROSSING, legible=legible), rows, REPEATS)
+        found.append(table.reset_index().assign(legible=legible))
+    return pandas.concat(found, ignore_index=True)
+
+
+def _differences(size: Size, out: Path, progress: bool) -> pandas.DataFrame:
+    return uncertainty.differences(CROSSING, LEGIBLE, REPEATS)
+
+
+def _optimism(size: Size, out: Path, progress: bool) -> pandas.DataFrame:
+    return uncertainty.of_choosing_the_epoch(size, out, progress=progress)
+
+
+PARTS = {
+    part.name: part
+    for part in (
+        Part("recovery", "how much of what can be reached a recipe reaches", _recovery),
+        Part("table3", "Table 3 from branches with Table 2's correlations", _table3),
+        Part("widths", "how far a table's value may be off", _widths),
+        Part("differences", "which differences in the tables are larger than chance makes them", _differences),
+        Part("optimism", "what choosing the epoch on the reported clips adds", _optimism),
+        Part("choices", "the specification curve", _choices),
     )
 }
-"""``full``: as the real set, for a GPU. ``reduced``: every clip, a quarter of the steps, at most 64 features a set."""
-
-RECIPES_TRIED = {
-    "paper": RECIPES["paper"],
-    "mended": replace(RECIPES["paper"], name="mended", rate=1e-3),
-}
 
 
-@dataclass(frozen=True)
-class Case:
-    """One training: of which features, of what attainable correlation, planted how, with how many clips."""
+def rehearse(
+    out: Path | str, *, size: Size | str = "reduced", parts: Sequence[str] | None = None, progress: bool = True
+) -> dict[str, pandas.DataFrame]:
+    """Make each of ``parts`` (all unless given), write it as ``out/<part>.csv`` and say in ``rehearsal.json`` how.
 
-    features: str
-    level: float
-    patterns: str
-    train_clips: int
-    recipe: Recipe
-    seed: int = 0
+    Finished trainings are not repeated, and a stopped rehearsal goes on where it stopped.
 
-    @property
-    def name(self) -> str:
-        """A folder's name: what it is, and a hash of all that decides it."""
-        digest = sha256(repr(self).encode()).hexdigest()[:8]
-        return f"{self.features}-{self.patterns}-{self.level:g}-{self.train_clips}-{self.recipe.name}-{digest}"
-
-
-def cases(size: Size) -> list[Case]:
-    """What is measured: by training size, by signal, by where the signal lies, with both recipes."""
-    every = size.clips[0]
-    found = []
-    for name, recipe in RECIPES_TRIED.items():
-        del name
-        found += [Case("wav2vec2", 0.6, patterns, every, recipe) for patterns in ("mean", "mixed")]
-    return found
-
-
-def averages(clips: Sequences) -> np.ndarray:
-    """(clip, feature) the mean over each clip's steps; NaN where it has none."""
-    means = np.full((len(clips), len(clips.names)), np.nan)
-    for place in np.flatnonzero(clips.present):
-        means[place] = clips.rows(*clips.offsets[place : place + 2]).mean(axis=0, dtype=np.float64)
-    return means
-
-
-def ridge(training: Sequences, *others: Sequences) -> list[np.ndarray]:
-    """(clip, target) for each of ``others``: ridge regression on time averages, its penalty tuned within ``training``.
-
-    For each target the penalty is the one that scores best on participants left out, in ``FOLDS`` turns. A clip
-    without a step is predicted as the training mean.
+    Raises:
+        InputError: a part or a size that there is not.
     """
-    there = training.present
-    inputs, targets = averages(training)[there], training.targets[there].astype(np.float64)
-    people = pandas.factorize(np.asarray(training.participants)[there])[0]
-    left_out = np.empty((len(PENALTIES), *targets.shape))
-    for fold in range(FOLDS):
-        out = people % FOLDS == fold
-        left_out[:, out] = _fitted(inputs[~out], targets[~out], inputs[out])
-    chosen = np.argmax([pearson(targets, each) for each in left_out], axis=0)  # (target,)
-    found = []
-    for clips in others:
-        values = np.nan_to_num(averages(clips), nan=0.0)
-        predicted = np.take_along_axis(_fitted(inputs, targets, values), chosen[None, None], axis=0)[0]
-        found.append(np.where(clips.present[:, None], predicted, targets.mean(axis=0)))
+    if isinstance(size, str) and size not in SIZES:
+        raise InputError(f"no size {size!r}; there are {', '.join(SIZES)}")
+    size = SIZES[size] if isinstance(size, str) else size
+    names = list(dict.fromkeys(parts or PARTS))
+    if unknown := [name for name in names if name not in PARTS]:
+        raise InputError(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
+    out = Path(out)
+    found = {}
+    for name in names:
+        started = time.process_time()
+        found[name] = PARTS[name].make(size, out, progress)
+        write_text(out / f"{name}.csv", found[name].round(6).to_csv(index=False))
+        _note(out, name, size, time.process_time() - started)
     return found
 
 
-def _fitted(inputs: np.ndarray, targets: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(penalty, clip, target) predictions of ``others``."""
-    centre, scale = inputs.mean(axis=0), inputs.std(axis=0)
-    inputs, others = (inputs - centre) / scale, (others - centre) / scale
-    size, turn = np.linalg.eigh(inputs.T @ inputs)
-    shared = turn.T @ (inputs.T @ (targets - targets.mean(axis=0)))  # (direction, target)
-    shrunk = shared / (size[:, None] + PENALTIES[:, None, None])  # (penalty, direction, target)
-    return others @ turn @ shrunk + targets.mean(axis=0)
+def simulate(
+    root: Path | str,
+    work: Path | str,
+    *,
+    size: Size | str = "reduced",
+    patterns: str = "mixed",
+    stronger: float = 1.0,
+    seed: int = 0,
+    progress: bool = True,
+) -> Path:
+    """Draw a corpus without media and its feature sets, on which ``experiments.tables`` runs as on any other.
+
+    Attainable correlations are Table 2's times ``stronger``. Raises ``InputError`` where ``root`` holds something else.
+    """
+    if isinstance(size, str) and size not in SIZES:
+        raise InputError(f"no size {size!r}; there are {', '.join(SIZES)}")
+    size = SIZES[size] if isinstance(size, str) else size
+    levels = {name: level * stronger for name, level in LEVELS.items()}
+    return write_corpus(size.plan(levels, patterns, seed), root, work, LEVELS, progress=progress)
 
 
-def score(case: Case, size: Size, out: Path, *, progress: bool = True) -> dict:
-    """Train one case, or read what came of it; ``out`` gets a folder for it. Killed, it goes on where it stopped."""
-    folder = out / "runs" / case.name
-    if (folder / RESULT).is_file():
-        return json.loads((folder / RESULT).read_text())
-    simulation = size.plan({case.features: case.level}, case.patterns)
-    parts = {name: sequences(simulation, case.features, name) for name in ("valid", "test")}
-    training = sequences(simulation, case.features, "train", case.train_clips)
-    beside = _beside(simulation, case, training, parts, out)
-    kind = simulated.MODALITY[case.features.split("+")[0]]
-    started = time.perf_counter()
-    half = halves(parts["valid"].participants)
-    train(training, parts["valid"], case.recipe, case.seed, folder, model=MODELS[kind], halves=half, progress=progress)
-    seconds = time.perf_counter() - started
-    model = load_model(folder)
-    predicted = {name: predict(model, part) for name, part in parts.items()}
-    replace_whole(folder / "predictions.safetensors", lambda path: save_file(predicted, path))
-    log = pandas.read_csv(folder / LOG)
-    unseen = pandas.read_csv(folder / HALVES)[list(EMOTIONS)].to_numpy()
-    truth = {name: part.targets for name, part in parts.items()}
-    low, high = reachable.bounds(simulation, case.features).mean(axis=0)
-    result = {
-        "features": case.features, "patterns": case.patterns, "attainable": case.level,
-        "train_clips": case.train_clips, "recipe": case.recipe.name, "rate": case.recipe.rate,
-        "epochs": case.recipe.epochs, "seed": case.seed, "bound_low": low, "bound_high": high,
-        "reached": _mean(truth["valid"], predicted["valid"]), "best": _mean(truth["valid"], beside["best valid"]),
-        "ridge": _mean(truth["valid"], beside["ridge valid"]),
-        "honest": np.mean([_mean(truth["valid"][half == each], unseen[half == each]) for each in (0, 1)]),
-        "fresh": _mean(truth["test"], predicted["test"]), "fresh best": _mean(truth["test"], beside["best test"]),
-        "best_epoch": int(log["epoch"][log["mean_pearson"].idxmax()]), "seconds": round(seconds, 1),
-        **{f"reached {name}": value for name, value in _each(truth["valid"], predicted["valid"])},
-        **{f"best {name}": value for name, value in _each(truth["valid"], beside["best valid"])},
-        **{f"ridge {name}": value for name, value in _each(truth["valid"], beside["ridge valid"])},
+def _note(out: Path, name: str, size: Size, seconds: float) -> None:
+    """Add a part to ``rehearsal.json``; a part that was made in several goes keeps the longest."""
+    path = out / SETTINGS
+    noted = json.loads(path.read_text()) if path.is_file() else {}
+    before = noted.get(name, {}).get("processor_seconds", 0)
+    noted[name] = {
+        "what": PARTS[name].what,
+        "command": f"emibook rehearse --out {out.name} --size {size.name} --parts {name}",
+        "size": asdict(size),
+        "processor_seconds": round(max(before, seconds), 1),
+        "made": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads"
+        + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"),
+        "versions": {"emibook": __version__, "python": platform.python_version(), "torch": torch.__version__,
+                     "numpy": np.__version__},
     }  # fmt: skip
-    result = {name: float(value) if isinstance(value, np.floating) else value for name, value in result.items()}
-    write_text(folder / RESULT, json.dumps(result, indent=1) + "\n")
-    return result
-
-
-def _beside(simulation: Simulation, case: Case, training: Sequences, parts: dict[str, Sequences], out: Path) -> dict:
-    """What the best predictor and ridge regression say; kept, because several cases share it."""
-    name = sha256(repr((simulation, case.train_clips, case.features)).encode()).hexdigest()[:12]
-    path = out / "beside" / f"{name}.safetensors"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        found = {f"best {name}": reachable.best(simulation, name, case.features) for name in parts}
-        for partition, predicted in zip(parts, ridge(training, *parts.values()), strict=True):
-            found[f"ridge {partition}"] = predicted
-        replace_whole(path, lambda temporary: save_file(found, temporary))
-    return load_file(path)
-
-
-def _mean(truth: np.ndarray, predicted: np.ndarray) -> float:
-    return float(pearson(truth, predicted, names=EMOTIONS).mean())
-
-
-def _each(truth: np.ndarray, predicted: np.ndarray) -> list[tuple[str, float]]:
-    return list(zip(EMOTIONS, map(float, pearson(truth, predicted, names=EMOTIONS)), strict=True))
+    write_text(path, json.dumps(noted, indent=1) + "\n")

@@ -71,8 +71,7 @@ def ceiling() -> float:
 def attainable(multiple: np.ndarray) -> np.ndarray:
     """The correlation with the label of the best predictor, by its multiple correlation with L, each in 0..1."""
     multiple = np.asarray(multiple, np.float64)
-    k = np.arange(1, ORDER + 1)
-    explained = (coefficients()[1:] ** 2 * multiple[..., None] ** (2 * k)).sum(axis=-1)
+    explained = np.polynomial.polynomial.polyval(multiple**2, np.concatenate([[0.0], coefficients()[1:] ** 2]))
     return np.sqrt(explained / label_variance())
 
 

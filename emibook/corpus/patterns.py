@@ -105,6 +105,7 @@ def read(pattern: str, channel: np.ndarray, clock: Clock) -> tuple[float, float]
     return float(mean), float(share @ (1 - kept + (kept * estimate) ** 2) - mean**2)
 
 
+@functools.lru_cache(4096)
 def told(pattern: str, steps: int, clock: Clock) -> float:
     """The share of the score's variance that is read where the place is told (``rhythm``: the score itself)."""
     if pattern == "rhythm":

@@ -21,6 +21,7 @@ def plan(
     patterns: str = "mixed",
     crossing: float = CROSSING,
     widths: Mapping[str, int] | None = None,
+    legible: float = 0.0,
     **options: object,
 ) -> Simulation:
     """A simulation whose mean attainable correlation is the one given for each feature set, for example Table 2's.
@@ -31,6 +32,7 @@ def plan(
         patterns: one of ``patterns.PATTERNS`` for every emotion, or ``mixed``: each two emotions of a modality.
         crossing: see ``CROSSING``.
         widths: features a set, where not ``WIDTHS``.
+        legible: how much people differ in how well they can be read; the levels are then those of an average person.
         options: of ``Simulation``: clips, steps, rate, seed.
 
     Raises:
@@ -56,7 +58,7 @@ def plan(
             return replace(first, sets=(replace(first.sets[0], correlations=tuple(np.minimum(start * factor, 0.999))),))
 
         def alone(factor: float, scaled: Callable = scaled, name: str = name) -> float:
-            return float(bounds(scaled(factor), name)[:, 1].mean())
+            return float(highest(scaled(factor), name).mean())
 
         sets.append(scaled(_solve(alone, level, 0.3, 2.0, name)).sets[0])
     simulation = Simulation(tuple(sets), **options)
@@ -64,12 +66,12 @@ def plan(
         if "+" in name:
 
             def together(alike: float, simulation: Simulation = simulation, name: str = name) -> float:
-                return float(bounds(replace(simulation, alike=alike), name)[:, 1].mean())
+                return float(highest(replace(simulation, alike=alike), name).mean())
 
             # Noises that are all but one would cancel, so the least is allowed somewhere before 1.
             least = min(np.linspace(0, 0.95, 20), key=together)
             simulation = replace(simulation, alike=_solve(together, level, least, 0.0, name))
-    return simulation
+    return replace(simulation, legible=legible)
 
 
 def _solve(function: Callable[[float], float], wanted: float, low: float, high: float, what: str) -> float:
@@ -77,7 +79,7 @@ def _solve(function: Callable[[float], float], wanted: float, low: float, high: 
     if not function(low) <= wanted <= function(high):
         raise InputError(f"{what}: {wanted:g} is not between {function(low):.4f} and {function(high):.4f}, "
                          "which is all that can be planted")
-    for _ in range(40):
+    for _ in range(30):
         middle = (low + high) / 2
         low, high = (low, middle) if function(middle) > wanted else (middle, high)
     return (low + high) / 2
@@ -90,32 +92,52 @@ def bounds(simulation: Simulation, *features: str) -> np.ndarray:
     the value is exact, where every score lies in the mean. Else above: every place is told. Below: the best predictor
     from the scores in means alone, or what a stated reader makes of the emotion's own channel (``patterns.at_least``).
     A clip in which nothing is seen counts with what the best constant says of it. Nobody can do better from one clip;
-    who knows which clips are of one person could. Where people differ (``Simulation.legible``) there is no formula.
+    who knows which clips are of one person could.
+
+    Raises:
+        ValueError: people differ in legibility (``Simulation.legible``), for which there is no formula.
     """
+    sets, cases, weights = _cases(simulation, features)
+    below = attainable(guess(simulation.alike, sets, _error(simulation, sets, cases, ("mean",)))[1])
+    for case, (steps, *there) in enumerate(cases.T):
+        for each in (each for number, each in enumerate(sets) if there[number]):
+            for emotion, pattern in enumerate(each.patterns):
+                if pattern != "mean":
+                    found = at_least(pattern, each.correlations[emotion], int(steps), simulation.clock)
+                    below[case, emotion] = max(below[case, emotion], found)
+    return np.stack([np.sqrt(weights @ below**2), highest(simulation, *features)], axis=1)
+
+
+def highest(simulation: Simulation, *features: str) -> np.ndarray:
+    """(emotion,) the upper end of ``bounds``: what can be reached where every place is told."""
+    sets, cases, weights = _cases(simulation, features)
+    above = attainable(guess(simulation.alike, sets, _error(simulation, sets, cases, PATTERNS))[1])
+    return np.sqrt(weights @ above**2)
+
+
+def _cases(simulation: Simulation, features: Sequence[str]) -> tuple[list[Planted], np.ndarray, np.ndarray]:
+    """The sets, (1 + set, case) the different numbers of steps with what is there of each set, and each one's share."""
     if simulation.legible:
         raise ValueError("no formula where people differ in legibility")
     sets = [each for name in features for each in simulation.chosen(name)]
     table = clips(simulation).table
-    cases, counts = np.unique(
-        np.stack([table["steps"], *(table[each.modality] for each in sets)]), axis=1, return_counts=True
-    )
-    clock = simulation.clock
-    error = np.full((2, cases.shape[1], len(sets), len(EMOTIONS)), np.inf)  # told everything, told nothing
-    own = np.zeros((cases.shape[1], len(EMOTIONS)))
-    for case, (steps, *there) in enumerate(cases.T):
+    codes, counts = np.unique(table["steps"] * 4 + table["V"] * 2 + table["A"], return_counts=True)
+    there = {"V": codes // 2 % 2, "A": codes % 2}
+    return sets, np.stack([codes // 4, *(there[each.modality] for each in sets)]), counts / counts.sum()
+
+
+def _error(
+    simulation: Simulation, sets: Sequence[Planted], cases: np.ndarray, patterns: Sequence[str]
+) -> np.ndarray:
+    """(case, set, emotion) with what variance a score is read whose place is told; infinite for other ``patterns``."""
+    error = np.full((cases.shape[1], len(sets), len(EMOTIONS)), np.inf)
+    steps, back = np.unique(cases[0], return_inverse=True)
+    for pattern in set(patterns) & set(sum((each.patterns for each in sets), ())):
+        share = np.array([told(pattern, int(each), simulation.clock) for each in steps])[back]
         for number, each in enumerate(sets):
-            for emotion, pattern in enumerate(each.patterns if there[number] else ()):
-                share = told(pattern, int(steps), clock)
-                error[0, case, number, emotion] = (1 - share) / share
-                if pattern == "mean":
-                    error[1, case, number, emotion] = (1 - share) / share
-                else:
-                    found = at_least(pattern, each.correlations[emotion], int(steps), clock)
-                    own[case, emotion] = max(own[case, emotion], found)
-    above, below = (attainable(guess(simulation.alike, sets, each)[1]) for each in error)
-    below = np.maximum(below, own)
-    weights = counts / counts.sum()
-    return np.sqrt(np.stack([weights @ below**2, weights @ above**2], axis=1))
+            here = np.flatnonzero(np.array(each.patterns) == pattern)
+            error[:, number, here] = np.where(cases[number + 1], (1 - share) / share, np.inf)[:, None]
+    return error
 
 
 def best(simulation: Simulation, partition: str, *features: str) -> np.ndarray:

@@ -1,0 +1,243 @@
+"""A rehearsal of the paper's training on simulated features: how much of what can be reached does a recipe reach?
+
+    plan of a simulation -> features and labels -> one training a case -> correlation, beside that of the best predictor
+    there is, of ridge regression on time averages, and of clips that nothing was chosen on
+
+Every number here is about simulated features (``corpus.simulated``): it says what a recipe can do, nothing of people.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pandas
+from safetensors.numpy import load_file, save_file
+from tqdm.auto import tqdm
+
+from emibook.corpus import reachable, simulated
+from emibook.corpus.layout import EMOTIONS
+from emibook.corpus.simulated import Simulation
+from emibook.drawn import sequences
+from emibook.evaluation import halves, paired_difference
+from emibook.experiments import RECIPES
+from emibook.metrics import pearson
+from emibook.packing import Sequences
+from emibook.progress import HALVES, LOG
+from emibook.runs import write_text
+from emibook.training import Recipe, load_model, predict, replace_whole, train
+from emibook.variants import MODELS
+
+PENALTIES = np.geomspace(1, 1e6, 13)
+"""Of ridge regression, in clips: what a penalty of as many clips without signal would do."""
+FOLDS = 5
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a rehearsal is. ``width`` is the most features a set has; None for as many as the real one."""
+
+    name: str
+    clips: tuple[int, int, int]
+    steps: int
+    rate: float
+    width: int | None
+
+    def plan(
+        self, levels: dict[str, float], patterns: str, seed: int = 0, crossing: float = simulated.CROSSING
+    ) -> Simulation:
+        """A simulation of this size whose attainable correlations are ``levels``."""
+        widths = {name: min(width, self.width or width) for name, width in simulated.WIDTHS.items()}
+        return reachable.plan(levels, patterns=patterns, crossing=crossing, widths=widths, clips=self.clips,
+                              steps=self.steps, rate=self.rate, seed=seed)
+
+
+PAPERS_CLIPS = tuple(simulated.CLIPS.values())
+SIZES = {
+    size.name: size
+    for size in (
+        Size("full", PAPERS_CLIPS, 300, 30.0, None),
+        Size("reduced", PAPERS_CLIPS, 75, 7.5, 64),
+        Size("tiny", (240, 120, 120), 20, 2.0, 8),
+    )
+}
+"""``full``: as the real set, for a GPU. ``reduced``: every clip, a quarter of the steps, at most 64 features a set."""
+
+PAPERS = RECIPES["paper"]
+MENDED = replace(PAPERS, name="rate-0.0003", rate=3e-4, epochs=8)
+"""The smallest change that mends the paper's recipe: ten times its rate; a quarter of the epochs are then enough."""
+FASTEST = replace(PAPERS, name="rate-0.001", rate=1e-3, epochs=10)
+FEWEST = 200  # training clips that are worth a case
+
+
+@dataclass(frozen=True)
+class Case:
+    """One training: of which features, of what attainable correlation, planted how, with how many clips."""
+
+    features: str
+    level: float
+    patterns: str
+    train_clips: int
+    recipe: Recipe
+    seed: int = 0
+    inputs: str = "as drawn"
+    """``as drawn``, or ``decorrelated``."""
+
+    @property
+    def name(self) -> str:
+        """A folder's name: what it is, and a hash of all that decides it."""
+        digest = sha256(repr(self).encode()).hexdigest()[:8]
+        return f"{self.features}-{self.patterns}-{self.level:g}-{self.train_clips}-{self.recipe.name}-{digest}"
+
+
+def cases(size: Size) -> list[Case]:
+    """What is measured: both recipes by signal, by training size, by where the signal lies, and in either branch."""
+    every = size.clips[0]
+    found = [
+        Case("wav2vec2", 0.6, "mean", every, PAPERS),
+        Case("wav2vec2", 0.6, "mean", every, MENDED),
+        Case("wav2vec2", 0.6, "mean", every, MENDED, seed=1),
+        Case("wav2vec2", 0.6, "mixed", every, FASTEST),
+        Case("wav2vec2", 0.28, "mean", every, MENDED),
+        Case("wav2vec2", 0.6, "mean", every // 4, MENDED),
+        Case("wav2vec2", 0.6, "mean", every // 4, PAPERS),
+        Case("wav2vec2", 0.6, "mean", every // 16, PAPERS),
+        Case("resnet18", 0.6, "mean", every // 4, MENDED),
+        Case("wav2vec2", 0.28, "mean", every, PAPERS),
+        Case("wav2vec2", 0.6, "mixed", every, PAPERS),
+    ]
+    return [case for case in found if case.train_clips >= FEWEST]
+
+
+def averages(clips: Sequences) -> np.ndarray:
+    """(clip, feature) the mean over each clip's steps; NaN where it has none."""
+    means = np.full((len(clips), len(clips.names)), np.nan)
+    for place in np.flatnonzero(clips.present):
+        means[place] = clips.rows(*clips.offsets[place : place + 2]).mean(axis=0, dtype=np.float64)
+    return means
+
+
+def decorrelated(training: Sequences, *others: Sequences) -> list[Sequences]:
+    """The same clips with features that no longer resemble each other: variance 1 and no correlation over all steps.
+
+    Which directions of the features are strong has nothing to do with which tell an emotion; a network that starts
+    from small steps sees the strong ones first. Means and directions are those of ``training``.
+    """
+    values = training.values.astype(np.float32)
+    centre = values.mean(axis=0, dtype=np.float64)
+    covariance = np.cov(values, rowvar=False)
+    variance, turn = np.linalg.eigh(covariance)
+    turn = (turn / np.sqrt(np.maximum(variance, 1e-6 * variance[-1]))).astype(np.float32)
+    return [replace(part, values=((part.values - centre).astype(np.float32) @ turn).astype(np.float16))
+            for part in (training, *others)]
+
+
+def ridge(training: Sequences, *others: Sequences) -> list[np.ndarray]:
+    """(clip, target) for each of ``others``: ridge regression on time averages, its penalty tuned within ``training``.
+
+    For each target the penalty is the one that scores best on participants left out, in ``FOLDS`` turns. A clip
+    without a step is predicted as the training mean.
+    """
+    there = training.present
+    inputs, targets = averages(training)[there], training.targets[there].astype(np.float64)
+    people = pandas.factorize(np.asarray(training.participants)[there])[0]
+    left_out = np.empty((len(PENALTIES), *targets.shape))
+    for fold in range(FOLDS):
+        out = people % FOLDS == fold
+        left_out[:, out] = _fitted(inputs[~out], targets[~out], inputs[out])
+    chosen = np.argmax([pearson(targets, each) for each in left_out], axis=0)  # (target,)
+    found = []
+    for clips in others:
+        values = np.nan_to_num(averages(clips), nan=0.0)
+        predicted = np.take_along_axis(_fitted(inputs, targets, values), chosen[None, None], axis=0)[0]
+        found.append(np.where(clips.present[:, None], predicted, targets.mean(axis=0)))
+    return found
+
+
+def _fitted(inputs: np.ndarray, targets: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(penalty, clip, target) predictions of ``others``."""
+    centre, scale = inputs.mean(axis=0), inputs.std(axis=0)
+    inputs, others = (inputs - centre) / scale, (others - centre) / scale
+    size, turn = np.linalg.eigh(inputs.T @ inputs)
+    shared = turn.T @ (inputs.T @ (targets - targets.mean(axis=0)))  # (direction, target)
+    shrunk = shared / (size[:, None] + PENALTIES[:, None, None])  # (penalty, direction, target)
+    return others @ turn @ shrunk + targets.mean(axis=0)
+
+
+def score(case: Case, size: Size, out: Path, *, progress: bool = True) -> dict:
+    """Train one case, or read what came of it; ``out`` gets a folder for it. Killed, it goes on where it stopped."""
+    folder = out / "runs" / case.name
+    if (folder / RESULT).is_file():
+        return json.loads((folder / RESULT).read_text())
+    simulation = size.plan({case.features: case.level}, case.patterns)
+    parts = {name: sequences(simulation, case.features, name) for name in ("valid", "test")}
+    training = sequences(simulation, case.features, "train", case.train_clips)
+    beside = _beside(simulation, case, training, parts, out)
+    if case.inputs == "decorrelated":
+        training, parts["valid"], parts["test"] = decorrelated(training, parts["valid"], parts["test"])
+    kind = simulated.MODALITY[case.features.split("+")[0]]
+    half = halves(parts["valid"].participants)
+    train(training, parts["valid"], case.recipe, case.seed, folder, model=MODELS[kind], halves=half, progress=progress)
+    model = load_model(folder)
+    predicted = {name: predict(model, part) for name, part in parts.items()}
+    replace_whole(folder / "predictions.safetensors", lambda path: save_file(predicted, path))
+    log = pandas.read_csv(folder / LOG)
+    unseen = pandas.read_csv(folder / HALVES)[list(EMOTIONS)].to_numpy()
+    truth = {name: part.targets for name, part in parts.items()}
+    low, high = reachable.bounds(simulation, case.features).mean(axis=0)
+    result = {
+        "features": case.features, "patterns": case.patterns, "attainable": case.level,
+        "train_clips": case.train_clips, "inputs": case.inputs, "recipe": case.recipe.name, "rate": case.recipe.rate,
+        "epochs": case.recipe.epochs, "seed": case.seed, "bound_low": low, "bound_high": high,
+        "reached": _mean(truth["valid"], predicted["valid"]), "best": _mean(truth["valid"], beside["best valid"]),
+        "ridge": _mean(truth["valid"], beside["ridge valid"]),
+        "honest": np.mean([_mean(truth["valid"][half == each], unseen[half == each]) for each in (0, 1)]),
+        "fresh": _mean(truth["test"], predicted["test"]), "fresh best": _mean(truth["test"], beside["best test"]),
+        **_over_ridge(parts["valid"], predicted["valid"], beside["ridge valid"]),
+        "best_epoch": int(log["epoch"][log["mean_pearson"].idxmax()]), "seconds": round(float(log["seconds"].sum()), 1),
+        **{f"reached {name}": value for name, value in _each(truth["valid"], predicted["valid"])},
+        **{f"best {name}": value for name, value in _each(truth["valid"], beside["best valid"])},
+        **{f"ridge {name}": value for name, value in _each(truth["valid"], beside["ridge valid"])},
+    }  # fmt: skip
+    result = {name: float(value) if isinstance(value, np.floating) else value for name, value in result.items()}
+    write_text(folder / RESULT, json.dumps(result, indent=1) + "\n")
+    return result
+
+
+def table(every: Sequence[Case], size: Size, out: Path, *, progress: bool = True) -> pandas.DataFrame:
+    """A row a case, see ``score``; ``share`` is what is reached over what the best predictor reaches on these clips."""
+    rows = [score(case, size, out, progress=progress) for case in tqdm(every, desc="recovery", disable=not progress)]
+    found = pandas.DataFrame(rows)
+    found.insert(3, "share", found["reached"] / found["best"])
+    return found
+
+
+def _over_ridge(valid: Sequences, predicted: np.ndarray, ridged: np.ndarray) -> dict[str, float]:
+    gain = paired_difference(valid.targets, [predicted], [ridged], valid.participants, names=EMOTIONS)
+    return {"over_ridge": gain.mean, "over_ridge_low": gain.low, "over_ridge_high": gain.high}
+
+
+def _beside(simulation: Simulation, case: Case, training: Sequences, parts: dict[str, Sequences], out: Path) -> dict:
+    """What the best predictor and ridge regression say; kept, because several cases share it."""
+    name = sha256(repr((simulation, case.train_clips, case.features)).encode()).hexdigest()[:12]
+    path = out / "beside" / f"{name}.safetensors"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found = {f"best {name}": reachable.best(simulation, name, case.features) for name in parts}
+        for partition, predicted in zip(parts, ridge(training, *parts.values()), strict=True):
+            found[f"ridge {partition}"] = predicted
+        replace_whole(path, lambda temporary: save_file(found, temporary))
+    return load_file(path)
+
+
+def _mean(truth: np.ndarray, predicted: np.ndarray) -> float:
+    return float(pearson(truth, predicted, names=EMOTIONS).mean())
+
+
+def _each(truth: np.ndarray, predicted: np.ndarray) -> list[tuple[str, float]]:
+    return list(zip(EMOTIONS, map(float, pearson(truth, predicted, names=EMOTIONS)), strict=True))

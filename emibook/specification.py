@@ -1,0 +1,166 @@
+"""The specification curve: every other way to take the paper's words, alone and in random combinations.
+
+    a few hundred simulated clips -> each variant's runs -> the rows' correlations -> what moved, and is the order kept?
+
+At this size it is no statement about the full one: it says which choices matter to a recipe of this kind at all.
+Source: Simonsohn, Simmons and Nelson (2020), Nature Human Behaviour 4, 1208-1214.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas
+from tqdm.auto import tqdm
+
+from emibook import InputError
+from emibook.corpus import numbers, open_corpus, reachable, simulated
+from emibook.corpus.simulated import Simulation
+from emibook.drawn import WEIGHTS
+from emibook.experiments import ABLATIONS, BASE, RECIPES, Variant
+from emibook.features import EXTRACTORS, store
+from emibook.metrics import mean_pearson
+from emibook.runs import Run, make_run
+from emibook.scoring import fuse
+from emibook.training import Recipe
+
+LEVELS = {"resnet18": 0.40, "aus": 0.45, "wav2vec2": 0.60, "resnet18+aus": 0.50}
+"""Attainable correlations: the order of the paper's Table 2, far stronger, because clips are few."""
+BRANCHES = tuple(LEVELS)
+FUSED = tuple(f"{name} & wav2vec2" for name in BRANCHES if name != "wav2vec2")
+ORDER = ("resnet18", "aus", "resnet18+aus", "wav2vec2", "resnet18 & wav2vec2", "aus & wav2vec2",
+         "resnet18+aus & wav2vec2")  # fmt: skip
+"""The paper's rows of its own features, from the lowest value to the highest."""
+RECIPE = Recipe("curve", rate=3e-4, batch=8, epochs=6, threads=1)
+CLIPS = (320, 240, 0)
+WIDTHS = {"resnet18": 24, "aus": 12, "wav2vec2": 24}
+STEPS, SPEED = 60, 8
+"""Steps a clip has at most, before a reading shortens it; sequences run so many times as fast as in life."""
+SHORTENED = 30
+GAPS, GAP = 0.3, 0.2
+"""The share of clips with a stretch without a face, and the share of the clip that it takes."""
+BEFORE = Variant("reduced", reading={"steps": SHORTENED})
+
+
+def draw(root: Path, work: Path, *, clips: Sequence[int] = CLIPS, seed: int = 0) -> None:
+    """Write a small simulated corpus with a feature file a clip, at the extractors' own rates, with gaps.
+
+    What a variant reads otherwise (the rate of the sound, gaps, which steps) has to be there to be read.
+    """
+    rates = {name: EXTRACTORS[name].rate or 30 for name in WIDTHS}
+    plans = {rate: _plan(tuple(clips), rate, seed) for rate in set(rates.values())}
+    numbers.write(plans[30], root)
+    for name, rate in rates.items():
+        settings = {"extractor": name, "version": "simulated", "simulation": repr(plans[rate]),
+                    "weights": {"kind": "untrained", "file": "", "sha256": "", "seed": seed}}
+        store.feature_folder(work, name).parent.mkdir(parents=True, exist_ok=True)
+        folder = store.open_folder(work, name, settings)
+        table = simulated.clips(plans[rate]).table
+        for partition in ("train", "valid"):
+            packed = simulated.draw(plans[rate], name, partition)
+            of_partition = table.loc[table["partition"] == partition, "clip"]
+            for place, clip in enumerate(of_partition):
+                path = store.clip_path(folder, clip)
+                if path.is_file():
+                    continue
+                values = packed.values[packed.offsets[place] : packed.offsets[place + 1]].astype(np.float32)
+                times = np.arange(len(values)) / rate
+                if simulated.MODALITY[name] == "V":
+                    seen = _seen(len(values), seed, int(clip))
+                    values, times = values[seen], times[seen]
+                store.save(store.FeatureSequence(values, times, packed.names, name, WEIGHTS, "simulated"), path)
+
+
+def _plan(clips: tuple[int, ...], rate: float, seed: int) -> Simulation:
+    slow = rate / SPEED
+    return reachable.plan(LEVELS, widths=WIDTHS, clips=clips, steps=round(STEPS * rate / 30), rate=slow, seed=seed)
+
+
+def _seen(steps: int, seed: int, clip: int) -> np.ndarray:
+    """(step,) true where there is a face; the same for every visual set of a clip."""
+    rng = np.random.default_rng([seed, clip])
+    seen = np.ones(steps, bool)
+    if rng.random() < GAPS and steps > 5:
+        first = rng.integers(1, max(2, round(steps * (1 - GAP)) - 1))
+        seen[first : first + round(steps * GAP)] = False
+    return seen
+
+
+def variants(combinations: int, seed: int = 0) -> list[Variant]:
+    """The base, every ablation alone, and random combinations of two to five that do not contradict each other."""
+    found = [BASE, *ABLATIONS.values()]
+    rng = np.random.default_rng([seed, 1])
+    named = set()
+    while len(named) < combinations:
+        chosen = rng.choice(list(ABLATIONS), rng.integers(2, 6), replace=False)
+        try:
+            joined = functools.reduce(Variant.__or__, (ABLATIONS[name] for name in sorted(chosen)))
+        except InputError:  # two rates
+            continue
+        if joined.name not in named:
+            named.add(joined.name)
+            found.append(joined)
+    return found
+
+
+def curve(
+    root: Path | str,
+    work: Path | str,
+    *,
+    combinations: int = 10,
+    recipe: Recipe = RECIPE,
+    clips: Sequence[int] = CLIPS,
+    chosen: Sequence[str] | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> pandas.DataFrame:
+    """One row a variant: the validation correlation of every row of ``ORDER``, and what the variant does to them.
+
+    Columns besides: ``options``, how many are otherwise; ``moved``, the last fused row less the base's; ``kept``, the
+    share of pairs of rows that stand in the paper's order; ``same_order``, whether all do; ``seconds``. Epochs count in
+    units of the recipe: an ablation that asks for e of the paper's 30 gets e / 30 of the recipe's. What is finished is
+    not made again. ``chosen`` names the variants, all unless given.
+    """
+    root, work = Path(root), Path(work)
+    draw(root, work, clips=clips, seed=seed)
+    corpus = open_corpus(root)
+    valid = corpus.partition("valid")
+    truth = valid[list(corpus.targets)].to_numpy(float)
+    every = [variant for variant in variants(combinations, seed) if chosen is None or variant.name in chosen]
+    rows = []
+    for variant in tqdm(every, desc="specification curve", unit="variant", disable=not progress):
+        scaled = _scaled(variant, recipe)
+        runs = {
+            name: Run.open(make_run(corpus, work, name, seed, recipe, BEFORE | scaled, device="cpu", progress=False))
+            for name in BRANCHES
+        }
+        scores = {
+            row: mean_pearson(truth, fuse([runs[name] for name in row.split(" & ")], valid["clip"]),
+                              names=corpus.targets)
+            for row in ORDER
+        }
+        seconds = sum(run.metrics["seconds"] for run in runs.values())
+        options = len(variant.name.split("+")) if variant != BASE else 0
+        rows.append({"variant": variant.name, "options": options, **scores, **order_kept(list(scores.values())),
+                     "seconds": round(seconds, 1)})
+    table = pandas.DataFrame(rows)
+    table.insert(2, "moved", table[ORDER[-1]] - table[ORDER[-1]].iloc[0])
+    return table
+
+
+def _scaled(variant: Variant, recipe: Recipe) -> Variant:
+    """The variant with its epochs in proportion, as the recipe's stand to the paper's."""
+    if "epochs" not in variant.recipe:
+        return variant
+    epochs = round(variant.recipe["epochs"] * recipe.epochs / RECIPES["paper"].epochs)
+    return replace(variant, recipe={**variant.recipe, "epochs": epochs})
+
+
+def order_kept(values: Sequence[float]) -> dict[str, float | bool]:
+    """How much of an order from low to high ``values`` keep; a row without a correlation keeps none of its pairs."""
+    pairs = [low < high for place, low in enumerate(values) for high in values[place + 1 :]]
+    return {"kept": float(np.mean(pairs)), "same_order": bool(all(pairs))}

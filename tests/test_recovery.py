@@ -1,0 +1,91 @@
+"""Recovery: ridge regression, decorrelated features, and a case from its plan to its row."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from emibook import recovery
+from emibook.corpus.attainable import best_linear, needed
+from emibook.corpus.reachable import bounds
+from emibook.drawn import sequences, subset
+from emibook.metrics import pearson
+from emibook.recovery import Case, Size, averages, decorrelated, ridge, score
+from emibook.training import Recipe
+
+SIZE = Size("test", (600, 300, 200), 12, 4.0, 8)
+QUICK = Recipe("quick", rate=3e-3, batch=32, epochs=4, threads=1)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    simulation = SIZE.plan({"wav2vec2": 0.6}, "mean")
+    return simulation, [sequences(simulation, "wav2vec2", name) for name in ("train", "valid")]
+
+
+def test_ridge_is_the_textbooks_with_the_penalty_that_unseen_people_prefer(drawn, monkeypatch):
+    training, valid = drawn[1]
+    monkeypatch.setattr(recovery, "PENALTIES", np.array([50.0]))
+    found = ridge(training, valid)[0]
+    there = training.present
+    inputs, targets = averages(training)[there], training.targets[there].astype(float)
+    centre, scale = inputs.mean(axis=0), inputs.std(axis=0)
+    x, new = (inputs - centre) / scale, (averages(valid) - centre) / scale
+    weights = np.linalg.solve(x.T @ x + 50 * np.eye(x.shape[1]), x.T @ (targets - targets.mean(axis=0)))
+    expected = new @ weights + targets.mean(axis=0)
+    assert found[valid.present] == pytest.approx(expected[valid.present])
+    assert (~valid.present).any() and (found[~valid.present] == targets.mean(axis=0)).all()
+    # Noise wants a heavy penalty, signal a light one.
+    monkeypatch.undo()
+    rng = np.random.default_rng(0)
+    noise = replace(training, targets=rng.permutation(training.targets))
+    spread = [ridge(each, valid)[0][valid.present].std(axis=0).mean() for each in (training, noise)]
+    assert spread[1] < 0.3 * spread[0]
+
+
+def test_ridge_reaches_what_a_line_can(drawn):
+    simulation, (training, valid) = drawn
+    reached = pearson(valid.targets, ridge(training, valid)[0]).mean()
+    highest = best_linear(needed(bounds(simulation, "wav2vec2")[:, 1])).mean()
+    assert highest - 0.08 < reached < highest + 0.05
+
+
+def test_decorrelated_features_are_so_and_ridge_does_not_care(drawn):
+    training, valid = drawn[1]
+    new, new_valid = decorrelated(training, valid)
+    assert np.cov(new.values.astype(float), rowvar=False) == pytest.approx(np.eye(8), abs=0.01)
+    assert np.abs(np.corrcoef(training.values.astype(float), rowvar=False) - np.eye(8)).max() > 0.2
+    one, two = ridge(training, valid)[0], ridge(new, new_valid)[0]
+    assert np.abs(pearson(one, two) - 1).max() < 0.02
+    alone = decorrelated(training, subset(valid, np.arange(10)))[1]
+    assert np.array_equal(alone.values, new_valid.values[: len(alone.values)])
+
+
+def test_a_subset_holds_few_people_and_their_own_steps(drawn):
+    simulation, (training, _) = drawn
+    some = sequences(simulation, "wav2vec2", "train", 100)
+    assert len(some) == 100 and len(set(some.participants)) < len(set(training.participants))
+    for place in (0, 50, 99):
+        whole = training.clips.index(some.clips[place])
+        rows = slice(*training.offsets[whole : whole + 2])
+        assert np.array_equal(some.values[slice(*some.offsets[place : place + 2])], training.values[rows])
+        assert np.array_equal(some.targets[place], training.targets[whole])
+
+
+def test_a_case_is_scored_once_and_learns(tmp_path):
+    case = Case("wav2vec2", 0.6, "mean", 600, QUICK)
+    row = score(case, SIZE, tmp_path, progress=False)
+    assert 0.25 < row["reached"] < row["best"] + 0.05 and row["bound_low"] == pytest.approx(0.6, abs=1e-4)
+    assert row["over_ridge"] == pytest.approx(row["reached"] - row["ridge"], abs=1e-6)
+    assert row["over_ridge_low"] < row["over_ridge"] < row["over_ridge_high"]
+    assert abs(row["fresh"] - row["reached"]) < 0.25 and 1 <= row["best_epoch"] <= 4
+    result = next(tmp_path.glob("runs/*/result.json"))
+    result.write_text(json.dumps(row | {"reached": 7.0}))
+    assert score(case, SIZE, tmp_path, progress=False)["reached"] == 7.0, "a finished case is read"
+    result.unlink()
+    again = score(case, SIZE, tmp_path, progress=False)
+    assert again | {"seconds": 0} == row | {"seconds": 0}
+    slower = replace(case, recipe=replace(QUICK, rate=1e-4))
+    others = [replace(case, seed=1), replace(case, inputs="decorrelated"), slower]
+    assert len({each.name for each in (case, *others)}) == 4
