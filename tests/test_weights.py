@@ -268,6 +268,30 @@ def test_a_file_of_the_hub_that_changed_in_the_cache_is_refused(served, hub, cac
     assert f"expected {SHA256[:12]}" in refused("model") and not (caches / "emibook").exists()
 
 
+def test_half_a_file_of_the_hub_goes_on_too(served, hub, caches):
+    served.cut = 200_000
+    assert "stopped at 200,000 of 300,000 bytes" in refused("model") and fetching.cached("model") is None
+    served.cut = None
+    assert fetching.get("model", progress=False).read_bytes() == CONTENT
+    assert [wanted for asked, _, wanted in served.asked if asked == "GET"] == ["", "bytes=200000-"]
+    assert not list((caches / "hub").rglob(".*.part"))
+
+
+def test_a_full_disk_is_said_of_the_hubs_files_too(served, hub, caches):
+    blobs = caches / "hub" / "models--owner--model" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f".{SHA256}.part").symlink_to("/dev/full")
+    assert "the disk is full" in refused("model") and fetching.cached("model") is None
+    (blobs / f".{SHA256}.part").unlink()
+    assert fetching.get("model", progress=False).read_bytes() == CONTENT
+
+
+def test_a_file_of_the_hub_that_is_not_what_it_told_is_not_kept(served, hub, caches):
+    served.content = CONTENT[::-1]
+    assert f"expected {SHA256[:12]}; nothing was kept" in refused("model")
+    assert fetching.cached("model") is None and not [path for path in (caches / "hub").rglob("*") if path.is_file()]
+
+
 def test_a_broken_ledger_is_said(served, hub, caches):
     fetching.get("model")
     (caches / "emibook" / "weights.json").write_text("{")

@@ -24,6 +24,7 @@ from emibook.features.weights import PRETRAINED, Pretrained, file_fingerprint
 
 CHUNK = 1 << 20  # bytes
 TIMEOUT_SECONDS = 30
+SHA256_DIGITS = 64
 
 
 def cached(name: str) -> Path | None:
@@ -49,7 +50,7 @@ def verified(name: str) -> Path:
         raise InputError(f"{name}: no {weights.about} on this machine; {remedy(name)}")
     digest = file_fingerprint(path)
     blob = path.resolve().name  # the hub's cache calls a large file by the SHA-256 that the hub told
-    expected = weights.sha256 or _trusted().get(name, {}).get("sha256") or (blob if len(blob) == len(digest) else "")
+    expected = weights.sha256 or _trusted().get(name, {}).get("sha256") or (blob if len(blob) == SHA256_DIGITS else "")
     if not digest.startswith(expected):
         raise InputError(f"{name}: {path} has SHA-256 {digest[:12]}, expected {expected[:12]}; delete it, then "
                          f"emibook weights get {name}")
@@ -74,12 +75,9 @@ def get(name: str, *, progress: bool = True) -> Path:
         print(f"{name}: {weights.licence}: {weights.use} only; see {weights.page}", file=sys.stderr)
     with _in_one_line(name):
         if weights.is_url:
-            _from_address(name, weights, _torch_places(weights)[0], progress)
+            _from_address(name, weights.source, _torch_places(weights)[0], weights.sha256 or "", progress)
         else:
-            from huggingface_hub import hf_hub_download
-
-            for file in (*weights.beside, weights.file):  # the one that is looked for comes last
-                hf_hub_download(weights.source, file, revision=_revision(name))
+            _from_hub(name, weights, progress)
     return verified(name)
 
 
@@ -159,15 +157,40 @@ def _revision(name: str) -> str | None:
     return PRETRAINED[name].revision or _trusted().get(name, {}).get("revision")
 
 
-def _from_address(name: str, weights: Pretrained, target: Path, progress: bool) -> None:
-    """Download to a file beside ``target``, going on where one stopped, check it and rename it."""
+def _from_hub(name: str, weights: Pretrained, progress: bool) -> None:
+    """Put a model's files into the hub's cache.
+
+    Its client begins a file anew where a download was stopped, so large files are fetched here, to where it keeps what
+    it has; the client then does the rest. The hub tells a large file's SHA-256 in the place of an ETag.
+    """
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_download, hf_hub_url
+
+    blobs = Path(constants.HF_HUB_CACHE) / f"models--{weights.source.replace('/', '--')}" / "blobs"
+    for file in (*weights.beside, weights.file):  # the one that is looked for comes last
+        address = hf_hub_url(weights.source, file, revision=_revision(name))
+        told = get_hf_file_metadata(address).etag or ""
+        if len(told) == SHA256_DIGITS and not (blobs / told).exists():
+            _from_address(name, address, blobs / told, told, progress)
+        hf_hub_download(weights.source, file, revision=_revision(name))
+
+
+def _from_address(name: str, address: str, target: Path, expected: str, progress: bool) -> None:
+    """Download to a file beside ``target``, going on where one stopped, check its SHA-256 and rename it."""
     from tqdm.auto import tqdm
 
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
     have = part.stat().st_size if part.is_file() else 0
-    request = urllib.request.Request(weights.source, headers={"Range": f"bytes={have}-"} if have else {})
-    with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS) as answer:
+    request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # the server has nothing from there on
+            part.unlink()
+            raise InputError(f"{name}: what was downloaded is longer than the file, and is thrown away; try again"
+                             ) from None
+        raise
+    with answer:
         have = have if answer.status == 206 else 0  # a server that knows no ranges sends the whole file
         total = have + int(answer.headers.get("Content-Length") or 0)
         if (free := shutil.disk_usage(target.parent).free) < total - have:
@@ -181,10 +204,10 @@ def _from_address(name: str, weights: Pretrained, target: Path, progress: bool) 
     if have < total:
         raise InputError(f"{name}: the download stopped at {have:,} of {total:,} bytes; the same command goes on there")
     digest = file_fingerprint(part)
-    if not digest.startswith(weights.sha256 or ""):
+    if not digest.startswith(expected):
         part.unlink()
-        raise InputError(f"{name}: what {weights.source} gave has SHA-256 {digest[:12]}, expected "
-                         f"{(weights.sha256 or '')[:12]}; nothing was kept")
+        raise InputError(f"{name}: what {address} gave has SHA-256 {digest[:12]}, expected {expected[:12]}; nothing "
+                         "was kept")
     os.replace(part, target)
 
 
@@ -199,9 +222,5 @@ def _in_one_line(name: str) -> Iterator[None]:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(f"{name}: the disk is full; make room, and the same command goes on") from None
-        if isinstance(error, urllib.error.HTTPError) and error.code == 416:
-            part = _torch_places(PRETRAINED[name])[0]
-            part.with_name(f".{part.name}.part").unlink(missing_ok=True)
-            reason = "what was downloaded is longer than the file, and is thrown away"
         raise InputError(f"{name}: {PRETRAINED[name].page} could not be fetched ({reason}); try again with a network, "
                          "or give the file with --weights") from None
