@@ -131,6 +131,7 @@ def test_pointers_are_told_from_media_with_the_command_that_fetches_them(root, c
     command = f"git -C {root} lfs pull --include=VideoFlash,AudioWAV"
     said = refusal(root)
     assert "72 of 72 files are pointers of Git LFS (90.00 GB to fetch)" in said and said.endswith(command)
+    assert check(root).counts["minutes of sound"] == round(36 * (500_000_000 - 44) / 32_000 / 60)
     assert main(["check", str(root)]) == 1
     listed = capsys.readouterr().out
     assert command in listed and "pointers of Git LFS: 72" in listed and "\n1 problems" in listed

@@ -88,16 +88,18 @@ def fetch_command(root: Path) -> str:
 
 @dataclass(frozen=True)
 class _Folder:
-    """One folder of media, by clip: files that are there, sizes that pointers tell, files of no bytes, odd names."""
+    """One folder of media, by clip: files that are there, their sizes, those that pointers tell, files of no bytes, and
+    names that belong to no clip."""
 
     files: dict[str, Path]
+    sizes: dict[str, int]
     pointers: dict[str, int]
     empty: list[str]
     strange: list[str]
 
     @classmethod
     def look(cls, folder: Path, ending: str, clips: Iterable[str]) -> _Folder:
-        found = cls({}, {}, [], [])
+        found = cls({}, {}, {}, [], [])
         wanted = set(clips)
         if not folder.is_dir():
             return found
@@ -116,7 +118,7 @@ class _Folder:
                     continue
                 if size == 0:
                     found.empty.append(clip)
-                found.files[clip] = Path(entry.path).absolute()
+                found.files[clip], found.sizes[clip] = Path(entry.path).absolute(), size
         return found
 
 
@@ -128,6 +130,11 @@ def _pointer(path: str) -> int | None:
         return None
     sizes = [line.split()[1] for line in text.splitlines() if line.startswith(b"size ")]
     return int(sizes[0]) if sizes and sizes[0].isdigit() else 0
+
+
+def _minutes(sizes: Iterable[int]) -> int:
+    """How long WAV files of 16 kHz, mono, 16 bits are, by their sizes; the header has 44 bytes."""
+    return round(sum(max(0, size - 44) for size in sizes) / 32_000 / 60)
 
 
 class _Scan:
@@ -170,6 +177,7 @@ class _Scan:
             "fewest raters of a clip": int(raters.min(initial=99)), "most raters of a clip": int(raters.max(initial=0)),
             "videos": len(video.files), "sound files": len(sound.files),
             "pointers of Git LFS": len(video.pointers) + len(sound.pointers),
+            "minutes of sound": _minutes([*sound.sizes.values(), *sound.pointers.values()]),
         }
 
     def _note(self, what: str, names: Iterable[str]) -> None:

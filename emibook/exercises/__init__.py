@@ -35,8 +35,10 @@ CHAPTERS = {
     11: "transformer",
     12: "branches",
     13: "late_fusion",
+    16: "own_run",
     17: "limits",
     15: "audit",
+    "a1": "primer",
     "a2": "status",
 }
 """Chapter, or appendix, to the module here that holds its checks."""
