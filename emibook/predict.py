@@ -21,6 +21,7 @@ from emibook import InputError
 from emibook.corpus import Corpus, layout
 from emibook.dataset import feature_names
 from emibook.features import EXTRACTORS, load_encoder
+from emibook.features.extractors import Clip
 from emibook.features.store import FeatureSequence
 from emibook.fusion import late_fusion
 from emibook.models import Branch
@@ -129,7 +130,7 @@ class _Member:
 class _Seen:
     """What preprocessing found in a clip: faces (face, 112, 112, 3), their times and landmarks, samples of sound.
 
-    ``error`` says why sound that is there could not be read.
+    ``error`` says why sound that is there could not be read; ``clip`` is for encoders that read its files themselves.
     """
 
     images: np.ndarray
@@ -137,6 +138,7 @@ class _Seen:
     landmarks: np.ndarray
     samples: np.ndarray | None
     error: str
+    clip: Clip
 
 
 def _grouped(runs: Sequence[Path | str]) -> dict[str, list[Run]]:
@@ -191,7 +193,8 @@ def _see(clip: str, path: Path, work: Path) -> _Seen:
     row = preprocess_clip(clip, path, None, work)
     if row["status"] == "failed":
         raise InputError(f"clip {clip}: {row['error']}")
-    return _Seen(*read_faces(work, clip), read_audio(work, clip), row["error"])
+    files = Clip(clip, path, path.parent, "", work, row.get("seconds") or 0.0, row.get("audio_seconds") or 0.0)
+    return _Seen(*read_faces(work, clip), read_audio(work, clip), row["error"], files)
 
 
 def _fused(branches: dict[str, list[_Member]], seen: _Seen) -> tuple[np.ndarray, str]:
@@ -202,6 +205,8 @@ def _fused(branches: dict[str, list[_Member]], seen: _Seen) -> tuple[np.ndarray,
         if id(encoder) not in sequences:
             visual = EXTRACTORS[name].modality == "V"
             inputs = (seen.images, seen.times, seen.landmarks) if visual else (seen.samples,)
+            if getattr(encoder, "reads_clip", False):
+                inputs = (seen.clip,)
             sequences[id(encoder)] = encoder(*inputs)
         return sequences[id(encoder)]
 

@@ -16,7 +16,7 @@ from made_clips import numbered, write_clip
 
 from emibook import InputError
 from emibook.corpus import Corpus
-from emibook.features import extract, extraction, store
+from emibook.features import copy_encoders, extract, extraction, load_encoder, store
 from emibook.features.action_units import NAMES, UNITS
 from emibook.features.au_tables import onto_clock, read_table
 from emibook.features.extractors import EXTRACTORS, Clip
@@ -496,3 +496,20 @@ def test_tables_that_lack_columns_say_so_and_are_not_mixed(tmp_path, capfd):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="holds no .csv"):
         describe_tables(tmp_path / "empty", tmp_path / "encoders")
+
+
+def test_a_run_carries_the_program_and_refuses_tables(tmp_path, program):
+    corpus, frames = preprocessed(tmp_path / "w", tmp_path / "root")
+    extract(corpus, tmp_path / "w", ["aus"], weights={"aus": str(program)}, aus_from="video", progress=False)
+    copy_encoders(tmp_path / "w", ["aus"], tmp_path / "run")
+    encoder = load_encoder("aus", tmp_path / "run" / "encoders")
+    found = encoder(Clip("c", tmp_path / "root" / "c.mp4", tmp_path, "", tmp_path / "w", 0.4, 0))
+    expected = store.load(tmp_path / "w" / "features" / "aus" / "c.safetensors")
+    np.testing.assert_array_equal(found.values, expected.values)
+    np.testing.assert_array_equal(found.times, expected.times)
+    units = dict(zip((*R, *C), intensities(3).T, strict=True))
+    table(tmp_path / "tables" / "c.csv", {"frame": [1, 2, 3], "timestamp": [0.0, 0.033, 0.067]} | units)
+    extract(corpus, tmp_path / "w", ["aus"], weights={"aus": str(tmp_path / "tables")}, progress=False)
+    copy_encoders(tmp_path / "w", ["aus"], tmp_path / "run")
+    with pytest.raises(InputError, match="OpenFace's tables, files that other clips do not have"):
+        load_encoder("aus", tmp_path / "run" / "encoders")

@@ -17,6 +17,9 @@ from emibook.features.weights import PRETRAINED, Weights, file_fingerprint
 
 FILE = "FILE"  # stands for the path of a checkpoint in ``Extractor.sources``
 SEED = 0  # of untrained weights
+# Named by the paper's related work or by its successors, and not built.
+LATER = {"wav2vec": "the forerunner of wav2vec 2.0", "bert": "models of text", "text": "models of text",
+         "hubert": "models of speech after wav2vec 2.0"}
 OPENFACE = {kind: "openface.OpenFace" for kind in ("openface", "openface-video")}
 TABLES = {kind: "openface.ActionUnitTables" for kind in ("openface-tables", "py-feat-tables")}
 
@@ -60,7 +63,8 @@ class Extractor:
     ``licence`` counts where no published weights do.
 
     A class is called with what a clip has in the modality, the faces or the samples, or, where its ``reads_clip`` is
-    true, with a ``Clip``. ``others`` names the class where that depends on the kind of the weights.
+    true, with a ``Clip``; ``of_the_corpus`` is true where it reads files that no other clip has. ``others`` names the
+    class where that depends on the kind of the weights.
     """
 
     name: str
@@ -205,7 +209,8 @@ def _rate(extractor: Extractor) -> str:
 def known(name: str) -> Extractor:
     """The extractor of this name. Raises ``InputError`` with the names that there are."""
     if name not in EXTRACTORS:
-        raise InputError(f"no features called {name!r}; there are {', '.join(EXTRACTORS)}")
+        later = f" yet ({LATER[name]})" if name in LATER else ""
+        raise InputError(f"no features called {name!r}{later}; there are {', '.join(EXTRACTORS)}")
     return EXTRACTORS[name]
 
 
@@ -271,6 +276,8 @@ def load_encoder(name: str, encoders: Path | str, device: str = "cpu") -> Callab
         raise InputError(f"{path} does not describe an encoder ({type(error).__name__}); train the run again") from None
     weights = weights_in(settings, path)
     encoder = extractor.class_of(weights.kind)
+    if getattr(encoder, "of_the_corpus", False):
+        raise InputError(f"{name}: {weights.label}, files that other clips do not have; give a run of other features")
     if settings.get("version") != encoder.version:
         raise InputError(f"{path} is of version {settings.get('version')} of {name}, this is version "
                          f"{encoder.version}; train the run again")

@@ -143,8 +143,7 @@ class OfficialViT:
     name, version, width = "official_vit", "1", 384
     folder, sound = "vit", False
     slowest, fastest = 4.0, 9.0  # rows a second between which a file fits its clip
-    reads_clip = True
-    needs_root = True
+    reads_clip = of_the_corpus = True
 
     def __init__(self, weights: Weights, encoders: Path, device: str = "cpu") -> None:
         self.label = weights.label

@@ -215,7 +215,7 @@ class ActionUnitTables:
     """
 
     name, version, width = "aus", "1", len(NAMES)
-    reads_clip = True
+    reads_clip = of_the_corpus = True
 
     def __init__(self, weights: Weights, folder: Path, device: str = "cpu") -> None:
         about = read_description(weights, folder)
