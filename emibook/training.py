@@ -36,7 +36,9 @@ __all__ = ["HALVES", "LOG", "LOSSES", "Recipe", "load_model", "on_device", "pred
 ABOUT = "training.json"
 FEWEST_CLIPS = 3  # two clips correlate by plus or minus one whatever they are
 SMALLEST_VARIANCE = 1e-8  # added to variances of a batch: an emotion may have one value in all of its clips
-PART_CLIPS = {"cpu": 4, "cuda": 512}  # that go through the model together; a CPU then keeps all of it in its cache
+# So many clips of a batch go through the model together, and on a CPU, which then keeps all of it in its cache, in at
+# least so many parts.
+PART_CLIPS, PARTS = {"cpu": 8, "cuda": 512}, {"cpu": 4, "cuda": 1}
 STEPS_AT_ONCE = {"cpu": 32 * 300, "cuda": 2048 * 300}  # in predictions, padding counted
 PRECISIONS = ("float32", "bfloat16", "native")
 
@@ -207,7 +209,7 @@ def gradient(model: Branch, feed: Feed, clips: np.ndarray, recipe: Recipe) -> Te
     """
     device = feed.device.type
     low = {"float32": False, "bfloat16": True}.get(recipe.precision, native_precision(device) == "bfloat16")
-    count = -(-len(clips) // PART_CLIPS[device])
+    count = min(len(clips), max(-(-len(clips) // PART_CLIPS[device]), PARTS[device]))
     by_length = clips[np.argsort(feed.lengths[clips], kind="stable")]
     outputs, targets, total = [], [], torch.zeros((), device=feed.device)
     loss_of = LOSSES[recipe.loss]

@@ -15,11 +15,17 @@ from emibook.models.transformer import SelfAttention, TransformerEncoder, positi
 SMALL = {"regressor": {"channels": 16}, "recurrent": {"channels": 16}, "linear": {}}
 
 
+OPTIONS = (
+    {"transformer_layers": 0}, {"residual": True, "transformer_layers": 0}, {"pooling": "last"},
+    {"pooling": "attention", "positions": False}, {"channels": None, "attention": 8, "dropout": 0.5},
+)
+
+
 def models() -> list[torch.nn.Module]:
-    """One of each kind, the regressor as both branches, with scales that are not the trivial ones."""
+    """One of each kind, the regressor as both branches and with its options, with scales that are not the trivial."""
     torch.manual_seed(0)
     made = [KINDS[kind](5, 3, **SMALL[kind]) for kind in KINDS]
-    made.append(IntensityRegressor(5, 3, transformer_layers=0, channels=16))
+    made += [IntensityRegressor(5, 3, **{"channels": 16, **options}) for options in OPTIONS]
     for model in made:
         model.standardise(torch.randn(5), torch.rand(5) + 0.5, torch.tensor([0.1, 0.2, 0.3]))
     return [model.eval() for model in made]
@@ -214,3 +220,57 @@ def test_rebuilds_from_json_and_safetensors_with_its_scales(tmp_path):
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ValueError, match="130 channels"):
         IntensityRegressor(5, channels=130)
+
+
+def test_residual_layers_equal_blocks_written_out_with_pytorchs_convolution():
+    """Two causal convolutions of one dilation, the input added (through one tap where widths differ), then ReLU."""
+    torch.manual_seed(7)
+    tcn = TCN(3, channels=6, layers=3, residual=True)
+    values = torch.randn(2, 40, 3)
+    hidden = values.transpose(1, 2)
+
+    def convolved(layer, x):
+        return layer(torch.nn.functional.pad(x, (2 * layer.dilation[0], 0)))
+
+    for block in range(3):
+        first, second = tcn.convolutions[2 * block : 2 * block + 2]
+        assert first.dilation == second.dilation == (2**block,)
+        around = tcn.around(hidden.transpose(1, 2)).transpose(1, 2) if block == 0 else hidden
+        hidden = torch.relu(convolved(second, torch.relu(convolved(first, hidden))) + around)
+    torch.testing.assert_close(tcn(values), hidden.transpose(1, 2), atol=1e-5, rtol=1e-5)
+    assert tcn.receptive_field == 1 + 2 * 2 * (1 + 2 + 4)
+
+
+def test_without_positions_the_order_of_what_the_encoder_sees_does_not_matter():
+    torch.manual_seed(8)
+    values, mask, order = torch.randn(1, 9, 16), torch.ones(1, 9, dtype=torch.bool), torch.randperm(9)
+    encoder = TransformerEncoder(16, positions=False).eval()
+    torch.testing.assert_close(encoder(values[:, order], mask), encoder(values, mask)[:, order])
+
+
+def test_poolings_are_the_last_step_and_a_weighted_mean():
+    hidden, mask = ragged([6, 2])
+    last = IntensityRegressor(5, pooling="last").pool(hidden, mask)
+    torch.testing.assert_close(last, torch.stack([hidden[0, 5], hidden[1, 1]]))
+    model = IntensityRegressor(5, channels=None, attention=8, pooling="attention")
+    shares = (hidden[1, :2] @ model.score.weight[0] + model.score.bias).exp()
+    torch.testing.assert_close(model.pool(hidden, mask)[1], (shares / shares.sum()) @ hidden[1, :2])
+    torch.nn.init.zeros_(model.score.weight)
+    torch.testing.assert_close(model.pool(hidden, mask), masked_mean(hidden, mask))
+    with pytest.raises(ValueError, match="no pooling 'max'"):
+        IntensityRegressor(5, pooling="max")
+
+
+def test_as_wide_as_the_input_with_four_heads_of_32():
+    model = IntensityRegressor(546, channels=None, attention=128)
+    assert model.tcn.convolutions[-1].out_channels == 546 and model.ffn[0].in_features == 546
+    projection = model.transformer.blocks[0].attention.project_in
+    assert (projection.in_features, projection.out_features) == (546, 3 * 128)
+
+
+def test_dropout_is_for_training_only():
+    values, mask = ragged([9, 9])
+    torch.manual_seed(9)
+    model = IntensityRegressor(5, channels=16, dropout=0.5)
+    assert (model.train()(values, mask) - model(values, mask)).abs().max() > 1e-4
+    torch.testing.assert_close(model.eval()(values, mask), model(values, mask))

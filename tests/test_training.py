@@ -17,6 +17,7 @@ import torch
 from emibook import InputError, progress, training
 from emibook.dataset import load
 from emibook.metrics import pearson
+from emibook.models import rebuild
 from emibook.training import Recipe, load_model, predict, statistics, train
 
 QUICK = Recipe("quick", rate=3e-3, batch=8, epochs=6, threads=1)
@@ -269,3 +270,84 @@ def test_a_folder_that_is_no_run_is_refused_in_one_line(sequences, tmp_path):
     with pytest.raises(InputError, match="train it again") as error:
         load_model(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae", "pearson", "ccc"])
+@pytest.mark.parametrize("model", [AUDIO, VIDEO, {"kind": "recurrent", "channels": 8}])
+def test_parts_of_a_batch_add_up_to_the_gradient_of_the_whole(sequences, monkeypatch, model, loss):
+    """Each loss written out over the whole padded batch at once."""
+    recipe, clips = replace(QUICK, loss=loss), np.array([7, 0, 12, 29, 5, 18, 21, 4, 3])
+    torch.manual_seed(0)
+    network = rebuild({**model, "in_features": 4, "targets": 2})
+    feed = training.Feed(sequences[0], "cpu")
+    network.zero_grad()
+    total = training.gradient(network, feed, clips, recipe)
+    ours = [p.grad.clone() for p in network.parameters() if p.grad is not None]
+    network.zero_grad()
+    p, y = network(*feed.batch(clips)), torch.from_numpy(sequences[0].targets[clips])
+    deviations = p.std(0, correction=0), y.std(0, correction=0)
+    covariance = ((p - p.mean(0)) * (y - y.mean(0))).mean(0)
+    expected = {
+        "mse": ((p - y) ** 2).mean(),
+        "mae": (p - y).abs().mean(),
+        "pearson": 1 - (covariance / (deviations[0] * deviations[1])).mean(),
+        "ccc": 1 - (2 * covariance / (deviations[0] ** 2 + deviations[1] ** 2 + (p.mean(0) - y.mean(0)) ** 2)).mean(),
+    }[loss]
+    expected.backward()
+    assert total.item() == pytest.approx(expected.item(), rel=1e-4)
+    for mine, whole in zip(ours, (p.grad for p in network.parameters() if p.grad is not None), strict=True):
+        torch.testing.assert_close(mine, whole, rtol=1e-3, atol=1e-4)
+
+
+def test_a_perfect_prediction_costs_nothing_and_a_constant_one_is_no_nan():
+    target = torch.rand(5, 3)
+    for loss in ("pearson", "ccc"):
+        assert training.LOSSES[loss](target, target).item() == pytest.approx(0, abs=1e-5)  # no (n - 1) / n
+        constant = torch.full((5, 3), 0.2, requires_grad=True)
+        training.LOSSES[loss](constant, target).backward()
+        assert torch.isfinite(constant.grad).all()
+    assert training.LOSSES["pearson"](3 * target + 1, target).item() == pytest.approx(0, abs=1e-5)
+    assert training.LOSSES["ccc"](3 * target + 1, target).item() > 0.1
+
+
+@pytest.mark.parametrize("model", [AUDIO, VIDEO, {"kind": "recurrent", "channels": 16}])
+def test_bfloat16_trains_to_the_same_and_keeps_weights_in_float32(sequences, tmp_path, monkeypatch, model):
+    monkeypatch.setattr(training, "native_precision", lambda device: "bfloat16")  # slow elsewhere, and the same
+    recipe = replace(QUICK, rate=0.01, epochs=6)
+    logs = [run(sequences, tmp_path / precision, replace(recipe, precision=precision), model=model)
+            for precision in ("float32", "bfloat16", "native")]
+    models = [load_model(tmp_path / precision) for precision in ("float32", "bfloat16", "native")]
+    assert all(p.dtype == torch.float32 for p in models[1].parameters())
+    full, low, native = (predict(model, sequences[1]) for model in models)
+    np.testing.assert_array_equal(low, native)
+    assert low.dtype == np.float32 and np.abs(full - low).max() > 0, "bfloat16 was not used"
+    cosine = (full * low).sum() / np.linalg.norm(full) / np.linalg.norm(low)
+    assert cosine > 0.99 and abs(logs[0]["mean_pearson"].max() - logs[1]["mean_pearson"].max()) < 0.05
+
+
+def test_precision_and_device_that_are_not_there(sequences, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "native_precision", lambda device: "float32")
+    assert "no bfloat16 of its own" in refusal(sequences, tmp_path, replace(QUICK, precision="bfloat16"))
+    run(sequences, tmp_path / "native", replace(QUICK, precision="native", epochs=1))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for device, said in (("cuda", "no GPU that torch can use"), ("tpu", "there are cpu and cuda")):
+        with pytest.raises(InputError, match=said):
+            train(*sequences, QUICK, 0, tmp_path, device=device)
+    for option, value in (("loss", "huber"), ("precision", "float8"), ("rate", 0), ("epochs", 0)):
+        with pytest.raises(InputError, match=option):
+            replace(QUICK, **{option: value})
+
+
+def test_features_as_they_come_are_not_put_on_one_scale(sequences, tmp_path):
+    run(sequences, tmp_path, replace(QUICK, epochs=1, standardise=False))
+    model = load_model(tmp_path)
+    assert (model.feature_mean == 0).all() and (model.feature_scale == 1).all() and model.target_mean.abs().sum() > 0
+
+
+def test_gaps_are_in_no_statistic(sequences):
+    part = sequences[0]
+    values = part.values.copy()
+    values[5] = np.nan
+    with_gap, without = statistics(replace(part, values=values)), np.delete(part.values, 5, axis=0).astype(float)
+    np.testing.assert_allclose(with_gap[0], without.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(with_gap[1], without.std(axis=0), rtol=1e-5)
