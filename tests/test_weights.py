@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
+from safetensors import SafetensorError
 
 from emibook import InputError, cli
 from emibook.features import EXTRACTORS, fetching
@@ -328,6 +329,16 @@ def test_pretrained_is_the_default_only_where_it_is(tmp_path, monkeypatch):
     weights = facenet.resolve(None, tmp_path / "encoders")
     assert weights.kind == weights.label == "pretrained" and weights.path(tmp_path / "encoders").is_file()
     assert facenet.resolve("untrained", tmp_path / "encoders") == Weights("untrained", seed=0)
+
+    def full(state, path):
+        Path(path).write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    kept = weights.path(tmp_path / "encoders").read_bytes()
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(InputError, match="facenet: its weights cannot be kept in .* No space left .* make room"):
+        facenet.resolve("pretrained", tmp_path / "encoders")
+    assert [path.read_bytes() for path in (tmp_path / "encoders").iterdir()] == [kept]  # the old file, and no half one
 
 
 def test_the_command_lists_gets_and_refuses(served, thing, caches, capsys):

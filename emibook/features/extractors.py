@@ -216,11 +216,17 @@ def known(name: str) -> Extractor:
 
 def _keep(name: str, kind: str, state: dict[str, Any], encoders: Path) -> Weights:
     """Write a checkpoint's trunk under the fingerprint of its tensors, so that equal weights are the same file."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     encoders.mkdir(parents=True, exist_ok=True)
     temporary = encoders / f".{name}.part"
-    save_file(state, temporary)
+    try:
+        save_file(state, temporary)
+    except (SafetensorError, OSError) as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"{name}: its weights cannot be kept in {encoders} ({str(error).splitlines()[0]}); make room"
+                         ) from None
     digest = file_fingerprint(temporary)
     file = f"{name}-{digest[:12]}.safetensors"
     os.replace(temporary, encoders / file)
