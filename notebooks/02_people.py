@@ -431,7 +431,7 @@ glue("people_differs", "; ".join(words) or "none", display=False)
 # Two groups of ten who had both agree as `found["ceiling"]` says (take the row `mean`). How many raters a group would
 # bring the agreement to ninety-five hundredths?
 #
-# Give a whole number: `emibook.check_exercise("2.1", raters, agreement=agreement_of_ten)`.
+# Give a whole number: `emibook.check_exercise("2.1", raters, found=found)`.
 # ```{exercise-end}
 # ```
 
@@ -446,7 +446,7 @@ agreement_of_ten = found["ceiling"].loc[("both", "mean"), "agreement"]
 target = 0.95
 times = target * (1 - agreement_of_ten) / (agreement_of_ten * (1 - target))
 raters = int(np.ceil(10 * times))
-emibook.check_exercise("2.1", raters, agreement=agreement_of_ten)
+emibook.check_exercise("2.1", raters, found=found)
 raters
 
 # %% [markdown]

@@ -250,10 +250,12 @@ def test_exercises_know_right_from_wrong(results, capsys):
                         (six["r_face"] / np.sqrt(alike), "half of it")):
         with pytest.raises(InputError, match=said):
             check_exercise("2.2", wrong, found=results)
-    check_exercise("2.1", 24, agreement=0.8888)
-    for wrong, said in ((23, "just short"), (2.377, "how many times ten"), (50, "too large")):
+    agreement = results["ceiling"].loc[("both", "mean"), "agreement"]
+    exact = 10 * 19 * (1 - agreement) / agreement
+    check_exercise("2.1", np.ceil(exact), found=results)
+    for wrong, said in ((np.floor(exact), "just short"), (exact / 10, "how many times ten"), (9 * exact, "too large")):
         with pytest.raises(InputError, match=said):
-            check_exercise("2.1", wrong, agreement=0.8888)
+            check_exercise("2.1", wrong, found=results)
     seen = (six["r_face"] - six["between"] * six["r_voice"]) / six["s_face"]
     heard = (six["r_voice"] - six["between"] * six["r_face"]) / six["s_voice"]
     check_exercise("2.3", seen / (seen + heard), found=results)

@@ -13,8 +13,9 @@ from emibook.exercises import hints
 WANTED = 0.95
 
 
-def to_ask(answer: Any, agreement: float) -> str:
+def to_ask(answer: Any, found: Mapping[str, pandas.DataFrame]) -> str:
     """2.1: raters a group for an agreement of .95, from the agreement of two groups of ten."""
+    agreement = float(found["ceiling"].loc[("both", "mean"), "agreement"])
     exact = 10 * WANTED * (1 - agreement) / (agreement * (1 - WANTED))
     if not hints.number(answer, exact / 10, 0.05):
         return "That is how many times ten; the number of raters was asked for."
