@@ -40,6 +40,7 @@ from emibook.corpus.synthetic import make_corpus
 from emibook.dataset import load
 from emibook.features import EXTRACTORS, extract, store
 from emibook.fusion import late_fusion
+from emibook.packing import Feed
 from emibook.preprocess import RATE, preprocess
 from emibook.publish import banner, project_path
 from emibook.steps import STEPS, on_clock
@@ -259,7 +260,9 @@ glue("time_lost", f"{beyond.sum() / faces.sum():.1%}", display=False)
 # %%
 valid = load(corpus, work, "aus", "valid")
 some = np.argsort(valid.lengths)[:: max(1, len(valid) // 10)]
-values, mask = valid.batch(some)
+values, mask = Feed(valid, "cpu").batch(some)
+values = values.float().masked_fill(~mask[..., None], 0).numpy()
+mask = mask.numpy()
 
 # %% mystnb={"image": {"alt": "A table of rows, one a clip, sorted by length: each is blue from the left as far as the clip goes and white after it. The last and longest row is blue all the way, most others only for a small part."}, "figure": {"caption": "The mask of a batch of clips: blue where there is data. The longest clip decides how much is filled up.", "name": "time-mask"}}
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 2.4))

@@ -272,10 +272,9 @@ parts = {name: [load(corpus, work, name, part) for part in ("train", "valid")]
          for name in sets}
 within, averages = {}, {}
 for name, both in parts.items():
-    rows = [part.batch(np.flatnonzero(part.present)[:60]) for part in both]
-    inside = np.mean([values[place][mask[place]].var(axis=0) for values, mask in rows
-                      for place in range(len(values))], axis=0)
-    whole = np.concatenate([values[mask] for values, mask in rows]).var(axis=0)
+    inside = np.mean([part.rows(*part.offsets[place : place + 2]).var(axis=0)
+                      for part in both for place in np.flatnonzero(part.present)[:60]], axis=0)
+    whole = np.concatenate([part.rows(0, part.offsets[-1]) for part in both]).var(axis=0)
     within[name] = float(np.sum(inside / (whole + 1e-9)) / np.sum(whole > 1e-9))
     averages[name] = np.concatenate([time_averages(part)[part.present] for part in both])
 

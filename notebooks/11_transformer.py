@@ -41,6 +41,7 @@ from emibook.dataset import load
 from emibook.models import IntensityRegressor, TransformerEncoder
 from emibook.models.attending import attention_tables
 from emibook.models.transformer import SelfAttention, positions
+from emibook.packing import Feed
 from emibook.preprocess import read_faces
 from emibook.publish import banner, listing, project_path
 from emibook.runs import Run
@@ -212,7 +213,8 @@ run = Run.open(experiments.train(corpus, work, "aus", progress=False))
 model, valid = run.model(), load(corpus, work, "aus", "valid")
 place = int(np.argsort(valid.lengths)[len(valid) * 3 // 4])
 clip = valid.clips[place]
-values, mask = (torch.from_numpy(part) for part in valid.batch(np.array([place])))
+feed = Feed(valid, "cpu")
+values, mask = feed.batch(np.array([place]))
 with torch.no_grad():
     hidden = model.tcn((values - model.feature_mean) / model.feature_scale)
     tables = attention_tables(model.transformer, hidden, mask)[0]
@@ -399,8 +401,7 @@ forwards = predict(model, valid)
 backwards = forwards.copy()
 with torch.no_grad():
     for row in np.flatnonzero(valid.present):
-        reversed_clip = torch.from_numpy(valid.batch(np.array([row]))[0][:, ::-1].copy())
-        backwards[row] = model(reversed_clip, torch.ones(reversed_clip.shape[:2]))[0]
+        backwards[row] = model(*(part.flip(1) for part in feed.batch(np.array([row]))))[0]
 alike = [np.corrcoef(*pair)[0, 1] for pair in zip(forwards.T, backwards.T, strict=True)]
 emibook.check_exercise("11.3", alike, model=model, valid=valid)
 pd.Series(alike, corpus.targets, name="correlation").round(3).to_frame()

@@ -41,6 +41,7 @@ from emibook.corpus.synthetic import make_corpus
 from emibook.dataset import load
 from emibook.experiments import RECIPES, recipe_for
 from emibook.models import IntensityRegressor
+from emibook.packing import Feed
 from emibook.publish import banner, project_path
 from emibook.runs import Run
 from emibook.training import LOG, statistics
@@ -151,7 +152,7 @@ plt.show()
 # %%
 train = load(corpus, work, "aus", "train")
 few = np.flatnonzero(train.present & (train.targets.sum(axis=1) > 0))[:8]
-values, mask = (torch.from_numpy(part) for part in train.batch(few))
+values, mask = Feed(train, "cpu").batch(few)
 target = torch.from_numpy(train.targets[few])
 rates = {"0.00003": 3e-5, "0.001": 1e-3, "3 e^-5": 3 * np.exp(-5)}
 standards = [torch.from_numpy(np.asarray(each)) for each in statistics(train)]

@@ -31,6 +31,7 @@ import torch
 from myst_nb import glue
 
 # %% tags=["hide-input"]
+import emibook
 from emibook import figures
 from emibook.corpus import open_corpus
 from emibook.corpus.synthetic import make_corpus
@@ -255,6 +256,8 @@ glue("primer_last", f"{errors[-1]:.4f}", display=False)
 # ```
 # A batch of 16 clips has 300 steps of 546 features. What is the shape of its mean over time? Of what is left when one
 # subtracts from it the mean over the batch?
+#
+# Give the first shape: `emibook.check_exercise("a1.1", shape)`.
 # ```{exercise-end}
 # ```
 
@@ -267,7 +270,9 @@ glue("primer_last", f"{errors[-1]:.4f}", display=False)
 # %%
 batch = np.zeros((16, 300, 546), np.float32)
 over_time = batch.mean(axis=1)
-over_time.shape, (over_time - over_time.mean(axis=0)).shape
+shape = over_time.shape
+emibook.check_exercise("a1.1", shape)
+shape, (over_time - over_time.mean(axis=0)).shape
 
 # %% [markdown]
 # The second mean has the shape (546,), and meets (16, 546) from behind.
@@ -279,6 +284,8 @@ over_time.shape, (over_time - over_time.mean(axis=0)).shape
 # :label: primer-exercise-rate
 # ```
 # On the bowl above, what happens at a rate of one? At a little more than one? Try before you think, and then think.
+#
+# Give the place of the knob after ten steps from -1 at a rate of one: `emibook.check_exercise("a1.2", place)`.
 # ```{exercise-end}
 # ```
 
@@ -289,11 +296,14 @@ over_time.shape, (over_time - over_time.mean(axis=0)).shape
 # Each step multiplies the distance from the bottom by one less twice the rate.
 
 # %%
+ends = {}
 for rate in (0.2, 1.0, 1.1):
     w = -1.0
     for _ in range(10):
         w = w - rate * 2 * (w - 2)
-    print(f"rate {rate}: after ten steps {w:.2f}, the bottom is at 2")
+    ends[rate] = round(w, 2)
+emibook.check_exercise("a1.2", ends[1.0])
+ends
 
 # %% [markdown]
 # At one it jumps from side to side for ever; beyond, every jump is longer than the last. That is what "the loss is not
@@ -306,6 +316,8 @@ for rate in (0.2, 1.0, 1.1):
 # :label: primer-exercise-bend
 # ```
 # Take the ReLU out of the smallest network. How well can it learn the wave now, however long you train? Why?
+#
+# Give the smallest error that it can have: `emibook.check_exercise("a1.3", left, x=x, y=y)`.
 # ```{exercise-end}
 # ```
 
@@ -318,6 +330,7 @@ for rate in (0.2, 1.0, 1.1):
 # %%
 line = np.polyfit(x[:, 0].numpy(), y[:, 0].numpy(), 1)
 left = np.square(y[:, 0].numpy() - np.polyval(line, x[:, 0].numpy())).mean()
+emibook.check_exercise("a1.3", left, x=x, y=y)
 round(float(left), 3), round(errors[-1], 4)
 
 # %% [markdown]

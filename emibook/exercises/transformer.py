@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from emibook.exercises import hints
+from emibook.packing import Feed
 from emibook.training import predict
 
 
@@ -28,9 +29,9 @@ def backwards(answer: Any, model: Any, valid: Any) -> str:
     """11.3: each emotion's correlation between the answers to clips played forwards and backwards."""
     forwards = predict(model, valid)
     other = forwards.copy()
+    feed = Feed(valid, "cpu")
     for row in np.flatnonzero(valid.present):
-        values, mask = (torch.from_numpy(part[:, ::-1].copy()) for part in valid.batch(np.array([row])))
-        other[row] = model(values, mask)[0]
+        other[row] = model(*(part.flip(1) for part in feed.batch(np.array([row]))))[0]
     truth = [np.corrcoef(*pair)[0, 1] for pair in zip(forwards.T, other.T, strict=True)]
     wrong = hints.numbers(answer, truth, 0.01, list(valid.target_names), "correlation")
     return wrong and wrong + " Turn each clip around by itself: in a batch its padding would come first."

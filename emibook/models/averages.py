@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emibook.dataset import Sequences
 from emibook.features.builtin import PENALTIES, ridge
+from emibook.packing import Sequences
 
 FOLDS = 5  # of the cross-validation over training participants that chooses each target's penalty
 
@@ -45,6 +45,6 @@ def time_averages(sequences: Sequences) -> np.ndarray:
     """(clip, feature) float64: each feature's mean over the clip's steps; NaN where a clip has none."""
     averages = np.full((len(sequences), len(sequences.names)), np.nan)
     for clip in np.flatnonzero(sequences.present):
-        values, mask = sequences.batch(np.array([clip]))
-        averages[clip] = values[mask].mean(axis=0, dtype=np.float64)
+        rows = sequences.rows(*sequences.offsets[clip : clip + 2])
+        averages[clip] = np.nanmean(rows, axis=0, dtype=np.float64)  # a row of NaN is a gap
     return averages
