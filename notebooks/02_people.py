@@ -241,6 +241,7 @@ fig.legend(loc="outside lower center", ncols=2)
 plt.show()
 
 # %% tags=["remove-cell"]
+glue("people_before", int(totals.index[totals["difference"] < 0][-1]), display=False)
 glue("people_crossed", int(totals.index[totals["difference"] > 0][0]), display=False)
 quiet = differences.loc["average, no luck - face, no luck"]
 glue("people_quiet", f"{quiet['mean']:+.3f}", display=False)
@@ -249,11 +250,11 @@ glue("people_quiet_high", f"{quiet['high']:+.3f}", display=False)
 
 # %% [markdown]
 # The first pairs of eyes are worth more than ears ({numref}`people-totals`). But each further pair only removes luck,
-# and once little luck is left only something *new* can help. From {glue:text}`people_crossed` raters on it pays to let
-# half of them listen, and with no luck at all the average gains {glue:text}`people_quiet`
-# ({glue:text}`people_quiet_low` to {glue:text}`people_quiet_high`). That is what the ears know and the eyes do not.
-# The raw gain looked much like it. It was the sum of a loss and of a gift: ten voices are worth less than ten more
-# faces, and twenty are luckier than ten.
+# and once little luck is left only something *new* can help. Between {glue:text}`people_before` and
+# {glue:text}`people_crossed` raters the curves cross, and with no luck at all the average gains
+# {glue:text}`people_quiet` ({glue:text}`people_quiet_low` to {glue:text}`people_quiet_high`). That is what the ears
+# know and the eyes do not. The raw gain came out much like it, and for another reason: most of it was the gift of ten
+# more raters.
 #
 # Remember it whenever an ensemble beats its members. An average of two networks, or of five seeds, has less luck in it
 # than one network; a fair opponent for "face and voice" is *two faces*: the visual branch twice, with two seeds. The
@@ -281,7 +282,6 @@ glue("people_happy_face", f"{happy['r_face']:.3f}", display=False)
 glue("people_happy_voice", f"{happy['r_voice']:.3f}", display=False)
 glue("people_happy_average", f"{happy['measured']:.3f}", display=False)
 glue("people_happy_between", f"{happy['between']:.3f}", display=False)
-glue("people_formula", f"{(emotions['formula'] - emotions['measured']).abs().max():.0e}", display=False)
 glue("people_ten_off", f"{(emotions['ten_formula'] - emotions['ten_measured']).abs().max():.4f}", display=False)
 glue("people_errors", f"{fusion.loc['mean', 'errors']:.2f}", display=False)
 glue("people_errors_quiet", f"{fusion.loc['mean', 'errors_no_luck']:.2f}", display=False)
@@ -293,9 +293,9 @@ glue("people_errors_quiet", f"{fusion.loc['mean', 'errors_no_luck']:.2f}", displ
 # falls to {glue:text}`people_happy_average`. They do agree with the others ({glue:text}`people_happy_between`), so
 # that little of what they say is new, and their errors are only added.
 #
-# The formula gives the measured average to {glue:text}`people_formula`, because it is arithmetic. For five and five
-# raters it is asked for more: the correlations are first brought down to five raters each. Raters really drawn, a
-# hundred times, differ from it by {glue:text}`people_ten_off` at most.
+# The formula gives the measured average digit for digit, because it is arithmetic. For five and five raters more is
+# asked of it: the correlations are first brought down to five raters each. Raters really drawn, a hundred times, differ
+# from it by {glue:text}`people_ten_off` at most.
 #
 # ### Do they err alike?
 #
@@ -410,8 +410,9 @@ glue("people_differs", "; ".join(words) or "none", display=False)
 #
 # Over the three rooms there are {glue:text}`people_compared` comparisons of a group with the largest of its kind. In
 # {glue:text}`people_unclear` of them the verdict is "too few to conclude". Those that differ:
-# {glue:text}`people_differs`. With so many comparisons one in twenty may differ by luck. And a difference does not
-# say why. Who came to the casting, what they were told, and who the raters were, were not drawn by lot.
+# {glue:text}`people_differs`. With so many comparisons one in twenty may differ by luck; one group that differs in room
+# after room is less like luck, though the same actors are in all of them. And a difference does not say why. Who came
+# to the casting, what they were told, and who the raters were, were not drawn by lot.
 #
 # Still, no system trained on such labels can be more even-handed than they are: if people read one group better, the
 # labels of that group carry less luck, and a machine will look better on it. Chapter 17 comes back to this.
