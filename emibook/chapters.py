@@ -45,10 +45,13 @@ def declared(notebook: NotebookNode) -> dict[str, Any]:
     return {}
 
 
-def execute(notebook: NotebookNode, target: Path, parameters: dict[str, Any]) -> None:
+def execute(
+    notebook: NotebookNode, target: Path, parameters: dict[str, Any], failed: Path | None = None
+) -> None:
     """Run a notebook with ``parameters`` and leave it at ``target`` once its last cell has run.
 
-    The notebook as far as it ran stays beside ``target`` as ``.<name>.failed.ipynb`` where a cell stops.
+    Where a cell stops, the notebook as far as it ran stays at ``failed``, else beside ``target`` as
+    ``.<name>.failed.ipynb``.
     Raises ``InputError`` for a parameter that the notebook does not declare, and for a cell that stops.
     """
     import nbformat
@@ -59,7 +62,8 @@ def execute(notebook: NotebookNode, target: Path, parameters: dict[str, Any]) ->
     if unknown := sorted(set(parameters) - set(known)):
         raise InputError(f"{target.stem}: no parameter {unknown[0]}; it has {', '.join(known) or 'none'}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial, failed = (target.with_name(f".{target.stem}.{state}.ipynb") for state in ("running", "failed"))
+    partial = target.with_name(f".{target.stem}.running.ipynb")
+    failed = failed or target.with_name(f".{target.stem}.failed.ipynb")
     try:
         executed = papermill.execute_notebook(
             notebook, str(partial), parameters, cwd=str(Path.cwd()), kernel_name="python3", progress_bar=False

@@ -425,6 +425,38 @@ def submit(
 
 
 @_command
+def sweep(
+    notebook: Annotated[Positional[Path], arg(metavar="NOTEBOOK")],
+    /,
+    *,
+    parameters: Path,
+    out: Path,
+    workers: int | None = None,
+    scheduler: Scheduler = None,
+    slurm: Slurm = None,
+) -> int:
+    """Run one notebook many times with other parameters; what ended well is not run again.
+
+    Args:
+        notebook: a percent file or an .ipynb with a cell tagged parameters
+        parameters: YAML, names of runs with their parameters, or grid with lists of values
+        out: folder for one notebook a run, for those that stopped as far as they ran, and for sweep.csv
+        workers: worker processes (default: one a core)
+        scheduler: address of a running Dask scheduler to use instead
+        slurm: partition of a SLURM cluster to ask for the workers
+    """
+    from emibook.sweeps import sweep
+
+    table = sweep(notebook, parameters, out, workers=workers, scheduler=scheduler, slurm=slurm)
+    failed = table[table["status"] == "failed"]
+    for row in failed[:SHOWN].itertuples():
+        print(f"failed: {row.run}: {row.error}", file=sys.stderr)
+    print(f"{len(table) - len(failed)} ok, {len(failed)} failed")
+    print(Path(out) / "sweep.csv")
+    return 1 if len(failed) else 0
+
+
+@_command
 def book(
     *,
     profile: Literal["builtin", "open", "paper"] = "builtin",

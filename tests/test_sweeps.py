@@ -1,0 +1,95 @@
+"""Sweeps: two runs of which one stops, and what is left of either."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pandas
+import pytest
+
+from emibook import InputError
+from emibook.cli import main
+from emibook.sweeps import _named, sweep
+
+NOTEBOOK = """# %% [markdown]
+# # A sweep
+
+# %% tags=["parameters"]
+number = 1
+text = "none"
+
+# %%
+from pathlib import Path
+
+assert number != 2, "two is not allowed"
+Path(text).write_text(str(10 * number))
+print("wrote", 10 * number)
+"""
+
+
+@pytest.fixture
+def notebook(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "notebook.py"
+    path.write_text(NOTEBOOK)
+    return path
+
+
+def test_of_two_runs_one_fails_and_both_notebooks_are_kept(notebook, tmp_path, capsys):
+    (tmp_path / "runs.yml").write_text("good: {number: 4, text: made.txt}\nbad: {number: 2}\n")
+    code = main(["sweep", str(notebook), "--parameters", str(tmp_path / "runs.yml"), "--out", str(tmp_path / "out"),
+                 "--workers", "1"])
+    said = capsys.readouterr()
+    assert code == 1 and "bad" in said.err and "two is not allowed" in said.err
+    out = tmp_path / "out"
+    assert {path.name for path in out.iterdir()} == {"good.ipynb", "good.json", "bad.failed.ipynb", "sweep.csv"}
+    assert (tmp_path / "made.txt").read_text() == "40"  # relative to where the sweep was started
+    good = nbformat.read(out / "good.ipynb", as_version=4)
+    assert any("wrote 40" in output.get("text", "") for cell in good.cells for output in cell.get("outputs", []))
+    assert "two is not allowed" in (out / "bad.failed.ipynb").read_text()
+    table = pandas.read_csv(out / "sweep.csv", keep_default_na=False).set_index("run")
+    assert list(table["status"]) == ["ok", "failed"] and "two is not allowed" in table.loc["bad", "error"]
+    assert table.loc["good", "number"] == 4
+
+    before = (out / "good.ipynb").stat().st_mtime_ns
+    again = sweep(notebook, {"good": {"number": 4, "text": "made.txt"}, "bad": {"number": 3, "text": "three.txt"}}, out,
+                  workers=1, progress=False)
+    assert list(again["status"]) == ["ok", "ok"] and (tmp_path / "three.txt").read_text() == "30"
+    assert (out / "good.ipynb").stat().st_mtime_ns == before, "a run that had ended well was made again"
+    assert not (out / "bad.failed.ipynb").exists()
+
+
+def test_a_grid_is_every_combination():
+    runs = _named({"grid": {"seed": [0, 1], "features": ["aus", "mfcc"], "work": "w"}})
+    assert list(runs.values()) == [
+        {"seed": seed, "features": features, "work": "w"} for seed in (0, 1) for features in ("aus", "mfcc")
+    ]
+    assert list(runs)[3] == "seed-1-features-mfcc-work-w"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: {count: 3}", "run a: notebook.py has no parameter count; it has number, text"),
+        ("- 3", "give names of runs"),
+        ("a: 3", "give names of runs"),
+        ("", "give names of runs"),
+        ("../a: {number: 1}", "no notebook can be named after it"),
+        ("a: [", "is no YAML"),
+    ],
+)
+def test_what_cannot_be_swept_is_one_line_and_nothing_is_written(notebook, tmp_path, text, said):
+    (tmp_path / "runs.yml").write_text(text)
+    with pytest.raises(InputError, match=said) as error:
+        sweep("notebook.py", "runs.yml", "out", progress=False)
+    assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_notebooks_and_parameters_that_are_not_there(notebook, tmp_path):
+    (tmp_path / "broken.ipynb").write_text("no notebook")
+    for path, runs, said in (("nowhere.py", {"a": {}}, "no such notebook"),
+                             ("notebook.py", "nowhere.yml", "no such file"),
+                             ("broken.ipynb", {"a": {}}, "is no notebook")):
+        with pytest.raises(InputError, match=said):
+            sweep(path, runs, "out", progress=False)
