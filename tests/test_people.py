@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emibook import InputError, actors, people
+from emibook import InputError, actors, panels, people
 from emibook.cli import main
 from emibook.corpus import votes
 from emibook.corpus.votes import EMOTIONS, Votes
@@ -50,27 +50,27 @@ def test_all_raters_as_they_are_is_plain_correlation(found, results):
 
 
 def test_drawing_actors_is_the_evaluations_bootstrap(found):
-    sums = people.Sums(found)
+    sums = panels.Sums(found)
     _, groups = np.unique(found.actors, return_inverse=True)
     weights = np.random.default_rng(0).multinomial(30, np.full(30, 1 / 30), size=5)
     voice, face, both = found.fractions
-    mine = people.correlation(np.einsum("da,mae->mde", weights, sums.blend(0.3, None, None)))
+    mine = panels.correlation(np.einsum("da,mae->mde", weights, sums.blend(0.3, None, None)))
     theirs = weighted_pearson(both, (0.3 * face + 0.7 * voice)[None], weights, groups)[:, 0]
     np.testing.assert_allclose(mine, theirs, atol=1e-9)
 
 
 @pytest.mark.parametrize(("faces", "voices"), [(4, 0), (0, 5), (3, 3), (6, 2), (1, 1)])
 def test_fewer_raters_are_the_expectation_of_leaving_raters_out(found, faces, voices):
-    sums = people.Sums(found)
-    exact = people.correlation(sums.blend(faces / (faces + voices), faces, voices).sum(axis=1))
-    drawn = people.drawn_raters(found, faces, voices, np.random.default_rng(2), draws=300)
+    sums = panels.Sums(found)
+    exact = panels.correlation(sums.blend(faces / (faces + voices), faces, voices).sum(axis=1))
+    drawn = panels.drawn_raters(found, faces, voices, np.random.default_rng(2), draws=300)
     np.testing.assert_allclose(exact, drawn, atol=0.008)  # a mean of correlations is not quite that of means
 
 
 def test_raters_are_drawn_without_replacement(found):
     """All there are is no draw at all."""
     most = int(found.raters.max())
-    np.testing.assert_allclose(people.drawn_raters(found, most, 0, np.random.default_rng(0), draws=2),
+    np.testing.assert_allclose(panels.drawn_raters(found, most, 0, np.random.default_rng(0), draws=2),
                                correlations(found.fractions[2], found.fractions[1]), atol=1e-9)
 
 
@@ -80,13 +80,13 @@ def test_without_luck_is_what_the_chances_would_reach():
     chances = rng.dirichlet(np.full(6, 0.6), len(clips))
     heard = 0.5 * chances + 0.5 * rng.dirichlet(np.full(6, 0.6), len(clips))
     counts = np.stack([rng.multinomial(9, each) for each in (heard, chances, chances)])
-    sums = people.Sums(Votes(tuple(clips), counts))
+    sums = panels.Sums(Votes(tuple(clips), counts))
     both = counts[2] / 9
-    reached = people.correlation(sums.blend(0.0, 0, np.inf).sum(axis=1))
+    reached = panels.correlation(sums.blend(0.0, 0, np.inf).sum(axis=1))
     np.testing.assert_allclose(reached, correlations(both, heard), atol=0.015)
-    exact = people.correlation(sums.blend(0.0, 0, np.inf, exact=True).sum(axis=1))
+    exact = panels.correlation(sums.blend(0.0, 0, np.inf, exact=True).sum(axis=1))
     np.testing.assert_allclose(exact, correlations(chances, heard), atol=0.015)
-    same = people.correlation(sums.blend(1.0, np.inf, 0, exact=True).sum(axis=1))
+    same = panels.correlation(sums.blend(1.0, np.inf, 0, exact=True).sum(axis=1))
     np.testing.assert_allclose(same, 1, atol=0.015)
 
 
@@ -123,8 +123,8 @@ def test_more_raters_in_all(results):
 
 
 def test_weights_are_a_regressions_and_never_see_the_actor_they_are_for(found):
-    sums = people.Sums(found)
-    shares = people.best_shares(sums)
+    sums = panels.Sums(found)
+    shares = panels.best_shares(sums)
     voice, face, both = found.fractions
     for actor in (0, 17):
         others = found.actors != ACTORS[actor]
@@ -134,10 +134,10 @@ def test_weights_are_a_regressions_and_never_see_the_actor_they_are_for(found):
             assert shares[actor, emotion] == pytest.approx(one / (one + other))
     counts = found.counts.copy()
     counts[:, found.actors == ACTORS[4]] = counts[::-1, found.actors == ACTORS[4]][..., ::-1]
-    spoilt = people.Sums(Votes(found.clips, counts))
-    np.testing.assert_allclose(people.best_shares(spoilt)[4], shares[4])
-    assert not np.allclose(people.best_shares(spoilt)[5], shares[5])
-    np.testing.assert_array_equal(people.best_splits(spoilt)[4], people.best_splits(sums)[4])
+    spoilt = panels.Sums(Votes(found.clips, counts))
+    np.testing.assert_allclose(panels.best_shares(spoilt)[4], shares[4])
+    assert not np.allclose(panels.best_shares(spoilt)[5], shares[5])
+    np.testing.assert_array_equal(panels.best_splits(spoilt)[4], panels.best_splits(sums)[4])
 
 
 def test_the_formula_is_the_measurement(results):
@@ -154,8 +154,8 @@ def test_luck_of_the_labels_makes_errors_go_together():
     counts = np.stack([rng.multinomial(60, 0.5 * chances + 0.5 * rng.dirichlet(np.full(6, 1.0), len(clips)))
                        for _ in range(2)] + [rng.multinomial(6, chances)])
     found = Votes(tuple(clips), counts)
-    sums = people.Sums(found)
-    table = people.fusion(found, sums, people.best_shares(sums), people.best_splits(sums), np.random.default_rng(0))
+    sums = panels.Sums(found)
+    table = people.fusion(found, sums, panels.best_shares(sums), panels.best_splits(sums), np.random.default_rng(0))
     assert (table["errors"] > table["errors_no_luck"] + 0.04).all()
     # Both err by half of what the clip is not, so their errors share one half of their variance.
     np.testing.assert_allclose(table["errors_no_luck"], 0.5, atol=0.06)
