@@ -6,6 +6,7 @@ numbers of raters, because twice the raters is half the luck; ``panels`` has the
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -214,13 +215,14 @@ def write(found: Mapping[str, pandas.DataFrame], folder: Path | str) -> list[Pat
     """Keep the tables as ``people_<name>.csv``, and in ``people.json`` the command and the data that make them."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
+    paths, digests = [], {}
     for name, table in found.items():
-        path = folder / f"{PREFIX}_{name}.csv"
-        _replace(path, table.to_csv(index=list(table.index.names) != [None], float_format="%.5f"))
-        paths.append(path)
+        paths.append(folder / f"{PREFIX}_{name}.csv")
+        text = table.to_csv(index=list(table.index.names) != [None], float_format="%.5f")
+        digests[paths[-1].name] = hashlib.sha256(text.encode()).hexdigest()
+        _replace(paths[-1], text)
     about = {"command": "emibook people FOLDER --fetch --out book/results", "sha256": votes.SHA256,
-             "source": votes.SOURCE, "licence": "Open Database License 1.0", "draws of actors": DRAWS}
+             "source": votes.SOURCE, "licence": "Open Database License 1.0", "tables": digests}
     _replace(folder / ABOUT, json.dumps(about, indent=1) + "\n")
     return [*paths, folder / ABOUT]
 

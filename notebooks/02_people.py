@@ -131,9 +131,9 @@ plt.show()
 
 # %%
 at_hand = votes.find(root, votes.VOTES) is not None
-kept = project_path("book/results")
-found = people.from_root(root, seed=seed) if at_hand else people.read(kept)
-made_by = json.loads((kept / people.ABOUT).read_text())["command"]
+kept = project_path("book/results/people.json")
+found = people.from_root(root, seed=seed) if at_hand else people.read(kept.parent)
+made_by = json.loads(kept.read_text())["command"]
 print("computed from the votes under root" if at_hand else "kept results of: " + made_by)
 
 # %%

@@ -136,11 +136,10 @@ round(seconds, 2), f"{frames:,.0f} frames", f"{media_gb:.1f} GB of media"
 # [What it costs](a3_performance.ipynb) shows them. Here they are as milliseconds of *one* core.
 
 # %%
-results = project_path("benchmarks/results")
-measured = (results / "preprocess.txt").read_text()
+measured = project_path("benchmarks/results/preprocess.txt").read_text()
 row = re.search(r"^640x360 .*", measured, re.MULTILINE).group().split()
 rates = {"preprocess": 2 * float(row[3])}  # a frame, of two cores together
-lines = (results / "extract.txt").read_text().splitlines()[3:]
+lines = project_path("benchmarks/results/extract.txt").read_text().splitlines()[3:]
 found = [re.match(r"(\w+) +.+? +1 +([\d.]+)", line) for line in lines]
 for match in filter(None, found):
     name, ms = match.group(1), float(match.group(2))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import made_crema
@@ -217,6 +219,8 @@ def test_verdicts(found, about):
 def test_what_is_kept_is_what_was_computed(results, tmp_path, found, about):
     paths = people.write(results, tmp_path)
     assert all(path.is_file() for path in paths) and not list(tmp_path.glob(".*"))
+    digests = json.loads((tmp_path / "people.json").read_text())["tables"]
+    assert digests == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths[:-1]}
     again = people.read(tmp_path)
     assert set(again) == set(results)
     for name, table in results.items():
