@@ -4,7 +4,7 @@
     emibook rehearse --out FOLDER --size full           the recipes at the paper's full width: for a GPU
     emibook rehearse --out FOLDER --parts choices       one part
 
-``book/results/`` keeps what the first of them made; ``rehearsal.json`` beside the tables says when, where, how long.
+``book/results/`` keeps the tables that the first of them made, and ``rehearsal.json``: when, where, how long.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from emibook.runs import write_text
 
 SETTINGS = "rehearsal.json"
 REPEATS = 60
+WEAKER_SOUND = 0.2
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ PARTS = {
 def rehearse(
     out: Path | str, *, size: Size | str = "reduced", parts: Sequence[str] | None = None, progress: bool = True
 ) -> dict[str, pandas.DataFrame]:
-    """Make each of ``parts`` (all unless given), write it as ``out/<part>.csv`` and say in ``rehearsal.json`` how.
+    """Make each of ``parts`` (all unless given), write it as ``out/rehearsal_<part>.csv`` and say in ``rehearsal.json`` how.
 
     Finished trainings are not repeated, and a stopped rehearsal goes on where it stopped.
 
@@ -104,7 +105,7 @@ def rehearse(
     for name in names:
         started = time.process_time()
         found[name] = PARTS[name].make(size, out, progress)
-        write_text(out / f"{name}.csv", found[name].round(6).to_csv(index=False))
+        write_text(out / f"rehearsal_{name}.csv", found[name].round(6).to_csv(index=False))
         _note(out, name, size, time.process_time() - started)
     return found
 
@@ -121,13 +122,14 @@ def simulate(
 ) -> Path:
     """Draw a corpus without media and its feature sets, on which ``experiments.tables`` runs as on any other.
 
-    Attainable correlations are Table 2's times ``stronger``. Raises ``InputError`` where ``root`` holds something else.
+    Attainable correlations are Table 2's times ``stronger``; ``mfcc``, which the paper has not, stands for a weaker
+    sound. Raises ``InputError`` where ``root`` holds something else.
     """
     if isinstance(size, str) and size not in SIZES:
         raise InputError(f"no size {size!r}; there are {', '.join(SIZES)}")
     size = SIZES[size] if isinstance(size, str) else size
-    levels = {name: level * stronger for name, level in LEVELS.items()}
-    return write_corpus(size.plan(levels, patterns, seed), root, work, LEVELS, progress=progress)
+    levels = {name: level * stronger for name, level in {**LEVELS, "mfcc": WEAKER_SOUND}.items()}
+    return write_corpus(size.plan(levels, patterns, seed), root, work, levels, progress=progress)
 
 
 def _note(out: Path, name: str, size: Size, seconds: float) -> None:

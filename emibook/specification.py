@@ -35,8 +35,8 @@ FUSED = tuple(f"{name} & wav2vec2" for name in BRANCHES if name != "wav2vec2")
 ORDER = ("resnet18", "aus", "resnet18+aus", "wav2vec2", "resnet18 & wav2vec2", "aus & wav2vec2",
          "resnet18+aus & wav2vec2")  # fmt: skip
 """The paper's rows of its own features, from the lowest value to the highest."""
-RECIPE = Recipe("curve", rate=3e-4, batch=8, epochs=6, threads=1)
-CLIPS = (320, 240, 0)
+RECIPE = Recipe("curve", rate=6e-4, batch=8, epochs=6, threads=1)
+CLIPS = (240, 200, 0)
 WIDTHS = {"resnet18": 24, "aus": 12, "wav2vec2": 24}
 STEPS, SPEED = 60, 8
 """Steps a clip has at most, before a reading shortens it; sequences run so many times as fast as in life."""
@@ -111,7 +111,7 @@ def curve(
     root: Path | str,
     work: Path | str,
     *,
-    combinations: int = 10,
+    combinations: int = 8,
     recipe: Recipe = RECIPE,
     clips: Sequence[int] = CLIPS,
     chosen: Sequence[str] | None = None,

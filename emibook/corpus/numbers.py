@@ -31,18 +31,25 @@ def recognises(root: Path) -> bool:
     return (Path(root) / SETTINGS).is_file()
 
 
-def write(simulation: Simulation, root: Path) -> None:
-    """Write the corpus, or leave it where it is there. Raises ``InputError`` where ``root`` holds something else."""
+def in_memory(simulation: Simulation) -> Corpus:
+    """The corpus that ``write`` writes; nothing is written."""
     from emibook.corpus.simulated import clips  # here, because every corpus is opened through this module
 
+    table = clips(simulation).table.assign(path="", audio="")
+    table = table[["clip", "partition", "path", "audio", "participant", *EMOTIONS]].copy()
+    table.loc[table["partition"] == "test", list(EMOTIONS)] = float("nan")
+    return Corpus(NAME, Path(), table, EMOTIONS, NOTE)
+
+
+def write(simulation: Simulation, root: Path) -> None:
+    """Write the corpus, or leave it where it is there. Raises ``InputError`` where ``root`` holds something else."""
     settings = json.loads(json.dumps(asdict(simulation)))
     if root.is_dir() and any(root.iterdir()):
         if not recognises(root) or json.loads((root / SETTINGS).read_text()) != settings:
             raise InputError(f"{root} holds something else than this simulation; give an empty folder")
         return
     root.mkdir(parents=True, exist_ok=True)
-    table = clips(simulation).table[["clip", "partition", "participant", *EMOTIONS]].copy()
-    table.loc[table["partition"] == "test", list(EMOTIONS)] = float("nan")
+    table = in_memory(simulation).clips.drop(columns=["path", "audio"])
     for name, text in ((TABLE, table.to_csv(index=False)), (SETTINGS, json.dumps(settings, indent=1) + "\n")):
         temporary = root / f".{name}"
         temporary.write_text(text, encoding="utf-8")

@@ -35,6 +35,7 @@ CHAPTERS = {
     11: "transformer",
     12: "branches",
     13: "late_fusion",
+    14: "full_size",
     16: "own_run",
     17: "limits",
     15: "audit",
