@@ -36,7 +36,7 @@ from emibook import figures
 from emibook.corpus import open_corpus
 from emibook.corpus.synthetic import make_corpus
 from emibook.dataset import load
-from emibook.evaluation import clusters, resampled, weighted_pearson
+from emibook.evaluation import clusters, paired_difference, resampled, weighted_pearson
 from emibook.features import extract
 from emibook.fusion import late_fusion
 from emibook.metrics import mean_pearson
@@ -208,12 +208,15 @@ glue("sure_held_clips", f"{np.mean(held['clips']):.0%}", display=False)
 # ## Two on the same draws
 #
 # Is the average better than the face alone? Their intervals overlap, and that settles nothing: both go up with easy
-# people and down with hard ones. What counts is the *difference*, on the same draw each time.
+# people and down with hard ones. What counts is the *difference*, on the same draw each time. The library has it as
+# `paired_difference`; the last line sets both side by side.
 
 # %%
 alone = resampled(truth, seen[None], groups, draws, np.random.default_rng(seed))
 gain = by_people - alone
 low, high = np.nanquantile(gain, [0.025, 0.975])
+library = paired_difference(truth, [both], [seen], people, draws=draws, seed=seed)
+[round(float(each), 3) for each in (low, high, library.low, library.high)]
 
 # %% mystnb={"image": {"alt": "Left, two histograms of scores that overlap for the most part, for the face alone and for the average. Right, the histogram of their difference, far narrower, with a dashed line at nought."}, "figure": {"caption": "Left: scores of the face alone and of the average, over the same draws of people. Right: their difference, draw by draw.", "name": "sure-paired"}}
 fig, axes = plt.subplots(1, 2, figsize=(figures.WIDTH, 2.8))
@@ -374,10 +377,10 @@ tuple(round(float(each), 3) for each in ends_of_gain)
 # ```{exercise-start} How often does the better one lose?
 # :label: sure-exercise-loses
 # ```
-# Of face and voice one scores higher here. In what share of the draws of people does it score lower than the other? What
-# does that say about a ranking of teams?
+# Of the face alone and the average one scores higher here. In what share of the draws of people does it score lower than
+# the other? What does that say about a ranking of teams?
 #
-# Give the share: `emibook.check_exercise("3.3", share, truth=truth, seen=seen, heard=heard, people=people)`.
+# Give the share: `emibook.check_exercise("3.3", share, truth=truth, seen=seen, both=both, people=people)`.
 # ```{exercise-end}
 # ```
 
@@ -388,15 +391,15 @@ tuple(round(float(each), 3) for each in ends_of_gain)
 # The same draws for both, so the same seed.
 
 # %%
-face, voice = (resampled(truth, each[None], groups, draws, np.random.default_rng(seed))
-               for each in (seen, heard))
-lost = float(np.mean(face < voice))
+face, fused = (resampled(truth, each[None], groups, draws, np.random.default_rng(seed))
+               for each in (seen, both))
+lost = float(np.mean(fused < face))
 share = min(lost, 1 - lost)
-emibook.check_exercise("3.3", share, truth=truth, seen=seen, heard=heard, people=people)
+emibook.check_exercise("3.3", share, truth=truth, seen=seen, both=both, people=people)
 round(share, 3)
 
 # %% [markdown]
-# Where that share is a tenth, say, one ranking in ten would come out the other way around with other people. And a
+# In so many rankings of these two the order would come out the other way around, had other people been asked. And a
 # leaderboard has many neighbours.
 # ```{solution-end}
 # ```

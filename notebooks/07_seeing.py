@@ -272,10 +272,11 @@ parts = {name: [load(corpus, work, name, part) for part in ("train", "valid")]
          for name in sets}
 within, averages = {}, {}
 for name, both in parts.items():
-    inside = np.mean([part.rows(*part.offsets[place : place + 2]).var(axis=0)
-                      for part in both for place in np.flatnonzero(part.present)[:60]], axis=0)
+    inside = [part.rows(*part.offsets[place : place + 2]).var(axis=0)
+              for part in both for place in np.flatnonzero(part.present)[:60]]
     whole = np.concatenate([part.rows(0, part.offsets[-1]) for part in both]).var(axis=0)
-    within[name] = float(np.sum(inside / (whole + 1e-9)) / np.sum(whole > 1e-9))
+    share = np.mean(inside, axis=0) / (whole + 1e-9)
+    within[name] = float(share[whole > 1e-9].mean())
     averages[name] = np.concatenate([time_averages(part)[part.present] for part in both])
 
 # %%

@@ -68,7 +68,7 @@ def test_3_2_tells_a_difference_of_unpaired_draws():
     given = {"truth": truth, "seen": seen, "both": both, "people": people}
     assert "same draw" in hint("3.2", (-0.08, 0.08), **given)
     assert "too large" in hint("3.2", (0.03, 0.04), **given)
-    emibook.check_exercise("3.3", 0.0, truth=truth, seen=seen, heard=-seen, people=people)
+    emibook.check_exercise("3.3", 0.0, truth=truth, seen=seen, both=-seen, people=people)
 
 
 def test_7_3_wants_each_persons_mean_taken_away():

@@ -40,9 +40,9 @@ def difference(answer: Any, truth: Any, seen: Any, both: Any, people: Sequence[s
     return hints.numbers([low, high], expected, WITHIN, ["the lower end", "the upper end"], "place")
 
 
-def loses(answer: Any, truth: Any, seen: Any, heard: Any, people: Sequence[str]) -> str:
-    """3.3: the share of draws of participants in which the modality that scores higher scores lower."""
-    gained = _scores(truth, seen, people) - _scores(truth, heard, people)
+def loses(answer: Any, truth: Any, seen: Any, both: Any, people: Sequence[str]) -> str:
+    """3.3: the share of draws of participants in which the one of the two that scores higher scores lower."""
+    gained = _scores(truth, both, people) - _scores(truth, seen, people)
     share = float(np.mean(gained < 0))
     return hints.number(answer, min(share, 1 - share), 0.03, "the share")
 
