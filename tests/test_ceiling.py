@@ -9,7 +9,7 @@ import pytest
 
 from emibook import InputError, ceiling
 from emibook.cli import main
-from emibook.corpus import votes
+from emibook.corpus import labels, votes
 
 CLIPS, RATERS = 40_000, 8
 
@@ -56,9 +56,9 @@ def test_drawing_clips_is_repeating_them(coins):
 
 
 def test_raters_are_inferred_from_denominators():
-    labels = np.array([[0.333, 0.667, 0], [0.5, 0, 1], [0, 0, 0], [0.4, 0.2, 0.4], [1 / 7, 0, 6 / 7], [0.2, 1 / 3, 0],
-                       [np.pi / 10, 0.1234, 0], [-0.2, 0.2, 0], [3, 1, 2]])
-    least, most = ceiling.infer_raters(labels)
+    told = np.array([[0.333, 0.667, 0], [0.5, 0, 1], [0, 0, 0], [0.4, 0.2, 0.4], [1 / 7, 0, 6 / 7], [0.2, 1 / 3, 0],
+                     [np.pi / 10, 0.1234, 0], [-0.2, 0.2, 0], [3, 1, 2]])
+    least, most = ceiling.infer_raters(told)
     assert least.tolist() == [3, 2, 1, 5, 7, 15, 0, 0, 0]
     assert most.tolist() == [15, 14, 15, 15, 14, 15, 0, 0, 0]
 
@@ -70,6 +70,16 @@ def test_inferred_raters_put_the_ceiling_between_two(coins):
     assert (least > 0).all() and (raters % least == 0).all() and (least <= raters).all()
     low, truth, high = (ceiling.agreement(fractions, each, *whole(CLIPS))[0] for each in (least, raters, most))
     assert (low < truth - 0.005).all() and (truth < high).all()
+
+
+def test_labels_as_the_papers_lie_between_too():
+    """One to six raters who may tick several emotions: what the drawn corpus has, and its numbers of raters."""
+    drawn = labels.draw_labels(np.arange(20_000) // 20, np.arange(20_000) % 500, np.random.default_rng(0))
+    least, most = ceiling.infer_raters(np.round(drawn.values, 3))
+    assert (least <= drawn.raters).all() and (drawn.raters <= most).all()
+    low, truth, high = (ceiling.agreement(drawn.values, each, *whole(20_000))[0] for each in
+                        (least, drawn.raters, most))
+    assert (low < truth).all() and (truth < high).all()
 
 
 def test_a_corpus_without_votes(tmp_path):
