@@ -31,6 +31,7 @@ import numpy as np
 import pandas as pd
 from myst_nb import glue
 
+import emibook
 from emibook import figures
 from emibook.corpus import open_corpus
 from emibook.corpus.synthetic import make_corpus
@@ -249,6 +250,8 @@ plt.show()
 # ```
 # CREMA-D has 7,442 clips of about two and a half seconds, of 480 by 360 pixels. How long do its faces take on two
 # cores? Use the smallest size of the table.
+#
+# Give the minutes: `emibook.check_exercise("a3.1", minutes, frame=frame)`.
 # ```{exercise-end}
 # ```
 
@@ -260,6 +263,7 @@ plt.show()
 
 # %%
 crema_minutes = 7_442 * 2.5 * 30 * frame["ours"].iloc[0] / 60e3
+emibook.check_exercise("a3.1", crema_minutes, frame=frame)
 round(crema_minutes)
 
 # %% [markdown]
@@ -273,6 +277,9 @@ round(crema_minutes)
 # ```
 # Suppose that finding faces cost nothing at all. How much faster would the whole plan on two cores be? And if
 # encoding with ResNet-18 cost nothing?
+#
+# Give how many times as fast the whole plan would be without each stage, in the order of `hours`:
+# `emibook.check_exercise("a3.2", times, hours=hours)`.
 # ```{exercise-end}
 # ```
 
@@ -283,8 +290,9 @@ round(crema_minutes)
 # What is left of the sum when a part is taken out bounds any gain from making that part faster.
 
 # %%
-whole = hours.sum()
-(whole / (whole - hours)).round(2)
+times = hours.sum() / (hours.sum() - hours)
+emibook.check_exercise("a3.2", times, hours=hours)
+times.round(2)
 
 # %% [markdown]
 # A stage that is a small share of the whole is not worth a further week of anybody's time.

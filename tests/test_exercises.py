@@ -242,3 +242,15 @@ def test_a2():
     emibook.check_exercise("a2.2", ("one", "two"), sizes=sizes)
     assert "other way round" in hint("a2.2", ("two", "one"), sizes=sizes)
     assert "not the one" in hint("a2.2", ("one", "three"), sizes=sizes)
+
+
+def test_a3():
+    frame = pd.DataFrame({"ours": [8.0, 20.0]})
+    right = 7442 * 2.5 * 30 * 8 / 60000
+    emibook.check_exercise("a3.1", right, frame=frame)
+    assert "are seconds" in hint("a3.1", right * 60, frame=frame)
+    assert "many frames" in hint("a3.1", right / 30, frame=frame)
+    hours = pd.Series({"faces": 6.0, "resnet18": 2.0, "vit": 4.0})
+    emibook.check_exercise("a3.2", [2.0, 1.2, 1.5], hours=hours)
+    assert "shares" in hint("a3.2", [0.5, 1 / 6, 1 / 3], hours=hours)
+    assert "gain of vit is too large" in hint("a3.2", [2.0, 1.2, 3.0], hours=hours)

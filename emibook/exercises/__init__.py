@@ -41,6 +41,7 @@ CHAPTERS = {
     15: "audit",
     "a1": "primer",
     "a2": "status",
+    "a3": "performance",
 }
 """Chapter, or appendix, to the module here that holds its checks."""
 
