@@ -37,8 +37,8 @@ from emibook.training import Recipe, gradient, predict
 
 CLIPS, WIDTH, STEPS, TARGETS, BATCH = 8072, 546, 300, 6, 128
 BLOCK = 20_000  # steps of noise that are drawn; the set repeats them
-BATCHES = 4  # of the 64 of an epoch
-SMALL, SMALL_VALID, SMALL_WIDTH, SMALL_STEPS = 512, 512, 64, 40
+BATCHES = 3  # of the 64 of an epoch
+SMALL, SMALL_VALID, SMALL_WIDTH, SMALL_STEPS, SIGNAL = 1024, 512, 64, 40, 2.0
 SEEDS = 3
 
 
@@ -104,9 +104,10 @@ def sequences(values: np.ndarray, offsets: np.ndarray, targets: np.ndarray) -> S
 
 
 def padded(part: Sequences) -> TensorDataset:
-    """Every clip in 300 steps of float32, its mask and its targets."""
-    values = torch.zeros(len(part), STEPS, len(part.names))
-    mask = torch.arange(STEPS) < torch.from_numpy(part.lengths)[:, None]
+    """Every clip in float32 in as many steps as the longest has, its mask and its targets."""
+    steps = int(part.lengths.max())
+    values = torch.zeros(len(part), steps, len(part.names))
+    mask = torch.arange(steps) < torch.from_numpy(part.lengths)[:, None]
     for clip in range(len(part)):
         rows = part.rows(part.offsets[clip], part.offsets[clip + 1])
         values[clip, : len(rows)] = torch.from_numpy(rows)
@@ -182,7 +183,7 @@ def planted(clips: int, seed: int) -> Sequences:
     lengths = lengths_like_the_data(clips, SMALL_STEPS, rng)
     targets = rng.random((clips, TARGETS)).astype(np.float32)
     values = rng.standard_normal((lengths.sum(), SMALL_WIDTH), np.float32)
-    values[:, :TARGETS] += 0.6 * np.repeat(targets, lengths, axis=0)
+    values[:, :TARGETS] += SIGNAL * np.repeat(targets, lengths, axis=0)
     return sequences(values.astype(np.float16), np.concatenate([[0], np.cumsum(lengths)]), targets)
 
 

@@ -139,6 +139,7 @@ def extract(
     features: Features,
     weights: Annotated[tuple[str, ...], arg(metavar="NAME=SOURCE...")] = (),
     aus_from: Literal["crops", "video"] | None = None,
+    device: Device = None,
     workers: int | None = None,
     scheduler: Scheduler = None,
     slurm: Slurm = None,
@@ -152,15 +153,17 @@ def extract(
         weights: where a set's weights come from: builtin, pretrained, small, untrained or a file; of aus also openface,
             the path of OpenFace's FeatureExtraction, or a folder of its tables (or py-feat's), <clip>.csv each
         aus_from: what OpenFace looks at, the aligned crops (as the paper does) or the whole video
+        device: cpu or cuda (default: a GPU where there is one)
         workers: worker processes (default: one a core)
         scheduler: address of a running Dask scheduler to use instead
         slurm: partition of a SLURM cluster to ask for the workers
     """
     from emibook.corpus import open_corpus
     from emibook.features import extract, parse_weights
+    from emibook.training import on_device
 
     folders = extract(open_corpus(root), work, list(features), weights=parse_weights(weights), aus_from=aus_from,
-                      workers=workers, scheduler=scheduler, slurm=slurm)
+                      device=device and on_device(device), workers=workers, scheduler=scheduler, slurm=slurm)
     for folder in folders.values():
         print(folder)
     return 0

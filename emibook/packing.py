@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,10 +93,12 @@ class Feed:
     def __init__(self, sequences: Sequences, device: torch.device | str) -> None:
         self.device = torch.device(device)
         self.values = sequences.tensor()
-        if self.device.type == "cuda" and self.values.nbytes < SHARE * torch.cuda.mem_get_info(self.device)[0]:
-            self.values = self.values.to(self.device)
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            if fits(sequences.features, self.values.nbytes, free):
+                self.values = self.values.to(self.device)
         self.starts, self.lengths = sequences.offsets[:-1], sequences.lengths
-        self.targets = torch.from_numpy(sequences.targets).to(self.device)
+        self.targets = torch.tensor(sequences.targets, device=self.device)
 
     def batch(self, clips: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """``values (batch, time, feature)`` and ``mask (batch, time)``, true where there is data.
@@ -113,6 +116,15 @@ class Feed:
         values = self.values.index_select(0, rows.flatten()).view(*mask.shape, -1)
         mask = mask & ~values[..., 0].isnan()  # a gap
         return values.to(self.device, non_blocking=True), mask.to(self.device, non_blocking=True)
+
+
+def fits(features: str, bytes_: int, free: int) -> bool:
+    """Whether a partition's steps may lie on a GPU with so much free memory; says so on standard error where not."""
+    if bytes_ < SHARE * free:
+        return True
+    print(f"features {features}: {bytes_ / 2**30:.1f} GiB are more than {SHARE:.0%} of the {free / 2**30:.1f} GiB free "
+          "on the GPU; they are sent batch by batch, which is slower", file=sys.stderr)
+    return False
 
 
 def stored(values: np.ndarray, precision: str) -> np.ndarray:

@@ -156,19 +156,19 @@ def train(
         network.standardise(mean, scale, target_mean)
         network.to(device)
         optimizer = torch.optim.Adam(network.parameters(), lr=recipe.rate, fused=True)
-        feed = Feed(train, device)
+        feeds = Feed(train, device), Feed(valid, device)
         for line in lines(folder, network, optimizer, recipe.rate, halves is not None):
-            _follow(line, feed, train, valid, recipe, seed, half, progress)
+            _follow(line, feeds, train, valid, recipe, seed, half, progress)
         finish(folder, valid.clips, valid.target_names, half)
     return folder
 
 
 def _follow(
-    line: Line, feed: Feed, train: Sequences, valid: Sequences, recipe: Recipe, seed: int, half: np.ndarray,
-    progress: bool,
+    line: Line, feeds: tuple[Feed, Feed], train: Sequences, valid: Sequences, recipe: Recipe, seed: int,
+    half: np.ndarray, progress: bool,
 ) -> None:
     """Take one line of the training to its last epoch."""
-    model, optimizer, device = line.model, line.optimizer, feed.device.type
+    model, optimizer, device = line.model, line.optimizer, feeds[0].device.type
     trained_on = np.flatnonzero(train.present)
     label = f"{train.features}, seed {seed}" + ("" if line.name == ALL else f", {line.name} half")
     epochs = range(len(line.rows), recipe.epochs)
@@ -183,12 +183,12 @@ def _follow(
         for first in range(0, len(order), recipe.batch):
             clips = order[first : first + recipe.batch]  # the last batch may be smaller; no clip is dropped
             optimizer.zero_grad()
-            total += gradient(model, feed, clips, recipe) * len(clips)
+            total += gradient(model, feeds[0], clips, recipe) * len(clips)
             optimizer.step()
         loss = total.item() / len(order)
         if not math.isfinite(loss):
             raise InputError(f"{label}: the loss is not finite in epoch {epoch + 1}; lower the rate {recipe.rate}")
-        predicted = predict(model, valid, device)
+        predicted = predict(model, valid, device, feed=feeds[1])
         rho = pearson(valid.targets, predicted, names=valid.target_names)
         row = {
             "epoch": epoch + 1,
@@ -229,10 +229,13 @@ def gradient(model: Branch, feed: Feed, clips: np.ndarray, recipe: Recipe) -> Te
 
 
 @torch.no_grad()
-def predict(model: Branch, sequences: Sequences, device: str = "cpu") -> np.ndarray:
-    """(clip, target) float32, every clip once and in its order; a clip without a step gets the training mean."""
+def predict(model: Branch, sequences: Sequences, device: str = "cpu", *, feed: Feed | None = None) -> np.ndarray:
+    """(clip, target) float32, every clip once and in its order; a clip without a step gets the training mean.
+
+    ``feed``: that of ``sequences``, where there is one already.
+    """
     model.eval()
-    feed = Feed(sequences, device)
+    feed = feed or Feed(sequences, device)
     lengths = sequences.lengths
     order = np.argsort(-lengths, kind="stable")  # clips of like length go together: less is padded
     predictions = np.empty(sequences.targets.shape, np.float32)

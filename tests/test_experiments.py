@@ -299,3 +299,122 @@ def test_fused_clips_of_one_modality_are_the_other_branch_alone(planted):
     fused = late_fusion(seen, heard, present=[face_there, sound_there])
     mean = corpus.partition("train")[list(made.TARGETS)].to_numpy().mean(axis=0)
     np.testing.assert_allclose(fused, [heard[0], seen[1], mean], atol=1e-6)
+
+
+def test_rows_by_name_are_rows_of_table_2_and_their_pairs_of_table_3(planted, asked):
+    corpus, work, (table2, table3) = planted
+    names = ["resnet18", "vit (baseline)", "mfcc", "wav2vec2 (baseline)"]
+    some2, some3 = tables(corpus, work, seeds=2, rows=names, recipe=QUICK, workers=1, progress=False)
+    assert list(some2["features"]) == names and set(asked[-1]) == {"resnet18", "vit", "mfcc", "wav2vec2"}
+    assert list(some3["features"]) == [
+        "resnet18 & mfcc", "resnet18 & wav2vec2 (baseline)", "vit (baseline) & mfcc", "vit & wav2vec2 (baseline)"
+    ]
+    for some, whole in ((some2, table2), (some3, table3)):
+        for row in some.to_dict("records"):
+            same = whole[whole["features"] == row["features"]]
+            if len(same):
+                assert row["mean"] == same["mean"].iloc[0] and row["paper"] == pytest.approx(same["paper"].iloc[0],
+                                                                                              nan_ok=True)
+    assert some3["paper"].notna().sum() == 1
+    for wrong, said in ((["resnet18", "resnet18"], "named twice"), (["resnet"], "no features named 'resnet'")):
+        with pytest.raises(InputError, match=said):
+            tables(corpus, work, rows=wrong, recipe=QUICK, progress=False)
+    tables(corpus, work, seeds=2, recipe=QUICK, workers=1, progress=False)
+
+
+def test_each_row_is_compared_with_the_row_that_the_paper_compares_it_with(planted):
+    corpus, work, made_tables = planted
+    table = pandas.concat(made_tables).set_index("features")
+    for features, against in (("vit", "vit (baseline)"), ("resnet18", "vit (baseline)"), ("resnet18+aus", "aus"),
+                              ("wav2vec2", "wav2vec2 (baseline)"), ("aus & wav2vec2", "vit & wav2vec2 (baseline)"),
+                              ("aus & mfcc", "mfcc")):
+        row = table.loc[features]
+        assert row["against"] == against
+        assert row["difference"] == pytest.approx(row["mean"] - table.loc[against, "mean"])
+        assert row["difference_low"] <= row["difference"] <= row["difference_high"]
+    assert table.loc["resnet18", "difference_low"] > 0, "a planted signal beats noise"
+    assert table.loc[["vit (baseline)", "mfcc"], ["difference", "against"]].isna().all(axis=None)
+    assert [len(text.split()) for text in table["by_seed"]] == [2] * len(table)
+    means = [np.mean([float(value) for value in text.split()]) for text in table["by_seed"]]
+    np.testing.assert_allclose(means, table["mean"], atol=1e-4)
+
+
+@pytest.mark.parametrize("row", [TABLE2[4], TABLE3[4]], ids=lambda row: row.features)
+def test_the_honest_estimate_is_the_mean_of_two_halves_never_pooled(planted, row):
+    """Written out: each half fused, correlated by itself, and the two correlations averaged."""
+    corpus, work, made_tables = planted
+    valid = corpus.partition("valid").set_index("clip")
+    scores = []
+    for seed in range(2):
+        parts = []
+        for branch in row.branches:
+            (folder,) = (work / "runs").glob(f"{branch}-seed{seed}-*")
+            unseen = pandas.read_csv(folder / "halves.csv", dtype={"clip": str}).set_index("clip")
+            present = pandas.read_csv(folder / "predictions.csv", dtype={"clip": str}).set_index("clip")
+            parts.append(unseen.join(present["modality_present"]))
+        half = parts[0]["half"]
+        assert all((part["half"] == half).all() for part in parts)
+        by_half = [set(valid["participant"][half == number]) for number in (0, 1)]
+        assert not by_half[0] & by_half[1] and all(by_half)
+        fused = pandas.DataFrame(index=valid.index, columns=list(made.TARGETS), dtype=float)
+        for clip in valid.index:
+            able = [part for part in parts if part.loc[clip, "modality_present"] == 1] or parts
+            fused.loc[clip] = np.mean([part.loc[clip, list(made.TARGETS)].to_numpy(float) for part in able], axis=0)
+        for number in (0, 1):
+            rows = half[half == number].index
+            scores += [np.corrcoef(valid.loc[rows, name], fused.loc[rows, name])[0, 1] for name in made.TARGETS]
+    table = pandas.concat(made_tables).set_index("features")
+    assert table.loc[row.features, "honest"] == pytest.approx(np.mean(scores), abs=1e-6)
+
+
+def test_tables_are_pages_and_pictures_too_without_the_papers_value_on_any_corpus_but_its_own(planted):
+    corpus, work, _ = planted
+    for name in ("table2", "table3"):
+        page = (work / "tables" / f"{name}.html").read_text()
+        assert "made numbers" in page and "<svg" in page and "0.1479" not in page and "0.3288" not in page
+        assert (work / "tables" / f"{name}.svg").stat().st_size > 1000
+    real = Corpus("hume-vidmimic2", corpus.root, corpus.clips, corpus.targets)
+    assert experiments.beside_paper(real) and not experiments.beside_paper(corpus)
+    assert not experiments.beside_paper(replace(real, note="drawn"))
+
+
+def test_a_variants_tables_lie_apart(planted):
+    corpus, work, _ = planted
+    before = (work / "tables" / "table2.csv").read_bytes()
+    tables(corpus, work, seeds=1, rows=["mfcc"], recipe=replace(QUICK, epochs=1), variant="last-step", workers=1,
+           progress=False)
+    assert (work / "tables" / "table2.csv").read_bytes() == before
+    folder = experiments.tables_folder(work, "last-step")
+    assert folder == work / "tables" / "last-step" and len(pandas.read_csv(folder / "table2.csv")) == 1
+
+
+def test_curves_as_tensorboards_files_or_one_line(planted, monkeypatch):
+    import sys
+    import types
+
+    corpus, work, _ = planted
+    folder = train(corpus, work, "mfcc", 0, QUICK, progress=False)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(InputError, match="pip install tensorboard") as error:
+        runs.write_tensorboard(folder)
+    assert "\n" not in str(error.value)
+    written = {}
+
+    class Writer:
+        def __init__(self, log_dir):
+            written["folder"] = log_dir
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            written["closed"] = True
+
+        def add_scalar(self, curve, value, step):
+            written.setdefault(curve, {})[step] = value
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
+    assert runs.write_tensorboard(folder) == folder / "tensorboard" and written["closed"]
+    log = pandas.read_csv(folder / "log.csv").set_index("epoch")
+    assert written["loss"] == log["loss"].to_dict() and written["rate"] == log["rate"].to_dict()
+    assert written["mean_pearson"] == log["mean_pearson"].to_dict() and written["pearson/Joy"]

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from emibook import InputError
 from emibook.dataset import drawn_file, is_drawn, load
 from emibook.features import store
-from emibook.packing import Feed, Sequences, read, stored, write
+from emibook.packing import Feed, Sequences, fits, read, stored, write
 from emibook.steps import Reading
 
 RNG = np.random.default_rng(0)
@@ -143,3 +143,11 @@ def test_a_drawn_set_needs_no_clips_files(tmp_path):
     write(drawn_file(tmp_path, "aus", "train"), iter(TABLES), 4, about | {"clips": clips[::-1]})
     with pytest.raises(InputError, match="other clips"):
         load(corpus, tmp_path, "aus", "train")
+
+
+def test_a_set_too_large_for_the_gpu_is_sent_batch_by_batch_and_that_is_said(capsys):
+    assert fits("aus", 10, 1000) and not capsys.readouterr().err
+    assert not fits("resnet18+aus", 3 * 2**30, 4 * 2**30)
+    said = capsys.readouterr().err
+    assert "resnet18+aus: 3.0 GiB" in said and "4.0 GiB free" in said and "batch by batch" in said
+    assert said.count("\n") == 1
