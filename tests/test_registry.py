@@ -144,3 +144,4 @@ def test_the_table_of_features_is_the_registry():
     assert rows["vit"]["rate"] == "one a face" and rows["mfcc"]["rate"] == "100 a second"
     assert rows["wav2vec2"]["licence"] == "CC BY-NC-SA 4.0 (non-commercial use)"
     assert rows["facenet"]["source"] == PRETRAINED["facenet"].source and rows["mfcc"]["from"] == "sound"
+    assert (rows["mfcc"]["source"], rows["official_vit"]["source"]) == ("librosa", "the data set")

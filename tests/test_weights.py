@@ -8,7 +8,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,7 +19,9 @@ from huggingface_hub import constants
 from safetensors import SafetensorError
 
 from emibook import InputError, cli
-from emibook.features import EXTRACTORS, fetching
+from emibook.features import EXTRACTORS, fetching, store
+from emibook.features.extraction import _choose
+from emibook.features.extractors import _keep
 from emibook.features.weights import ANYONE, PRETRAINED, Pretrained, Weights
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
@@ -339,6 +341,19 @@ def test_pretrained_is_the_default_only_where_it_is(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="facenet: its weights cannot be kept in .* No space left .* make room"):
         facenet.resolve("pretrained", tmp_path / "encoders")
     assert [path.read_bytes() for path in (tmp_path / "encoders").iterdir()] == [kept]  # the old file, and no half one
+
+
+def test_features_made_with_published_weights_go_on_without_the_cache(tmp_path, monkeypatch):
+    work, state = tmp_path / "w", {"weight": torch.ones(3)}
+    weights = _keep("facenet", "pretrained", state, work / "encoders")
+    assert weights.kind == "pretrained" and fetching.cached("facenet") is None
+    store.open_folder(work, "facenet", {"extractor": "facenet", "version": "1", "weights": asdict(weights)})
+    assert _choose("facenet", None, work, "cpu", 1, False) == weights
+    with pytest.raises(InputError, match="run emibook weights get facenet"):
+        _choose("facenet", "pretrained", work, "cpu", 1, False)
+    (work / "encoders" / weights.file).write_bytes(b"other")
+    with pytest.raises(InputError, match="is not the file that was used"):
+        _choose("facenet", None, work, "cpu", 1, False)
 
 
 def test_the_command_lists_gets_and_refuses(served, thing, caches, capsys):

@@ -60,7 +60,7 @@ class Extractor:
     ``encoder`` names the class that computes it, as ``module.Class`` within this package. A class that has
     ``FILE`` or ``pretrained`` has ``convert(path)``, which returns the tensors to keep of a checkpoint as it is
     published, by name, and raises ``InputError`` for any other file; it is then made with ``Weights`` that name them.
-    ``licence`` counts where no published weights do.
+    ``licence`` and ``origin`` are what the table of features says where no published weights are the source.
 
     A class is called with what a clip has in the modality, the faces or the samples, or, where its ``reads_clip`` is
     true, with a ``Clip``; ``of_the_corpus`` is true where it reads files that no other clip has. ``others`` names the
@@ -76,6 +76,7 @@ class Extractor:
     about: str
     pretrained: str = ""
     licence: str = "MIT, as this project"
+    origin: str = "this project"
     others: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -159,9 +160,10 @@ EXTRACTORS: dict[str, Extractor] = {
         Extractor("manet", "V", 1024, None, ("pretrained", "untrained", FILE), "manet.MANet",
                   "MANet, local attention and the whole at several scales", "manet"),
         Extractor("official_vit", "V", 384, None, ("official",), "official.OfficialViT",
-                  "the data set's own ViT features, about 6 a second", licence="the data set's"),
+                  "the data set's own ViT features, about 6 a second", licence="the data set's", origin="the data set"),
         Extractor("aus", "V", 34, None, ("openface", "builtin", FILE), "action_units.ActionUnits",
-                  "17 action units, intensity and presence", others=OPENFACE | TABLES),
+                  "17 action units, intensity and presence", others=OPENFACE | TABLES,
+                  licence="OpenFace's: academic; the built-in estimator: MIT", origin="OpenFace 2, or this project"),
         Extractor("wav2vec2", "A", 1024, 50.0, ("pretrained", "small", "untrained", FILE), "acoustic.Wav2Vec2",
                   "wav2vec 2.0 large, fine-tuned on emotion; last hidden states", "wav2vec2"),
         Extractor("wav2vec2_outputs", "A", 1027, 50.0, ("pretrained", "small", "untrained", FILE),
@@ -169,13 +171,14 @@ EXTRACTORS: dict[str, Extractor] = {
         Extractor("wav2vec2_base", "A", 768, 50.0, ("pretrained", "small", "untrained", FILE), "acoustic.Wav2Vec2Base",
                   "wav2vec 2.0 base, last hidden states", "wav2vec2-base"),
         Extractor("official_wav2vec2", "A", 768, 50.0, ("official",), "official.OfficialWav2Vec2",
-                  "the data set's own wav2vec 2.0 features", licence="the data set's"),
+                  "the data set's own wav2vec 2.0 features", licence="the data set's", origin="the data set"),
         Extractor("mfcc", "A", 40, 100.0, ("formula",), "acoustic.MFCC",
-                  "20 mel-frequency cepstral coefficients and their slopes"),
+                  "20 mel-frequency cepstral coefficients and their slopes", licence="ISC", origin="librosa"),
         Extractor("egemaps", "A", 25, 100.0, ("formula",), "prosody.EGeMAPS",
-                  "eGeMAPS, 25 low-level descriptors", licence="opensmile's: research only"),
+                  "eGeMAPS, 25 low-level descriptors", licence="opensmile's: research only", origin="opensmile"),
         Extractor("egemaps_functionals", "A", 88, 0.0, ("formula",), "prosody.EGeMAPSFunctionals",
-                  "eGeMAPS, 88 functionals of the whole clip", licence="opensmile's: research only"),
+                  "eGeMAPS, 88 functionals of the whole clip", licence="opensmile's: research only",
+                  origin="opensmile"),
         Extractor("deepspectrum", "A", 4096, 10.0, ("pretrained", "untrained", FILE), "spectrum.DeepSpectrum",
                   "drawn spectrograms through AlexNet, second fully connected layer", "alexnet"),
     )
@@ -195,7 +198,7 @@ def feature_table() -> list[dict[str, str]]:
             "model": extractor.about,
             "weights": ", ".join("a file" if source == FILE else source for source in extractor.sources),
             "licence": f"{published.licence} ({published.use})" if published else extractor.licence,
-            "source": published.page if published else "this project",
+            "source": published.page if published else extractor.origin,
         })
     return rows
 
