@@ -153,15 +153,33 @@ def _signature(node: ast.FunctionDef | ast.ClassDef) -> str:
 
 
 def _called(name: str, node: ast.FunctionDef, skip: int) -> str:
-    arguments = ast.unparse(node.args)
-    for _ in range(skip):
-        arguments = arguments.partition(", ")[2]
+    arguments = list(_arguments(node.args))[skip:]
     result = f" -> {ast.unparse(node.returns)}" if node.returns and node.name != "__init__" else ""
-    line = f"{name}({arguments}){result}"
+    line = f"{name}({', '.join(arguments)}){result}"
     if len(line) <= WIDEST:
         return line
-    apart = re.sub(r", (?=\*?\*?\w+(?::|=|$|,))", ",\n    ", arguments).replace(", *,", ",\n    *,")
-    return f"{name}(\n    {apart},\n){result}"
+    return f"{name}(\n" + "".join(f"    {each},\n" for each in arguments) + f"){result}"
+
+
+def _arguments(given: ast.arguments) -> Iterator[str]:
+    """Each argument with its type and its default, and the marks between their kinds."""
+    plain = [*given.posonlyargs, *given.args]
+    defaults = [None] * (len(plain) - len(given.defaults)) + given.defaults
+    for place, (each, default) in enumerate(zip(plain, defaults, strict=True), 1):
+        yield _argument(each, default)
+        if place == len(given.posonlyargs):
+            yield "/"
+    if given.vararg or given.kwonlyargs:
+        yield f"*{ast.unparse(given.vararg) if given.vararg else ''}"
+    for each, default in zip(given.kwonlyargs, given.kw_defaults, strict=True):
+        yield _argument(each, default)
+    if given.kwarg:
+        yield f"**{ast.unparse(given.kwarg)}"
+
+
+def _argument(argument: ast.arg, default: ast.expr | None) -> str:
+    equals = " = " if argument.annotation else "="
+    return ast.unparse(argument) + (f"{equals}{ast.unparse(default)}" if default else "")
 
 
 def _docstring(node: ast.AST) -> Iterator[str]:
@@ -175,7 +193,8 @@ def _docstring(node: ast.AST) -> Iterator[str]:
             yield "```text\n" + "\n".join(line[4:] if line.startswith("    ") else line for line in lines) + "\n```\n"
         elif LIST.match(head) and rest:
             yield f"**{head.removesuffix(':')}**\n"
-            yield "\n".join(_entries(rest)) + "\n"
+            whole = head == "Returns:"
+            yield (_inline(" ".join(line.strip() for line in rest)) if whole else "\n".join(_entries(rest))) + "\n"
         elif head == "Example:" and rest:
             yield "**Example**\n\n```python\n" + "\n".join(line[4:] for line in rest) + "\n```\n"
         else:

@@ -235,7 +235,7 @@ def _private():
     text = "\n".join(pages._module("emibook.made", ast.parse(source), heading=True))
     assert "## `emibook.made`\n" in text and "### `pearson`" in text and "_private" not in text
     assert "pearson(\n    truth: ArrayLike,\n    prediction: ArrayLike,\n    *,\n    names:" in text
-    assert ",\n    others: int=1,\n) -> float" in text
+    assert ",\n    others: int = 1,\n) -> float" in text
     assert r"correlation, `rho_i` in -1..1 of \<clip\> and a\_b \* c." in text
     assert "```text\ny |  .'\n  |.'\n```" in text
     assert "**Args**" in text and "- `truth`: labels, (clip, emotion).\n- `prediction`: of the same" in text
