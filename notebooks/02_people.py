@@ -55,6 +55,9 @@ banner(profile, corpus)
 # Ten people watch a short clip with the sound off, and each says what the woman in it feels. Ten others hear her
 # behind a curtain. Ten more see and hear her. Nobody in the first room knows what was said in the others.
 #
+# (The note above is about the corpus of this page, whose labels are looked at once, in the section on the ceiling.
+# Everything else here is thrown with coins or counted from the votes of real people on real people.)
+#
 # There is no network in this chapter, and nothing is trained. The encoders are people. What can those in the first
 # two rooms tell of the third? Whoever knows that knows what to hope for from a machine, and, as it will turn out,
 # knows a way to fool oneself that every ensemble of networks knows too.
@@ -88,8 +91,8 @@ banner(profile, corpus)
 
 # %%
 rng = np.random.default_rng(seed)
-chance = rng.beta(0.4, 1.6, 5000)  # of 5,000 clips that never were
-one, other = rng.binomial(10, chance, (2, 5000)) / 10
+chance = rng.beta(0.4, 1.6, 100_000)  # of clips that never were
+one, other = rng.binomial(10, chance, (2, len(chance))) / 10
 agreement = pearson(one[:, None], other[:, None])[0]
 perfect = pearson(one[:, None], chance[:, None])[0]
 round(float(agreement), 3), round(float(perfect), 3), round(float(agreement**0.5), 3)
@@ -110,7 +113,7 @@ glue("people_coin_perfect", f"{perfect:.3f}", display=False)
 
 # %% mystnb={"image": {"alt": "Dots on a rising curve that bends over: the agreement of two groups against the number of raters in each, from one to forty. The curve through the dots is the formula, drawn from the dot at ten raters alone. It climbs steeply up to ten raters and slowly after that."}, "figure": {"caption": "Agreement of two groups of coin throwers by how many are in each. Dots: thrown. Line: the formula, from ten raters.", "name": "people-raters"}}
 numbers = np.array([1, 2, 3, 5, 10, 20, 40])
-thrown = [rng.binomial(n, chance, (2, 5000)) / n for n in numbers]
+thrown = [rng.binomial(n, chance, (2, len(chance))) / n for n in numbers]
 agreements = [pearson(pair[0][:, None], pair[1][:, None])[0] for pair in thrown]
 k = np.linspace(1, 40, 100) / 10
 fig, ax = plt.subplots()
@@ -182,7 +185,7 @@ plt.show()
 # So the paper's sentence holds for people, too? Count the raters. "Face" is the opinion of ten people. "Average" is
 # the opinion of ten *and ten*. It has half the luck in it, whether or not the ears add anything to the eyes. To be
 # fair, compare equal numbers: leave out raters at random until ten are left, all eyes or some of each. Nobody needs to
-# do that a thousand times; the expectation over all ways to leave somebody out has a formula (`emibook.people` has
+# do that a thousand times; the expectation over all ways to leave somebody out has a formula (`emibook.panels` has
 # it), and the same formula says what twenty would reach, or infinitely many.
 
 # %%

@@ -60,6 +60,9 @@ banner(profile, corpus)
 # people, with the people themselves in the last row. This chapter is the walk. It tells what to type, what it should
 # answer, how long it takes and how much room.
 #
+# (The note above is about the corpus that this page itself uses, to show folds and to weigh a face. What is said about
+# CREMA-D comes from its tables.)
+#
 # You will
 #
 # - fetch the open data, and tell a clip from the note that stands in its place;
@@ -81,7 +84,7 @@ banner(profile, corpus)
 # The repository keeps its media in Git LFS. A plain clone brings the votes, and in the place of every clip a note of
 # three lines that says how large the clip is. So there are two commands, and Git LFS has to be installed first:
 #
-# ```
+# ```bash
 # git clone https://github.com/CheyneyComputerScience/CREMA-D
 # git -C CREMA-D lfs pull --include=VideoFlash,AudioWAV
 # ```
@@ -95,7 +98,7 @@ banner(profile, corpus)
 # it lists them; and nothing that needs media starts until they are there. On the real tables, without media, it
 # answered this:
 #
-# ```
+# ```text
 # layout: crema-d
 # clips: 7442
 # participants: 91
@@ -110,7 +113,7 @@ banner(profile, corpus)
 # %%
 for clip, fault in crema_d.FAULTS.items():
     way = "in no partition" if clip in crema_d.LEFT_OUT else "in its own partition"
-    print(f"{clip} ({way}): {fault}")
+    print(f"{clip}, {way}:\n    {fault}")
 
 # %% [markdown]
 # The one that is in no partition shows a minute of several emotions under one name. To train on it, or to score it,
@@ -175,12 +178,12 @@ plt.show()
 # All {glue:text}`run_frames` frames take {glue:text}`run_laptop` hours on a laptop with four cores, and
 # {glue:text}`run_cluster` minutes on sixty-four, if that many clips can be read at once. The slowest stage is
 # {glue:text}`run_slowest`; leave it out, and the rest is done over dinner ({numref}`run-hours`). This is arithmetic
-# with rates of {glue:text}`run_machine`: a processor that multiplies in sixteen bits is as fast, an older one may take
-# twice as long. Training comes on top. On a GPU none of it has been measured.
+# with rates of {glue:text}`run_machine`; your machine has its own, and `make bench` measures them. Training comes on
+# top. On a GPU none of it has been measured.
 #
 # Room: {glue:text}`run_media` GB of media. And what is made of them? A face is a small JPEG, and a row of features is
 # a row of numbers of four bytes. The faces of this page's corpus tell how many bytes one takes; they are drawn, and
-# real skin may take half as many again.
+# real ones, with more to be seen in them, will take more.
 
 # %%
 preprocess(corpus, work, progress=False)
@@ -209,7 +212,7 @@ plt.show()
 #
 # ## Run
 #
-# ```
+# ```bash
 # emibook weights get vit wav2vec2
 # emibook preprocess CREMA-D --work W
 # emibook extract CREMA-D --work W --features vit resnet18 aus wav2vec2 mfcc
@@ -239,7 +242,7 @@ kept = sorted(project_path("book/results").glob("crema_d_table*.csv"))
 for path in kept:
     print(pd.read_csv(path).to_string(index=False))
 if not kept:
-    print("The tables on CREMA-D: has not been run.")
+    print("Both tables on CREMA-D: this has not been run.")
 
 # %% [markdown]
 # As long as the line above says that it **has not been run**, nobody has made these tables with this library on the
