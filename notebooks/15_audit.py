@@ -165,18 +165,19 @@ plt.show()
 #
 # ## The paper against itself
 #
-# Arithmetic needs no data and no trust. These claims set the paper's numbers beside each other.
+# Arithmetic needs no data and no trust. These claims set the paper's numbers beside each other. In this table and the
+# next ones, the first column is the claim's name in our file, and the last one says by which check it was judged, how
+# far off it might be, and why that far.
 
 # %%
 def of_kind(kind):
     """The claims of one kind, as rows of a table."""
     chosen = [claim for claim in paper.claims if claim.kind == kind]
-    rows = {"the paper says": [claim.quotation for claim in chosen],
-            "section": [claim.section for claim in chosen],
+    rows = {"the paper says": [f"{claim.quotation} ({claim.section})" for claim in chosen],
             "verdict": [findings[claim.id].verdict for claim in chosen],
             "found": [findings[claim.id].found for claim in chosen],
-            "check": [claim.check.replace("_", " ") for claim in chosen],
-            "tolerance": [f"{claim.tolerance:g}: {claim.why}" for claim in chosen]}
+            "how": [f"{claim.check.replace('_', ' ')}, within {claim.tolerance:g}. {claim.why}"
+                    for claim in chosen]}
     return pd.DataFrame(rows, [claim.id for claim in chosen])
 
 
