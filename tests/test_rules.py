@@ -49,6 +49,7 @@ ORDER = (
     "publish",
     "doctor",
     "cluster",
+    "commands",
     "cli",
 )
 LEAVES = ("metrics", "features.store", "features.weights", "cluster")
