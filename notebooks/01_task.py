@@ -256,8 +256,8 @@ glue("task_explained", f"{0.3**2:.0%}", display=False)
 # ## What goes wrong otherwise: four traps
 #
 # **One: a guess that never varies.** It has no ups and downs, so the division is by nought. There is no right number
-# to print. The library says so, and names the emotion; a silent nought would look like a bad model, a silent one like
-# a perfect one.
+# to print. The library says so, and names the emotion; a silent 0 would look like a bad model, a silent 1 like a
+# perfect one.
 
 # %%
 with warnings.catch_warnings(record=True) as said:
@@ -267,7 +267,7 @@ answer, str(said[0].message)
 
 # %% [markdown]
 # **Two: batch by batch.** Programs read data in batches, and it is tempting to compute the metric in each and to
-# average. But within a batch there may be nothing to be found. Sort a thousand clips by their label, cut them into
+# average. But within a batch there may be nothing to be found. Sort six hundred clips by their label, cut them into
 # batches, and the same guesses get another score.
 
 # %%
