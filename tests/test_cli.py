@@ -198,3 +198,32 @@ def test_a_folder_without_one_usable_clip_is_a_failure(tmp_path, capsys):
     assert code == 1 and "failed: clip one" in complaint
     code, complaint = run(capsys, "predict", tmp_path / "clips" / "one.mp4", "--run", tmp_path)
     assert code == 1 and complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [["train", "--features", "mfcc"], ["tables"], ["extract", "--features", "mfcc"]])
+def test_a_gpu_that_is_asked_for_and_absent_is_one_line_before_anything_is_made(
+    corpus, tmp_path, capsys, monkeypatch, command
+):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    lines = (corpus / "valid_split.csv").read_text().splitlines()
+    for name in ("train_split.csv", "valid_split.csv"):  # labels that vary, so that only the device is amiss
+        rows = [f"{int(line[:5]) % 3 + 3 * (name[0] == 'v'):05}," + ",".join(f"{(i + n) % 5 / 5}" for i in range(6))
+                for n, line in enumerate(lines[1:])]
+        (corpus / name).write_text("\n".join([lines[0], *rows]) + "\n")
+    name, *options = command
+    code, complaint = run(capsys, name, corpus, "--work", tmp_path / "w", *options, "--device", "cuda")
+    assert code == 1 and "no GPU that torch can use" in complaint and complaint.count("\n") == 1
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [(["--variant", "depper"], "no variant named 'depper'; there are base, sound-mean"),
+     (["--recipe", "large"], "no recipe named 'large'; there are paper, small"),
+     (["--device", "tpu"], "no device 'tpu'; there are cpu and cuda")],
+)
+def test_a_wrong_choice_lists_the_right_ones(corpus, tmp_path, capsys, options, said):
+    code, complaint = run(capsys, "train", corpus, "--work", tmp_path / "w", "--features", "aus", *options)
+    assert code == 1 and said in complaint and complaint.count("\n") == 1 and not (tmp_path / "w").exists()
