@@ -63,8 +63,8 @@ banner(profile, corpus)
 #
 # A branch of the paper has convolutions, attention and some half a million weights. Against it we set this: average each
 # feature over the clip, and draw a straight line. It takes no time, has nothing random in it, and knows nothing of what
-# came first. In field after field, new models were found to lose to such a thing once somebody tuned it
-# {cite:p}`dacrema2019`.
+# came first. When somebody tuned such simple things for recommender systems, most of the new networks that could be
+# repeated at all lost to them {cite:p}`dacrema2019`.
 #
 # You will
 #

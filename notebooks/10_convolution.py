@@ -90,7 +90,7 @@ banner(profile, corpus)
 # $$y_t = \mathrm{ReLU}(W_0\, x_t + W_1\, x_{t-d} + W_2\, x_{t-2d} + b)$$
 #
 # where ReLU keeps what is positive and puts nought for the rest, $x_t$ holds all features of step $t$, and each $W$
-# is a matrix. The paper states no dilations $d$; in the networks that it builds on they double from layer to layer
+# is a matrix. The paper states no dilations $d$; in networks of this kind they usually double from layer to layer
 # {cite:p}`bai2018`.
 #
 # ## One layer, by hand

@@ -145,7 +145,7 @@ plt.show()
 # ## Three times ten to the minus five?
 #
 # The paper's rate is written $3e^{-5}$. Read as programmers write it, that is three hundred-thousandths. Read as it
-# stands, with $e$ the number whose logarithm is one, it is nearly a thousand times as much. Try both, and one in between, on eight clips: a
+# stands, with $e$ the number whose logarithm is one, it is several hundred times as much. Try both, and one in between, on eight clips: a
 # small branch that sees the same eight over and over should learn them by heart. If it cannot, something is broken; it
 # is the first thing to try with any network.
 
