@@ -59,10 +59,14 @@ def test_the_corpus_is_checked_and_never_overwritten(places):
     (root / "clips.csv").write_text(table.to_csv(index=False))
 
 
-def test_a_training_runs_on_it_without_media(places):
-    quick = Recipe("quick", rate=1e-3, batch=16, epochs=1, threads=1)
-    run = experiments.train(open_corpus(places[1]), places[2], "resnet18+aus", recipe=quick, progress=False)
-    assert (run / "metrics.json").is_file()
+def test_both_tables_are_made_without_media(places):
+    quick = Recipe("quick", rate=3e-3, batch=16, epochs=3, threads=1)
+    made = experiments.tables(open_corpus(places[1]), places[2], seeds=2, rows=["resnet18+aus", "wav2vec2"],
+                              recipe=quick, workers=1, progress=False)
+    rows = pandas.concat(made).set_index("features")
+    fused = rows.loc["resnet18+aus & wav2vec2"]
+    assert fused["paper"] == 0.3288 and fused["corpus"] == "simulated" and "nothing about people" in fused["note"]
+    assert fused["clips"] == 120 and rows.loc["wav2vec2", "mean"] > 0.1
 
 
 def test_the_command_draws_all_that_the_tables_need(tmp_path, monkeypatch, capsys):

@@ -267,15 +267,15 @@ def test_plans_meet_their_levels(patterns):
 
 @pytest.mark.parametrize("features", [("wav2vec2",), ("resnet18+aus", "wav2vec2")])
 def test_where_there_is_a_formula_the_best_predictor_reaches_it(features):
-    sizes = {**SMALL, "clips": (10, 6000, 0), "steps": 20}
+    sizes = {**SMALL, "clips": (10, 4000, 0), "steps": 16}
     simulation = plan({"resnet18": 0.4, "aus": 0.35, "wav2vec2": 0.5, "resnet18+aus": 0.45}, patterns="mean", **sizes)
     found = bounds(simulation, *features)
     assert found[:, 0] == pytest.approx(found[:, 1])
     predicted = best(simulation, "valid", *features)
     labels = clips(simulation).table.query("partition == 'valid'")[list(EMOTIONS)].to_numpy()
     reached = [correlation(*pair) for pair in zip(labels.T, predicted.T, strict=True)]
-    assert reached == pytest.approx(list(found[:, 0]), abs=0.06)
-    assert np.mean(reached) == pytest.approx(found[:, 0].mean(), abs=0.025)
+    assert reached == pytest.approx(list(found[:, 0]), abs=0.07)
+    assert np.mean(reached) == pytest.approx(found[:, 0].mean(), abs=0.03)
 
 
 def test_where_there_are_bounds_the_oracle_lies_between():
