@@ -176,7 +176,8 @@ def of_kind(kind):
     rows = {"the paper says": [f"{claim.quotation} ({claim.section})" for claim in chosen],
             "verdict": [findings[claim.id].verdict for claim in chosen],
             "found": [findings[claim.id].found for claim in chosen],
-            "how": [f"{claim.check}, within {claim.tolerance:g}. {claim.why}" for claim in chosen]}
+            "how": [f"{claim.check}, within {claim.tolerance:g}. {claim.why}"
+                    for claim in chosen]}
     return pd.DataFrame(rows, [claim.id for claim in chosen])
 
 
