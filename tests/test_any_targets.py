@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import made
 import matplotlib.pyplot as plt
 import numpy as np
@@ -136,6 +138,21 @@ def test_both_tables_and_their_figure(world, monkeypatch):
         np.testing.assert_allclose(scored.mean(axis=1), table.loc[scored.index, "mean"])
         figures.show_rows(table)
         plt.close()
+    labels = corpus.clips[list(corpus.targets)].fillna(0).to_numpy()
+    rng = np.random.default_rng(0)
+    people = {"V": labels + rng.normal(0, 0.1, labels.shape), "A": labels + rng.normal(0, 0.1, labels.shape)}
+    asked = replace(corpus, people=people)
+    with_people = tables(asked, work, seeds=1, recipe=QUICK, workers=1, progress=False)
+    for before, table, count in zip(made_tables, with_people, (2, 1), strict=True):
+        assert len(table) == len(before) + count and (table["weights"].iloc[-count:] == "people").all()
+        assert list(table["features"].iloc[:-count]) == list(before["features"])
+        assert table["mean"].iloc[-1] > 0.9
+        figures.show_rows(table)
+        plt.close()
+    truth = labels[(corpus.clips["partition"] == "valid").to_numpy()]
+    average = (people["V"] + people["A"])[(corpus.clips["partition"] == "valid").to_numpy()] / 2
+    expected = np.mean([np.corrcoef(one, other)[0, 1] for one, other in zip(truth.T, average.T, strict=True)])
+    assert with_people[1]["mean"].iloc[-1] == pytest.approx(expected)
 
 
 def test_the_ceiling_of_targets_that_are_fractions(world, capsys):
