@@ -312,6 +312,10 @@ def test_pretrained_is_the_default_only_where_it_is(tmp_path, monkeypatch):
     manet, facenet = EXTRACTORS["manet"], EXTRACTORS["facenet"]
     assert facenet.default() == manet.default() == "untrained"
     assert (EXTRACTORS["resnet18"].default(), EXTRACTORS["vit"].default()) == ("builtin", "small")
+    for name, kind in (("facenet", "untrained"), ("vit", "small"), ("resnet18", "builtin")):  # what stands in says so
+        advice = EXTRACTORS[name].without(Weights(kind))
+        assert f"emibook weights get {name}" in advice or f"--weights {name}=FILE" in advice
+    assert facenet.without(Weights("pretrained")) == EXTRACTORS["mfcc"].without(Weights("formula")) == ""
     with pytest.raises(InputError, match="run emibook weights get facenet") as caught:
         facenet.resolve("pretrained", tmp_path / "encoders")
     assert "\n" not in str(caught.value) and not (tmp_path / "encoders").exists()
