@@ -158,7 +158,7 @@ def moved(encoder, film: Filmed) -> tuple[np.ndarray, np.ndarray]:
     elif hasattr(encoder, "pictures"):  # a network that looks at a second as a whole: what it looks at
         heard = [encoder.pictures(each)[:, ::4, ::4].reshape(-1, 56 * 56 * 3).astype(float)
                  for each in (film.sound, film.quiet)]
-        times = np.arange(len(heard[0])) * encoder.step / 100
+        times = encoder(film.sound).times
     else:
         heard, times = [encoder(each).values for each in (film.sound, film.quiet)], encoder(film.sound).times
     rows = min(len(each) for each in heard)
