@@ -307,3 +307,13 @@ def test_banner_says_what_the_clips_are(tmp_path):
 def test_profiles_are_the_three_of_the_design():
     assert list(publish.PROFILES) == ["builtin", "open", "paper"]
     assert [profile.clips is None for profile in publish.PROFILES.values()] == [False, True, True]
+
+
+def test_a_listing_is_the_source_as_it_stands():
+    from emibook.corpus import Corpus
+    from emibook.metrics import mean_pearson
+    from emibook.publish import listing
+
+    shown = listing(mean_pearson).data
+    assert shown.startswith("```python\ndef mean_pearson(") and shown.endswith("names=names)))\n```")
+    assert listing(Corpus.partition).data.startswith("```python\ndef partition(self"), "a method stands at the margin"
