@@ -19,6 +19,7 @@ from emibook.fusion import late_fusion
 from emibook.predict import predict, submit
 from emibook.runs import Run, make_run
 from emibook.training import Recipe
+from emibook.variants import Variant
 
 QUICK = Recipe("quick", rate=3e-3, batch=10, epochs=4, threads=1)
 NO_FACE, NO_SOUND, NEITHER = "00031", "00034", "00037"  # of the validation partition
@@ -45,6 +46,8 @@ def world(tmp_path_factory) -> World:
         for name, branch, seed in (("face", "aus", 0), ("face again", "aus", 1), ("both", "resnet18+aus", 0),
                                    ("sound", "mfcc", 0), ("baseline", "mfcc (baseline)", 0))
     }
+    short = Variant("short", reading={"steps": 4, "sampling": "uniform", "packed": "bfloat16"})
+    made_runs["otherwise read"] = make_run(corpus, work, "aus", 0, QUICK, short, progress=False)
     return World(corpus, work, made_runs)
 
 
@@ -96,7 +99,8 @@ def stored(world, *names) -> tuple[np.ndarray, list]:
     return late_fusion(*(p for p, _ in each), present=[there for _, there in each]).clip(0, 1), valid
 
 
-@pytest.mark.parametrize("names", [["face"], ["sound"], ["face", "sound"], ["both", "baseline"]], ids="+".join)
+@pytest.mark.parametrize("names", [["face"], ["sound"], ["face", "sound"], ["both", "baseline"], ["otherwise read"]],
+                         ids="+".join)
 def test_a_clip_of_the_corpus_gets_what_the_run_said_of_it(world, clips, names):
     expected, valid = stored(world, *names)
     table = predict(list(clips.values()), [world.runs[name] for name in names], progress=False)
