@@ -13,7 +13,10 @@ import pytest
 
 from emibook.cli import main
 
-COMMANDS = "make-corpus check preprocess extract weights train tables predict submit sweep book doctor".split()
+COMMANDS = (
+    "make-corpus check preprocess extract weights train tables ceiling people simulate rehearse predict submit audit "
+    "sweep book doctor"
+).split()
 HEADER = "Filename,Admiration,Amusement,Determination,Empathic Pain,Excitement,Joy\n"
 
 
