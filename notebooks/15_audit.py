@@ -28,6 +28,7 @@ from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from IPython.display import HTML
 from myst_nb import glue
 
 # %% tags=["hide-input"]
@@ -110,6 +111,7 @@ for place, gain in enumerate(gains.values()):
     ax.barh(place, gain, left=base, color=figures.ORANGE)
 ax.axvline(base, color=figures.GREY, linestyle="--")
 ax.set_yticks(range(len(gains)), list(gains))
+ax.invert_yaxis()
 ax.set_xlabel("mean correlation, validation, as the paper prints it")
 plt.show()
 
@@ -166,19 +168,22 @@ plt.show()
 # ## The paper against itself
 #
 # Arithmetic needs no data and no trust. These claims set the paper's numbers beside each other. In this table and the
-# next ones, the first column is the claim's name in our file, and the last one says by which check it was judged, how
-# far off it might be, and why that far.
+# next ones, a claim stands behind its name in our file, and brackets hold by which check it was judged, how far off it
+# might be, and why that far.
 
 # %%
 def of_kind(kind):
-    """The claims of one kind, as rows of a table."""
-    chosen = [claim for claim in paper.claims if claim.kind == kind]
-    rows = {"the paper says": [f"{claim.quotation} ({claim.section})" for claim in chosen],
-            "verdict": [findings[claim.id].verdict for claim in chosen],
-            "found": [findings[claim.id].found for claim in chosen],
-            "how": [f"{claim.check}, within {claim.tolerance:g}. {claim.why}"
-                    for claim in chosen]}
-    return pd.DataFrame(rows, [claim.id for claim in chosen])
+    """The claims of one kind, as a table."""
+    rows = []
+    for claim in paper.claims:
+        if claim.kind == kind:
+            finding = findings[claim.id]
+            how = f"({claim.check}, within {claim.tolerance:g}: {claim.why})"
+            quoted = f"{claim.id}: “{claim.quotation}” ({claim.section})"
+            rows.append([quoted, finding.verdict, f"{finding.found} {how}"])
+    columns = ["the paper says", "verdict", "what was found, and how"]
+    table = pd.DataFrame(rows, columns=columns)
+    return HTML(table.to_html(index=False, classes="claims"))
 
 
 of_kind("arithmetic")
@@ -251,12 +256,12 @@ digest, claims.fixed_before(paper.claims)
 # %% tags=["remove-cell"]
 same = all(claims.fixed_before(paper.claims))
 glue("fixed_count", count, display=False)
-glue("fixed_hash", digest, display=False)
+glue("fixed_hash", digest[:12], display=False)
 glue("fixed_same", "still have" if same else "no longer have", display=False)
 
 # %% [markdown]
-# The first {glue:text}`fixed_count` claims {glue:text}`fixed_same` the tolerances whose SHA-256 was
-# {glue:text}`fixed_hash` before the first run. The next best safeguard is to show what other tolerances would have
+# The first {glue:text}`fixed_count` claims {glue:text}`fixed_same` the tolerances whose SHA-256 begins with
+# {glue:text}`fixed_hash` and was taken before the first run. The next best safeguard is to show what other tolerances would have
 # said. Here all of them are multiplied by the same factor.
 
 # %%

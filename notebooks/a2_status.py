@@ -75,7 +75,7 @@ banner(profile, corpus)
 # ## The machine
 
 # %%
-doctor.machine()
+print(doctor.machine().replace("; ", "\n").replace(", ", "\n"))
 
 # %%
 names = ["emibook", "torch", "torchvision", "transformers", "facenet-pytorch", "av", "numpy",
