@@ -173,7 +173,7 @@ fig.legend(loc="outside lower center", ncols=3)
 plt.show()
 
 # %% tags=["remove-cell"]
-glue("hear_difference", f"{difference:.0e}", display=False)
+glue("hear_difference", f"{difference:.1g}", display=False)
 glue("hear_largest", f"{np.abs(by_hand).max():.0f}", display=False)
 
 # %% [markdown]

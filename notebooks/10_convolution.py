@@ -126,7 +126,7 @@ with torch.no_grad():
 difference = np.abs(by_hand - by_layer).max()
 
 # %% tags=["remove-cell"]
-glue("conv_difference", f"{difference:.0e}", display=False)
+glue("conv_difference", f"{difference:.1g}", display=False)
 glue("conv_clip", clip, display=False)
 glue("conv_steps", len(smile), display=False)
 
