@@ -148,7 +148,8 @@ glue("base_clips", len(X), display=False)
 # %% [markdown]
 # From {glue:text}`base_clips` training clips it scores {glue:text}`base_score`, with an interval from
 # {glue:text}`base_low` to {glue:text}`base_high`. With hardly any leash it would have been {glue:text}`base_free`; with
-# the penalty that does best on the validation clips, which nobody may use, {glue:text}`base_best`.
+# the one penalty for all emotions that does best on the validation clips, which nobody may use, {glue:text}`base_best`.
+# (The library chooses one for each emotion.)
 #
 # ## It can be read
 #
