@@ -470,7 +470,7 @@ def test_timestamps_that_do_not_span_the_clip_are_counted_instead(tmp_path, capf
     extract(corpus, tmp_path / "w", ["aus"], weights={"aus": str(tmp_path / "tables")})
     found = store.load(tmp_path / "w" / "features" / "aus" / "c.safetensors")
     np.testing.assert_allclose(found.values, expected(written)[frames], atol=1e-6)
-    assert "in 1 the timestamps do not span the clip" in capfd.readouterr().err
+    assert "in 1 there are no timestamps that span the clip" in capfd.readouterr().err
 
 
 def test_tables_that_lack_columns_say_so_and_are_not_mixed(tmp_path, capfd):
@@ -513,3 +513,23 @@ def test_a_run_carries_the_program_and_refuses_tables(tmp_path, program):
     copy_encoders(tmp_path / "w", ["aus"], tmp_path / "run")
     with pytest.raises(InputError, match="OpenFace's tables, files that other clips do not have"):
         load_encoder("aus", tmp_path / "run" / "encoders")
+
+
+def test_py_feats_tables_are_joined_by_the_count_of_pictures(tmp_path, capfd):
+    """They have no timestamps; the video's own are taken, here of pictures 1/15 s apart."""
+    corpus, frames = preprocessed(tmp_path / "w", tmp_path / "root", rate=Fraction(15))
+    rows = [(picture, left) for picture in range(12) for left in (50, 300)]  # ours, and somebody beside
+    probabilities = np.random.default_rng(0).uniform(size=(len(rows), 16))
+    columns = {"frame": [picture for picture, _ in rows], "FaceRectX": [left for _, left in rows]}
+    columns |= {"FaceRectY": 40.0, "FaceRectWidth": 80.0, "FaceRectHeight": 80.0, "FaceScore": 0.99}
+    columns |= {f"AU{unit:02d}": probabilities[:, index] for index, unit in enumerate(UNITS[:-1])}
+    table(tmp_path / "tables" / "c.csv", columns)
+    extract(corpus, tmp_path / "w", ["aus"], weights={"aus": str(tmp_path / "tables")})
+    found = store.load(tmp_path / "w" / "features" / "aus" / "c.safetensors")
+    assert found.weights == "py-feat's tables"
+    shown = np.array(frames) // 2
+    np.testing.assert_allclose(found.times, np.array(frames) / 30, atol=1e-6)
+    np.testing.assert_allclose(found.values[:, 17:33], probabilities[2 * shown], atol=1e-6)
+    assert not found.values[:, :17].any() and not found.values[:, 33].any()
+    said = capfd.readouterr().err
+    assert "lack 18 of the 34 columns" in said and "in 1 there are no timestamps that span the clip" in said
