@@ -258,7 +258,8 @@ class ActionUnitTables:
             if missing := int(found[0]["missing_columns"]):
                 parts.append(f"the tables lack {missing} of the {len(NAMES)} columns, which are 0 in every row")
             if counted := sum(int(each["counted"]) for each in found):
-                parts.append(f"in {counted} there are no timestamps that span the clip, so the video's pictures were counted")
+                parts.append(f"in {counted} there are no timestamps that span the clip, so the video's pictures were "
+                             "counted")
         return "; ".join([*parts, *_about_join(found)])
 
 
