@@ -175,10 +175,17 @@ plt.show()
 glue("time_faces_seconds", f"{STEPS / 30:.0f}", display=False)
 glue("time_speech_seconds", f"{STEPS / 50:.0f}", display=False)
 glue("time_mfcc_seconds", f"{STEPS / 100:.0f}", display=False)
+ninety = [f"{rows[name].times[90]:.1f}" if len(rows[name]) > 90 else f"{90 / rates[rate]:.1f}"
+          for name, rate in (("aus", "faces"), ("wav2vec2", "wav2vec2"), ("mfcc", "mfcc"))]
+glue("time_ninety_face", ninety[0], display=False)
+glue("time_ninety_speech", ninety[1], display=False)
+glue("time_ninety_mfcc", ninety[2], display=False)
 
 # %% [markdown]
 # 300 faces are {glue:text}`time_faces_seconds` seconds, 300 rows of wav2vec 2.0 are {glue:text}`time_speech_seconds`,
-# 300 rows of MFCC {glue:text}`time_mfcc_seconds`. The two branches never meet step by step, only in their predictions,
+# 300 rows of MFCC {glue:text}`time_mfcc_seconds`. And step 90, the question of this page, is
+# {glue:text}`time_ninety_face` seconds into the faces, if none is missing before it, {glue:text}`time_ninety_speech` into
+# wav2vec 2.0 and {glue:text}`time_ninety_mfcc` into MFCC. The two branches never meet step by step, only in their predictions,
 # so nothing forces them onto one clock. But with 300 rows each, the face would be read to the end of most clips and the
 # voice cut off before. The library brings sound to 30 steps a second unless told otherwise.
 #
