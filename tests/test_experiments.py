@@ -418,3 +418,16 @@ def test_curves_as_tensorboards_files_or_one_line(planted, monkeypatch):
     log = pandas.read_csv(folder / "log.csv").set_index("epoch")
     assert written["loss"] == log["loss"].to_dict() and written["rate"] == log["rate"].to_dict()
     assert written["mean_pearson"] == log["mean_pearson"].to_dict() and written["pearson/Joy"]
+
+
+def test_the_data_sets_own_features_stand_for_the_papers_rows_of_that_name():
+    names = ["official_vit (baseline)", "official_vit", "resnet18+aus", "aus", "official_wav2vec2"]
+    table2, table3 = experiments.chosen_rows(names)
+    assert [row.paper for row in table2] == [0.09, 0.10, 0.1479, 0.1352, 0.2808]
+    assert [row.against for row in table2] == [None, "official_vit (baseline)", "aus", "official_vit (baseline)",
+                                               "official_wav2vec2 (baseline)"]
+    by_name = {row.features: row for row in table3}
+    assert by_name["resnet18+aus & official_wav2vec2"].paper == 0.3288
+    assert by_name["official_vit & official_wav2vec2"].against == "official_vit & official_wav2vec2 (baseline)"
+    assert by_name["official_vit (baseline) & official_wav2vec2"].paper is None
+    assert experiments.chosen_rows(["resnet18"])[0][0].against == "vit (baseline)"
