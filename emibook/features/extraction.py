@@ -89,6 +89,8 @@ def extract(
         if progress:
             count = sum(name in missing for missing in todo.values())
             print(f"{name}: {_words(chosen[name])}; {count} of {len(todo)} clips to do", file=sys.stderr)
+            if name not in weights and (advice := EXTRACTORS[name].without(chosen[name])):
+                print(f"{name}: {advice}", file=sys.stderr)
 
     items = _tasks(clips, todo, device, read)
     task = functools.partial(_extract_task, work=work, encoders=encoders, chosen=chosen, device=device)
