@@ -16,7 +16,8 @@ FILES = {
     "parts/__init__": "from emibook.parts.inner import kept as renamed\n\nlate = 1",
     "parts/inner": "import numpy as np\n\ndef kept():\n    return np.ones(Base.size)\n\nclass Base:\n    size = 3",
     "parts/lazy": "def only_here():\n    return 1",
-    "registry": "from importlib import import_module\n\ndef load(name):\n    return import_module(f'emibook.parts.{name}')",
+    "registry": "from importlib import import_module\n\n"
+                "def load(name):\n    return import_module(f'emibook.parts.{name}')",
     "whole": "from emibook import metrics\n\ndef hand_on(use):\n    return use(metrics)",
     "runs": "from emibook.metrics import SCALE\n\nTABLE = {}\nfor each in range(SCALE):\n    TABLE[each] = each",
 }
