@@ -18,7 +18,7 @@ import pandas
 from tqdm.auto import tqdm
 
 from emibook import InputError
-from emibook.corpus import numbers, open_corpus, reachable, simulated
+from emibook.corpus import Corpus, numbers, open_corpus, reachable, simulated
 from emibook.corpus.simulated import Simulation
 from emibook.drawn import WEIGHTS
 from emibook.experiments import ABLATIONS, BASE, RECIPES, Variant
@@ -121,7 +121,8 @@ def curve(
     """One row a variant: the validation correlation of every row of ``ORDER``, and what the variant does to them.
 
     Columns besides: ``options``, how many are otherwise; ``moved``, the last fused row less the base's; ``kept``, the
-    share of pairs of rows that stand in the paper's order; ``same_order``, whether all do; ``seconds``. Epochs count in
+    share of pairs of rows that stand in the paper's order; ``same_order``, whether all do; ``seconds``. A variant whose
+    training diverges, so that its loss is no number, has no correlations and keeps no order. Epochs count in
     units of the recipe: an ablation that asks for e of the paper's 30 gets e / 30 of the recipe's. What is finished is
     not made again. ``chosen`` names the variants, all unless given.
     """
@@ -133,16 +134,11 @@ def curve(
     every = [variant for variant in variants(combinations, seed) if chosen is None or variant.name in chosen]
     rows = []
     for variant in tqdm(every, desc="specification curve", unit="variant", disable=not progress):
-        scaled = _scaled(variant, recipe)
-        runs = {
-            name: Run.open(make_run(corpus, work, name, seed, recipe, BEFORE | scaled, device="cpu", progress=False))
-            for name in BRANCHES
-        }
-        scores = {
-            row: mean_pearson(truth, fuse([runs[name] for name in row.split(" & ")], valid["clip"]),
-                              names=corpus.targets)
-            for row in ORDER
-        }
+        runs = _runs(corpus, work, BEFORE | _scaled(variant, recipe), recipe, seed)
+        scores = {row: float("nan") for row in ORDER}
+        if runs:
+            fused = {row: fuse([runs[name] for name in row.split(" & ")], valid["clip"]) for row in ORDER}
+            scores = {row: mean_pearson(truth, each, names=corpus.targets) for row, each in fused.items()}
         seconds = sum(run.metrics["seconds"] for run in runs.values())
         options = len(variant.name.split("+")) if variant != BASE else 0
         rows.append({"variant": variant.name, "options": options, **scores, **order_kept(list(scores.values())),
@@ -150,6 +146,17 @@ def curve(
     table = pandas.DataFrame(rows)
     table.insert(2, "moved", table[ORDER[-1]] - table[ORDER[-1]].iloc[0])
     return table
+
+
+def _runs(corpus: Corpus, work: Path, variant: Variant, recipe: Recipe, seed: int) -> dict[str, Run]:
+    """The run of every branch; none where one of them does not come to an end."""
+    try:
+        return {name: Run.open(make_run(corpus, work, name, seed, recipe, variant, device="cpu", progress=False))
+                for name in BRANCHES}  # fmt: skip
+    except InputError as error:
+        if "not finite" not in str(error):  # a training that diverges is a result too
+            raise
+        return {}
 
 
 def _scaled(variant: Variant, recipe: Recipe) -> Variant:

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from emibook import specification
+from emibook import InputError, specification
 from emibook.corpus import open_corpus
 from emibook.dataset import load
-from emibook.experiments import ABLATIONS, BASE
+from emibook.experiments import ABLATIONS, BASE, Variant
 from emibook.specification import BEFORE, ORDER, RECIPE, curve, draw, order_kept, variants
 from emibook.steps import Reading
 
@@ -54,6 +54,15 @@ def test_an_order_is_kept_pair_by_pair():
 def test_epochs_are_in_proportion():
     assert specification._scaled(ABLATIONS["epochs-100"], replace(RECIPE, epochs=6)).recipe == {"epochs": 20}
     assert specification._scaled(ABLATIONS["last-step"], RECIPE) == ABLATIONS["last-step"]
+
+
+def test_a_variant_that_diverges_is_a_row_without_correlations(places, monkeypatch):
+    monkeypatch.setitem(ABLATIONS, "far-too-fast", Variant("far-too-fast", recipe={"rate": 1e30}))
+    found = curve(*places, combinations=0, recipe=QUICK, clips=CLIPS, chosen=["far-too-fast"], progress=False).iloc[0]
+    assert np.isnan(found[list(ORDER)].astype(float)).all() and not found["same_order"] and found["kept"] == 0
+    monkeypatch.setitem(ABLATIONS, "no-epochs", Variant("no-epochs", recipe={"batch": 0}))
+    with pytest.raises(InputError, match="batch"):
+        curve(*places, combinations=0, recipe=QUICK, clips=CLIPS, chosen=["no-epochs"], progress=False)
 
 
 def test_the_curve_says_what_moved_and_makes_nothing_twice(places, monkeypatch):
