@@ -42,7 +42,7 @@ from emibook import figures
 from emibook.corpus import open_corpus
 from emibook.corpus.synthetic import make_corpus
 from emibook.dataset import load
-from emibook.features import copy_encoders, extract, load_encoder, store
+from emibook.features import copy_encoders, extract, feature_table, load_encoder, store
 from emibook.features.acoustic import MFCC
 from emibook.models.averages import time_averages
 from emibook.preprocess import SAMPLE_RATE, preprocess, read_audio

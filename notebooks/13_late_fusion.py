@@ -42,7 +42,7 @@ from emibook.fusion import late_fusion
 from emibook.metrics import mean_pearson, pearson
 from emibook.models import IntensityRegressor
 from emibook.preprocess import preprocess
-from emibook.publish import banner, project_path
+from emibook.publish import TABLE_FEATURES, banner, project_path
 from emibook.runs import Run
 
 # %% tags=["hide-input"]
@@ -117,7 +117,7 @@ glue("training_clips", len(corpus.partition("train")), display=False)
 
 # %%
 preprocess(corpus, work, progress=False)
-extract(corpus, work, list(EXTRACTORS), weights=weights, progress=False)
+extract(corpus, work, TABLE_FEATURES, weights=weights, progress=False)
 table2, table3 = experiments.tables(corpus, work, seeds=seeds, progress=False)
 shown = ["mean", "low", "high", "weights"]
 table2.set_index("features")[shown].round(3)
