@@ -19,7 +19,7 @@ from emibook.preprocess.clips import QUALITY, Row, clear, one_line, preprocess_c
 from emibook.preprocess.faces import CROP
 from emibook.preprocess.media import RATE
 
-VERSION = 2
+VERSION = 3
 """Of what is done to a clip; another one means that every clip is done again."""
 COLUMNS = ("clip", "status", "error", "frames", "faces", "seconds", "audio_seconds")
 Item = tuple[str, str, str]
