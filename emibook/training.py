@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -210,25 +211,60 @@ def gradient(model: Branch, feed: Feed, clips: np.ndarray, recipe: Recipe) -> Te
     device = feed.device.type
     low = {"float32": False, "bfloat16": True}.get(recipe.precision, native_precision(device) == "bfloat16")
     count = min(len(clips), max(-(-len(clips) // PART_CLIPS[device]), PARTS[device]))
-    by_length = clips[np.argsort(feed.lengths[clips], kind="stable")]
-    outputs, targets, total = [], [], torch.zeros((), device=feed.device)
+    by_length = clips[np.argsort(-feed.lengths[clips], kind="stable")]
+    parts = np.array_split(by_length, count)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     loss_of = LOSSES[recipe.loss]
-    for part in np.array_split(by_length, count):
+
+    def forward(part: np.ndarray) -> tuple[Tensor, Tensor]:
         values, mask = feed.batch(part)
         with torch.autocast(device, torch.bfloat16, enabled=low):
-            outputs.append(model(values, mask).float())
-        targets.append(feed.targets[torch.from_numpy(part).to(feed.device)])
-        if recipe.loss in SUMS_OVER_CLIPS:  # only this part's graph is in memory
-            loss = loss_of(outputs.pop(), targets.pop()) * (len(part) / len(clips))
-            loss.backward()
-            total += loss.detach()
-    if outputs:
-        total = loss_of(torch.cat(outputs), torch.cat(targets))
-        total.backward()
-    return total.detach()
+            output = model(values, mask)
+        return output.float(), feed.targets[torch.from_numpy(part).to(feed.device)]
+
+    def backward(loss: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        return loss.detach(), torch.autograd.grad(loss, parameters, allow_unused=True)
+
+    def whole(part: np.ndarray) -> tuple[Tensor, tuple[Tensor, ...]]:  # only this part's graph is in memory
+        return backward(loss_of(*forward(part)) * (len(part) / len(clips)))
+
+    random = any(isinstance(module, torch.nn.Dropout) and module.p for module in model.modules())
+    total = torch.zeros((), device=feed.device)
+    with _side_by_side(device, recipe.loss in SUMS_OVER_CLIPS and not random) as each:
+        if recipe.loss in SUMS_OVER_CLIPS:
+            made = each(whole, parts)
+        else:
+            made = [backward(loss_of(*map(torch.cat, zip(*map(forward, parts), strict=True))))]
+        for loss, gradients in made:  # in the order of the parts, so that the sums are always the same
+            total += loss
+            for parameter, part in zip(parameters, gradients, strict=True):
+                if part is not None:
+                    if parameter.grad is None:
+                        # In the parameter's own layout, which the fused optimizer takes for granted.
+                        parameter.grad = torch.zeros_like(parameter)
+                    parameter.grad += part
+    return total
 
 
-@torch.no_grad()
+@contextmanager
+def _side_by_side(device: str, wanted: bool = True) -> Iterator[Callable]:
+    """``map`` over parts of a batch: on a processor as many at once as it has threads, each with one.
+
+    The products of so small a model are too small for two threads to share. What draws random numbers has to go one
+    after the other.
+    """
+    threads = torch.get_num_threads()
+    if device != "cpu" or threads == 1 or not wanted:
+        yield map
+        return
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(threads)
+
+
 def predict(model: Branch, sequences: Sequences, device: str = "cpu", *, feed: Feed | None = None) -> np.ndarray:
     """(clip, target) float32, every clip once and in its order; a clip without a step gets the training mean.
 
@@ -238,11 +274,20 @@ def predict(model: Branch, sequences: Sequences, device: str = "cpu", *, feed: F
     feed = feed or Feed(sequences, device)
     lengths = sequences.lengths
     order = np.argsort(-lengths, kind="stable")  # clips of like length go together: less is padded
-    predictions = np.empty(sequences.targets.shape, np.float32)
+    parts = []
     while len(order):
         count = max(1, STEPS_AT_ONCE[feed.device.type] // max(1, lengths[order[0]]))
-        clips, order = order[:count], order[count:]
-        predictions[clips] = model(*feed.batch(clips)).cpu().numpy()
+        parts.append(order[:count])
+        order = order[count:]
+
+    @torch.no_grad()
+    def asked(clips: np.ndarray) -> np.ndarray:
+        return model(*feed.batch(clips)).cpu().numpy()
+
+    predictions = np.empty(sequences.targets.shape, np.float32)
+    with _side_by_side(feed.device.type) as each:
+        for clips, predicted in zip(parts, each(asked, parts), strict=True):
+            predictions[clips] = predicted
     return predictions
 
 

@@ -351,3 +351,27 @@ def test_gaps_are_in_no_statistic(sequences):
     with_gap, without = statistics(replace(part, values=values)), np.delete(part.values, 5, axis=0).astype(float)
     np.testing.assert_allclose(with_gap[0], without.mean(axis=0), rtol=1e-5)
     np.testing.assert_allclose(with_gap[1], without.std(axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["mse", "pearson"])
+def test_threads_share_a_batchs_parts_and_change_no_number(sequences, loss):
+    recipe, clips = replace(QUICK, loss=loss), np.array([7, 0, 12, 29, 5, 18, 21, 4, 3])
+    found = []
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            torch.manual_seed(0)
+            network = rebuild({**VIDEO, "in_features": 4, "targets": 2})
+            total = training.gradient(network, training.Feed(sequences[0], "cpu"), clips, recipe)
+            assert torch.get_num_threads() == threads
+            predicted = predict(network, sequences[1])
+            found.append((total, predicted, [p.grad for p in network.parameters() if p.grad is not None]))
+            # The fused optimizer walks through both in one order.
+            assert all(p.grad.stride() == p.stride() for p in network.parameters() if p.grad is not None)
+    finally:
+        torch.set_num_threads(before)
+    assert found[0][0].item() == pytest.approx(found[1][0].item(), rel=1e-6)
+    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-6)
+    for one, other in zip(found[0][2], found[1][2], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
