@@ -87,7 +87,7 @@ PARTS = {
 def rehearse(
     out: Path | str, *, size: Size | str = "reduced", parts: Sequence[str] | None = None, progress: bool = True
 ) -> dict[str, pandas.DataFrame]:
-    """Make each of ``parts`` (all unless given), write it as ``out/rehearsal_<part>.csv`` and say in ``rehearsal.json`` how.
+    """Make each of ``parts``, all unless given; ``out/rehearsal_<part>.csv`` holds it, ``rehearsal.json`` says how.
 
     Finished trainings are not repeated, and a stopped rehearsal goes on where it stopped.
 
@@ -106,7 +106,10 @@ def rehearse(
         started = time.process_time()
         found[name] = PARTS[name].make(size, out, progress)
         write_text(out / f"rehearsal_{name}.csv", found[name].round(6).to_csv(index=False))
-        _note(out, name, size, time.process_time() - started)
+        seconds = time.process_time() - started
+        if "seconds" in found[name]:  # of trainings, some of which may have been made earlier
+            seconds = max(seconds, found[name]["seconds"].sum())
+        _note(out, name, size, float(seconds))
     return found
 
 
@@ -133,15 +136,14 @@ def simulate(
 
 
 def _note(out: Path, name: str, size: Size, seconds: float) -> None:
-    """Add a part to ``rehearsal.json``; a part that was made in several goes keeps the longest."""
+    """Add a part to ``rehearsal.json``."""
     path = out / SETTINGS
     noted = json.loads(path.read_text()) if path.is_file() else {}
-    before = noted.get(name, {}).get("processor_seconds", 0)
     noted[name] = {
         "what": PARTS[name].what,
-        "command": f"emibook rehearse --out {out.name} --size {size.name} --parts {name}",
+        "command": f"emibook rehearse --out FOLDER --size {size.name} --parts {name}",
         "size": asdict(size),
-        "processor_seconds": round(max(before, seconds), 1),
+        "seconds": round(seconds, 1),
         "made": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads"
         + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"),
