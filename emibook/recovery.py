@@ -106,6 +106,7 @@ def cases(size: Size) -> list[Case]:
         Case("wav2vec2", 0.6, "mean", every, MENDED),
         Case("wav2vec2", 0.6, "mixed", every, FASTEST),
         Case("wav2vec2", 0.6, "mean", every // 4, MENDED),
+        Case("wav2vec2", 0.6, "mean", every // 4, PAPERS),
         Case("wav2vec2", 0.6, "mean", every // 16, PAPERS),
         Case("wav2vec2", 0.28, "mean", every, MENDED),
         Case("wav2vec2", 0.6, "mean", every, MENDED, seed=1),

@@ -111,7 +111,7 @@ def curve(
     root: Path | str,
     work: Path | str,
     *,
-    combinations: int = 8,
+    combinations: int = 6,
     recipe: Recipe = RECIPE,
     clips: Sequence[int] = CLIPS,
     chosen: Sequence[str] | None = None,
