@@ -234,7 +234,7 @@ glue("full_mixed_ridge", f"{mixed.ridge / mixed.best:.2f}", display=False)
 # %% [markdown]
 # Where the signal lies in the mean and is strong, the paper's recipe reaches {glue:text}`full_paper` of the best
 # predictor's correlation with all clips, and its best epoch is number {glue:text}`full_paper_epoch`: it had not
-# stopped learning when it was stopped. That is the whole of its trouble. Adam moves each weight by about the rate in
+# stopped learning when it was stopped. It gets there, just; but it is slow, and that is its trouble. Adam moves each weight by about the rate in
 # each step, and so small a rate times so few steps does not go far. With fewer clips an epoch has fewer steps, and
 # it goes less far still: with {glue:text}`full_fewest` clips it reaches {glue:text}`full_fewest_share`, and ridge
 # regression, which has no rate, {glue:text}`full_fewest_ridge`. So the smallest change that mends it is the rate.
@@ -336,7 +336,7 @@ attained = level.loc[("attained", simulated.CROSSING, joined)]
 glue("full_attained", f"{attained['fused']:.3f}", display=False)
 glue("full_attained_low", f"{attained['low']:.3f}", display=False)
 glue("full_attained_high", f"{attained['high']:.3f}", display=False)
-glue("full_most_crossing", crossings[-1], display=False)
+glue("full_most_crossing", f"{crossings[-1]:.2f}", display=False)
 glue("full_reported", f"{last['fused']:.4f}", display=False)
 
 # %% [markdown]
