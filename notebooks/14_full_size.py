@@ -234,13 +234,13 @@ glue("full_mixed_ridge", f"{mixed.ridge / mixed.best:.2f}", display=False)
 # %% [markdown]
 # Where the signal lies in the mean and is strong, the paper's recipe reaches {glue:text}`full_paper` of the best
 # predictor's correlation with all clips, and its best epoch is number {glue:text}`full_paper_epoch`: it had not
-# stopped learning when it was stopped. It gets there, just; but it is slow, and that is its trouble. Adam moves each weight by about the rate in
-# each step, and so small a rate times so few steps does not go far. With fewer clips an epoch has fewer steps, and
-# it goes less far still: with {glue:text}`full_fewest` clips it reaches {glue:text}`full_fewest_share`, and ridge
-# regression, which has no rate, {glue:text}`full_fewest_ridge`. So the smallest change that mends it is the rate.
-# Ten times the paper's, and nothing else, reaches {glue:text}`full_mended` in epoch
-# {glue:text}`full_mended_epoch`; against ridge regression on the same people it gains {glue:text}`full_over_ridge`,
-# from {glue:text}`full_over_low` to {glue:text}`full_over_high`.
+# stopped learning when it was stopped. It gets there, just; but it is slow, and that is its trouble. Adam moves each
+# weight by about the rate in each step, and so small a rate times so few steps does not go far. With fewer clips an
+# epoch has fewer steps, and it goes less far still: with {glue:text}`full_fewest` clips it reaches
+# {glue:text}`full_fewest_share`, and ridge regression, which has no rate, {glue:text}`full_fewest_ridge`. So the
+# smallest change that mends it is the rate. Ten times the paper's, and nothing else, reaches {glue:text}`full_mended`
+# in epoch {glue:text}`full_mended_epoch`; against ridge regression on the same people it gains
+# {glue:text}`full_over_ridge`, from {glue:text}`full_over_low` to {glue:text}`full_over_high`.
 #
 # That is a strong signal. At {glue:text}`full_weak`, which is what the paper's sound reaches, there is little to bend
 # and much to mistake: the same mended recipe is at its best in epoch {glue:text}`full_weak_epoch`, then learns the
