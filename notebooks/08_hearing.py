@@ -331,6 +331,24 @@ glue("hear_harmed", int((harm > 1).sum()), display=False)
 # one. If the people with the bad microphones also feel something else, or come from another place, it will learn the
 # microphone. The puppets all have the same one, so nothing on this page shows how bad it gets.
 #
+# ## Every feature set there is
+#
+# This chapter and the last showed the sets that need nothing fetched. The library knows more, from the paper's
+# related work and from the data set itself. This table is made from its registry; any name in it can be a row of the
+# tables: `emibook tables ROOT --work WORK --rows facenet egemaps`.
+
+# %% tags=["hide-input"]
+every = pd.DataFrame(feature_table()).set_index("features")
+every[["from", "dimension", "rate", "model"]]
+
+# %% [markdown]
+# Where their numbers come from, and who may use them. *Untrained* and *small* are random numbers, for trying things
+# out; *builtin* is fitted on drawings.
+
+# %% tags=["hide-input"]
+every[["weights", "licence", "source"]]
+
+# %% [markdown]
 # ## Exercises
 
 # %% [markdown]
