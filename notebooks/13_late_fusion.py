@@ -122,7 +122,7 @@ table2, table3 = experiments.tables(corpus, work, seeds=seeds, progress=False)
 shown = ["mean", "low", "high", "weights"]
 table2.set_index("features")[shown].round(3)
 
-# %% mystnb={"image": {"alt": "Rows of Table 2, one under another: a dot for the mean correlation of each feature set and a line for its interval. Untrained controls are hollow and grey, and lie nearer to zero than the filled ones."}, "figure": {"caption": "Table 2 on this corpus: one modality a row, mean over seeds, interval over participants.", "name": "fusion-table-2"}}
+# %% mystnb={"image": {"alt": "Rows of Table 2, one under another: a dot for the mean correlation of each feature set and a line for its interval. Untrained controls are hollow and grey, and lie nearer to zero than the filled ones."}, "figure": {"caption": "Table 2 on this corpus: one modality a row, mean over seeds, interval over participants and seeds.", "name": "fusion-table-2"}}
 figures.show_rows(table2, paper=profile == "paper")
 plt.show()
 
