@@ -52,10 +52,10 @@ banner(profile, corpus)
 # %% [markdown]
 # **Six numbers for one clip: who says what they should be, and when is a guess a good one?**
 #
-# Sit down before a webcam. A stranger appears on the screen, bites a lip, shakes a fist, beams. You are asked to do
-# the same. For a few seconds you mimic the stranger, and your face, your voice and your living room are recorded.
-# Then the recording goes to people who tick what they see in it: amusement, perhaps, and joy. What they ticked
-# becomes six numbers. A program that has never met you is to guess them from the recording.
+# Sit down before a webcam. A stranger appears on the screen, bites a lip, shakes a fist, beams: the *seed video*. You
+# are asked to do the same. For a few seconds you mimic the stranger, and your face, your voice and your living room
+# are recorded. Then somebody ticks what is in the recording: amusement, perhaps, and joy. (Who, is the first question
+# of this chapter.) The ticks become six numbers. A program that has never met you is to guess them from the recording.
 #
 # Mimicry is old, quick and mostly unnoticed: people who look at a smiling face begin to smile
 # {cite:p}`dimberg1982`, and what they copy depends on whom they look at and how they stand to them
@@ -63,7 +63,7 @@ banner(profile, corpus)
 #
 # You will
 #
-# - say what is predicted, by whom it was judged, and why the paper says it in three ways;
+# - say what is predicted, and find three answers in the paper to whose emotion it is;
 # - look at one clip, its six labels, and the labels of the whole corpus, most of which are nought;
 # - compute a correlation by hand, see it as a sum of rectangles, and turn it into something a person can feel;
 # - step into four traps of the metric, each once.
@@ -75,17 +75,19 @@ banner(profile, corpus)
 # > Joy." (section 1)
 #
 # Whose emotions? Here they are *self-reported*. The abstract speaks of "the emotional intensity of seed videos", and
-# section 4.1 of "the emotional intensity of the resulting video". These are three different things: what I feel, what
-# the stranger showed, and what can be seen in my copy. The files do not settle it. They hold fractions, which look
-# like the votes of a few people, and that is how this book reads them. A label is what was ticked; it is not what
-# was felt.
+# in section 4.1 the participants themselves assess "the emotional intensity of the resulting video". These are three
+# different things: what I feel, what the stranger showed, and what can be seen in my copy. The files do not settle it.
+# They hold fractions, a half or two fifths, which look like the votes of a few people: so many of the *raters* ticked
+# this emotion. That is how this book reads them; nobody has written down who the raters were. A label is what was
+# ticked; it is not what was felt.
 #
 # ## What is in the data
 #
 # The paper's data set, Hume-Vidmimic2 {cite:p}`kollias2024`, comes as videos, their sound, and two tables with one
 # row a clip, for training and for validation; the test clips come without labels. Nobody appears in two partitions.
 # That matters more than anything else on this page: a program that has met you in training may recognise you
-# instead of your expression. The corpus of this page has the same parts.
+# instead of your expression. The corpus of this page has the same parts, counted in the table. (The two lines of code
+# below the table are the lengths and numbers of clips in the paper's Table 1.)
 
 # %%
 emotions = list(corpus.targets)
@@ -109,14 +111,14 @@ glue("task_mean_here", f"{table['seconds'].mean():.2f}", display=False)
 glue("task_participants", f"{samples.sum() / 557:.0f}", display=False)
 
 # %% [markdown]
-# Participants in more than one partition: {glue:text}`task_shared`. A clip lasts {glue:text}`task_mean_here` seconds
-# on average. The two lines above are the paper's Table 1: its clips last {glue:text}`task_mean_there` seconds on
-# average, and each of its 557 participants made about {glue:text}`task_participants` of them. That is short, and
-# it is many clips of each face; chapter 3 is about what the second means.
+# Participants in more than one partition here: {glue:text}`task_shared`. A clip lasts {glue:text}`task_mean_here`
+# seconds on average. The clips of the paper's Table 1 last {glue:text}`task_mean_there` seconds on average, and each
+# of its 557 participants made about {glue:text}`task_participants` of them. That is short, and it is many clips of
+# each face; chapter 3 is about what the second means.
 #
 # ## One clip and its labels
 #
-# Here is the clip whose raters were least of one mind.
+# Here is the clip whose raters were least of one mind: it has the most labels that are neither nought nor one.
 
 # %%
 labelled = corpus.clips.dropna(subset=emotions).set_index("clip")
@@ -139,12 +141,13 @@ plt.show()
 
 # %% [markdown]
 # The emotions do not exclude each other, so this is no classification: a clip can be amused *and* joyful, or neither.
-# And the labels come in steps. If all six times some number are whole, that number may be how many people were asked.
+# And the labels come in steps. Multiply all six by some number: if they all come out whole, that number may be how
+# many people were asked.
 #
 # ## Mostly nothing
 #
-# Over all clips, most labels are exactly nought. That is not because nobody feels anything; it is because few people
-# were asked about each of six emotions, and a seed video mostly shows one or two.
+# Over all clips, most labels are exactly nought. That need not mean that nothing was shown: a seed video mostly shows
+# one or two of the six emotions, and of a few raters it easily happens that none ticks the one that is hardly there.
 
 # %%
 labels = labelled[emotions].astype(float)
@@ -175,12 +178,14 @@ glue("task_nothing", f"{(labels == 0).all(axis=1).mean():.0%}", display=False)
 # The challenge scores a guess by Pearson's correlation {cite:p}`pearson1895`. In words: take each clip's label and say
 # how far above or below the average label it is. Do the same with the guesses. Where both are above, or both below,
 # the guess went the right way: multiply the two distances and count it for you. Where one is above and the other
-# below, count it against you. Average, and divide by how far labels and guesses stray at all, so that the answer
-# does not depend on the units. The paper writes
+# below, count it against you. Average: that is the *covariance*. Then divide by how far labels and guesses stray at
+# all, their two standard deviations (roots of the *variance*, the average squared distance), so that the answer does
+# not depend on the units. The paper writes
 #
 # > $\rho_i = \frac{\mathrm{cov}(y_i, \hat y_i)}{\sqrt{\mathrm{var}(y_i)\,\mathrm{var}(\hat y_i)}}$ (equation 9)
 #
-# for emotion $i$, and takes the plain mean over the six (equation 8). Five clips are enough to do it by hand.
+# for emotion $i$, with $y_i$ for its labels and $\hat y_i$ for the guesses, and takes the plain mean over the six
+# (equation 8). The result lies between minus one and one. Five clips are enough to do it by hand.
 
 # %%
 truth = np.array([0.0, 0.2, 0.0, 0.6, 0.4])
@@ -248,7 +253,7 @@ glue("task_explained", f"{0.3**2:.0%}", display=False)
 
 # %% [markdown]
 # A correlation of three tenths puts {glue:text}`task_order_third` of the pairs in the right order, where a coin gets
-# half. Squared, it is the share of the labels' ups and downs that the guess accounts for: {glue:text}`task_explained`.
+# half. Squared, it is the share of the labels' variance that the guess accounts for: {glue:text}`task_explained`.
 # So a few tenths are a real signal and a poor witness, both at once. It is enough to rank a thousand clips and
 # not enough to tell one person what that person felt; chapter 17 returns to this. How much there is to be had at all,
 # when a label is the vote of a few people, is the subject of chapter 2.
@@ -388,7 +393,8 @@ emibook.check_exercise("1.2", wanted_rho)
 round(float(wanted_rho), 4)
 
 # %% [markdown]
-# It is far beyond what is published for this task.
+# It is far above what the paper reports. Later entries to the challenge, which also read what is said, report about
+# as much on their validation clips (arXiv:2503.10603).
 # ```{solution-end}
 # ```
 
@@ -396,10 +402,10 @@ round(float(wanted_rho), 4)
 # ```{exercise-start} How many were asked?
 # :label: task-exercise-raters
 # ```
-# If a label is $k/N$, the six labels of a clip times $N$ are whole. For each clip find the smallest $N$ up to ten
-# that does it. What does the smallest one tell, and what not?
+# If a label is $k/N$, the six labels of a clip times $N$ are whole, or nearly so where labels were rounded. For each
+# clip find the smallest $N$ up to ten that does it. What does the smallest one tell, and what not?
 #
-# Give a number a clip, in the order of `labels`: `emibook.check_exercise("1.3", fewest, labels=labels)`.
+# Give one number for each clip, in the order of `labels`: `emibook.check_exercise("1.3", fewest, labels=labels)`.
 # ```{exercise-end}
 # ```
 
@@ -407,8 +413,7 @@ round(float(wanted_rho), 4)
 # ```{solution-start} task-exercise-raters
 # :class: dropdown
 # ```
-# Multiply by every candidate at once, and look where all six come out whole. Labels may have been rounded, so "whole"
-# needs a little room.
+# Multiply by every candidate at once, and look where all six come out whole, within a little room.
 
 # %%
 candidates = np.arange(1, 11)
@@ -431,7 +436,8 @@ pd.Series(fewest, name="clips").value_counts().sort_index().to_frame().T
 # What can be done to a table of guesses that the mean correlation does not notice, and the squared error does? Which
 # of the two would you rather train with, and which be scored by? Come back to this after chapters 12 and 13.
 #
-# Give a function that makes a table (clip, emotion) of such a table: `emibook.check_exercise("1.4", change)`.
+# Give a function that takes a table of guesses (clip, emotion) and returns the changed one, of the same shape:
+# `emibook.check_exercise("1.4", change)`.
 # ```{exercise-end}
 # ```
 
@@ -466,14 +472,14 @@ pd.DataFrame(scores, rows, ["mean correlation", "squared error"]).round(3)
 #
 # You have
 #
-# - read three descriptions of the labels in one paper, and settled on what the files show: votes;
+# - read three descriptions of the labels in one paper, and settled on what the files look like: votes;
 # - seen a clip with its labels, and that {glue:text}`task_zero` of all labels here are nought;
 # - added up rectangles to a correlation, and turned three tenths into {glue:text}`task_order_third` of pairs;
 # - met the constant, the batch, the few clips and the one pot.
 #
 # ## Sources
 #
-# The paper, sections 4.1, 4.2 and 1 {cite:p}`yu2024`; the challenge {cite:p}`kollias2024`; the correlation
+# The paper, abstract and sections 1, 4.1 and 4.2 {cite:p}`yu2024`; the challenge {cite:p}`kollias2024`; the correlation
 # {cite:p}`pearson1895` and the order of pairs {cite:p}`sheppard1899`; mimicry {cite:p}`dimberg1982,hess2013`.
 #
 # ## How long it takes
