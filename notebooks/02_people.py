@@ -55,12 +55,13 @@ banner(profile, corpus)
 # Ten people watch a short clip with the sound off, and each says what the woman in it feels. Ten others hear her
 # behind a curtain. Ten more see and hear her. Nobody in the first room knows what was said in the others.
 #
-# (The note above is about the corpus of this page, whose labels are looked at once, in the section on the ceiling.
-# Everything else here is thrown with coins or counted from the votes of real people on real people.)
+# (The note below the title is about the corpus of this page, whose labels are looked at once, in the section on the
+# ceiling. Everything else here is thrown with coins or counted from the votes of real people on real people.)
 #
-# There is no network in this chapter, and nothing is trained. The encoders are people. What can those in the first
-# two rooms tell of the third? Whoever knows that knows what to hope for from a machine, and, as it will turn out,
-# knows a way to fool oneself that every ensemble of networks knows too.
+# There is no network in this chapter, and nothing is trained. An *encoder* turns a clip into numbers; here the encoders
+# are people. What can those in the first two rooms tell of the third? Whoever knows that knows what to hope for from a
+# machine, and, as it will turn out, knows a way to fool oneself that lies in wait wherever the answers of several
+# networks are averaged (an *ensemble*).
 #
 # The three rooms are real. In CREMA-D {cite:p}`cao2014` 91 actors speak twelve sentences, in six emotions; crowds
 # rated every clip in all three ways, about ten people each. It is a neighbour of this book's task, and not its twin:
@@ -102,11 +103,12 @@ glue("people_coin_agreement", f"{agreement:.3f}", display=False)
 glue("people_coin_perfect", f"{perfect:.3f}", display=False)
 
 # %% [markdown]
-# Nothing is wrong with these raters. All of them see the same clip and throw the same coin. Still, two tens of them
-# agree at {glue:text}`people_coin_agreement` only, and somebody who *knows* every chance, the perfect predictor,
-# reaches {glue:text}`people_coin_perfect`. The third number is the square root of the first, and it is the second.
-# That is a law {cite:p}`spearman1904`: the luck is in both groups when they are compared with each other, and in one
-# when a group is compared with the truth.
+# Nothing is wrong with these raters. All of them see the same clip and throw the same coin. Still, the fractions of
+# two groups of ten correlate at {glue:text}`people_coin_agreement` only, which is called their *agreement* here, and
+# somebody who *knows* every chance, the perfect predictor, reaches {glue:text}`people_coin_perfect`. The third number
+# is the square root of the first, and it is the second, but for the luck of so many throws. That is a law
+# {cite:p}`spearman1904`: the luck is in both groups when they are compared with each other, and in one when a group is
+# compared with the truth.
 #
 # How many must be asked? If $a$ is the agreement of two groups, the agreement of groups $k$ times as large is
 # $ka / (1 + (k - 1)a)$ {cite:p}`spearman1910,brown1910`.
@@ -130,8 +132,9 @@ plt.show()
 # ## The three rooms
 #
 # Now the real votes. Nobody stood in two rooms before the same clip: by the data set's own page a rater saw thirty
-# clips, heard thirty others and had both of thirty more, so the luck of one room is not that of the next. The table of votes is 4 MB and anybody may fetch it; it is not a part of this book, whose small
-# results are. Whoever gives the folder of CREMA-D as the profile's root sees them computed anew.
+# clips, heard thirty others and had both of thirty more, so the luck of one room is not that of the next. The table of
+# votes is 4 MB and anybody may fetch it (chapter 16 says how). It is not a part of this book; the small tables computed
+# from it are. Whoever gives the folder of CREMA-D as the profile's root sees them computed anew.
 
 # %%
 at_hand = votes.find(root, votes.VOTES) is not None
@@ -171,15 +174,18 @@ fig.legend(loc="outside lower center", ncols=3)
 plt.show()
 
 # %% [markdown]
-# Those who only heard a clip predict those who had both at {glue:text}`people_voice`, those who only saw it at
-# {glue:text}`people_face`: in {glue:text}`people_face_wins` of the six emotions an acted face tells more than an acted
-# voice ({numref}`people-rooms`). The average of the two reaches {glue:text}`people_average`. It gains
-# {glue:text}`people_gain` over the face, with an interval from {glue:text}`people_gain_low` to
-# {glue:text}`people_gain_high`: no accident of these actors.
+# Each room answers with six fractions a clip, and the fractions of one room are read as a prediction of another's.
+# Those who only heard a clip predict those who had both at {glue:text}`people_voice`, the mean correlation over the
+# emotions, those who only saw it at {glue:text}`people_face`: in {glue:text}`people_face_wins` of six emotions an
+# acted face tells more than an acted voice ({numref}`people-rooms`). The average of the two reaches
+# {glue:text}`people_average`.
+# It gains {glue:text}`people_gain` over the face, with an interval from {glue:text}`people_gain_low` to
+# {glue:text}`people_gain_high`: hardly an accident of these actors.
 #
-# The intervals are of *actors* drawn with replacement, as in chapter 3. Had we drawn clips, as if the clips of one
-# actor were strangers, they would look {glue:text}`people_wider` times narrower. That is what a corpus that does
-# not name its people gives you.
+# An interval (`low` to `high` in the tables) says how far a number would move with other people of the same kind.
+# Chapter 3 shows how it is made: here by drawing *actors* with replacement. Had we drawn clips, as if the clips of one
+# actor had nothing to do with each other, the intervals would look {glue:text}`people_wider` times narrower. That is
+# what a corpus that does not name its people gives you.
 #
 # ## The trap
 #
@@ -187,7 +193,8 @@ plt.show()
 # the opinion of ten *and ten*. It has half the luck in it, whether or not the ears add anything to the eyes. To be
 # fair, compare equal numbers: leave out raters at random until ten are left, all eyes or some of each. Nobody needs to
 # do that a thousand times; the expectation over all ways to leave somebody out has a formula (`emibook.panels` has
-# it), and the same formula says what twenty would reach, or infinitely many.
+# it), and the same formula says what twenty would reach, or infinitely many. Infinitely many have no luck left: the
+# rows `no luck`.
 
 # %%
 fair = ["face, 10 raters", "5 face + 5 voice", "7 face + 3 voice", "face, 20 raters",
@@ -232,7 +239,7 @@ glue("people_chosen", f"{chosen['mean']:+.3f}", display=False)
 #
 # So do ears add nothing? Ask more, and see.
 
-# %% mystnb={"image": {"alt": "Two rising curves against the number of raters in all, from two to a hundred on a logarithmic axis. Raters who all see lie above those of whom half hear on the left; the curves cross between ten and twenty raters; on the right the halves lie clearly above, while the others have almost stopped to rise. Two dotted levels on the right mark where both would end."}, "figure": {"caption": "All raters see, or half of them hear instead, by how many there are. Dotted: infinitely many.", "name": "people-totals"}}
+# %% mystnb={"image": {"alt": "Two rising curves against the number of raters in all, from two to a hundred on a logarithmic axis. Raters who all see lie above those of whom half hear on the left; the curves cross between ten and twenty raters; on the right the halves lie clearly above, while the others have almost stopped rising. Two dotted levels on the right mark where both would end."}, "figure": {"caption": "All raters see, or half of them hear instead, by how many there are. Dotted: infinitely many.", "name": "people-totals"}}
 totals = found["totals"]
 fig, ax = plt.subplots()
 ends = {"face": ("all see", "face, no luck"),
@@ -261,13 +268,14 @@ glue("people_quiet_high", f"{quiet['high']:+.3f}", display=False)
 # more raters.
 #
 # Remember it whenever an ensemble beats its members. An average of two networks, or of five seeds, has less luck in it
-# than one network; a fair opponent for "face and voice" is *two faces*: the visual branch twice, with two seeds. The
-# paper compares an average with single branches, as everybody does.
+# than one network (a *seed* is the number that a training's chance begins with; other seeds give other networks); a
+# fair opponent for "face and voice" is *two faces*: the same network for the face twice, with two seeds. The paper's
+# tables have no such row, and hardly anybody's have.
 #
 # ## Where averaging loses
 #
 # Chapter 13 derives what the average of two predictions correlates with. With correlations $r_1$ and $r_2$ with the
-# truth, $r_{12}$ between the two and spreads $s_1$ and $s_2$ it is
+# truth, $r_{12}$ between the two and spreads (standard deviations) $s_1$ and $s_2$ it is
 #
 # $$r = \frac{s_1 r_1 + s_2 r_2}{\sqrt{s_1^2 + s_2^2 + 2 s_1 s_2 r_{12}}}.$$
 #
@@ -293,9 +301,10 @@ glue("people_errors_quiet", f"{fusion.loc['mean', 'errors_no_luck']:.2f}", displ
 # %% [markdown]
 # The emotions in which the average is worse than the better room: {glue:text}`people_loses`. Take Happy. A smile is
 # seen by everybody, so those who saw it are nearly perfect, at {glue:text}`people_happy_face`. A smile can be heard,
-# but not so well: {glue:text}`people_happy_voice`. Half the weight goes to those who can hardly tell, and the average
-# falls to {glue:text}`people_happy_average`. They do agree with the others ({glue:text}`people_happy_between`), so
-# that little of what they say is new, and their errors are only added.
+# but not so well: {glue:text}`people_happy_voice`. Half of the vote goes to those who can tell less, and the average
+# comes to {glue:text}`people_happy_average`. What they do hear the others have mostly seen
+# ({glue:text}`people_happy_between` is the correlation between the two rooms), so that little of what they say is new,
+# and their errors are only added.
 #
 # The formula gives the measured average digit for digit, because it is arithmetic. For five and five raters more is
 # asked of it: the correlations are first brought down to five raters each. Raters really drawn, a hundred times, differ
@@ -315,15 +324,17 @@ fusion[["errors", "errors_no_luck", "share", "faces"]].round(2)
 # ears hold back, above it where both miss the same. Errors that are strangers to each other are what makes averaging
 # worth while; most of a kinship that one sees at first is the fault of the labels.
 #
-# `share` is the weight of those who saw that is best for the *other* actors, and `faces` how many of ten should see.
-# Chosen in this way for every emotion, the best ten raters change the correlation by {glue:text}`people_chosen` against
-# ten pairs of eyes: fair, and small, and real.
+# Must the weights be equal? `share` is the best weight of those who saw, and `faces` the best number of ten raters to
+# see. Each actor's clips get the choice that is best for all *other* actors, so that nothing is chosen on what it is
+# scored on; the table has the means of these choices. Chosen in this way for every emotion, the best ten raters change
+# the correlation by {glue:text}`people_chosen` against ten pairs of eyes: fair, and small, and real.
 #
 # ## The ceiling
 #
 # How high could a machine come? Two groups of raters who had *the same* in front of them do not agree perfectly
-# either. So the votes tell how well anything can predict them, in two ways that need each other's confirmation: by
-# splitting the raters of every clip in halves, and from the variance of coin throws.
+# either. So the votes tell how well anything can predict them, in two ways that can check each other. `halves`: split
+# the raters of every clip in two, correlate the halves, and bring that to whole groups by the formula with $k = 2$.
+# `agreement`: from the variance that so many throws of a coin have. `perfect` is the root of the second.
 
 # %%
 found["ceiling"].loc["both"].round(3)
@@ -343,16 +354,17 @@ glue("people_least", f"{guess['perfect_least']:.3f}", display=False)
 glue("people_most", f"{guess['perfect_most']:.3f}", display=False)
 
 # %% [markdown]
-# Halves: {glue:text}`people_halves`; coins: {glue:text}`people_agree`. They agree, so a perfect predictor would reach
-# {glue:text}`people_perfect` ({glue:text}`people_perfect_low` to {glue:text}`people_perfect_high`), and no honest
-# system passes that on these labels. Ten people who had both reach the agreement and no more: they are a group, not
-# the truth.
+# Halves: {glue:text}`people_halves`; coins: {glue:text}`people_agree`. The two ways agree, so a perfect predictor would
+# reach {glue:text}`people_perfect` ({glue:text}`people_perfect_low` to {glue:text}`people_perfect_high`), and no honest
+# system passes that on these labels but by luck. Ten *other* people who had both would reach the agreement and no more:
+# they are a group, not the truth.
 #
-# The labels of the paper's data set come without votes. Only the fractions are there, and the smallest common
-# denominator tells the least number of raters: two of ten look like one of five. Where the votes are known one can
-# measure how far that leads astray. Here clips have {glue:text}`people_true_raters` raters, and denominators say
+# The labels of the paper's data set come without votes. Only the fractions are there, and their smallest common
+# denominator is the least number of raters that fits (exercise 1.3): two of ten look like one of five. The most that is
+# likely is its largest multiple up to the largest denominator of any clip. Where the votes are known one can measure
+# how far that leads astray. Here clips have {glue:text}`people_true_raters` raters on average, and denominators say
 # between {glue:text}`people_least_raters` and {glue:text}`people_most_raters`; the perfect predictor comes out
-# between {glue:text}`people_least` and {glue:text}`people_most`. The truth is between them, as it has to be.
+# between {glue:text}`people_least` and {glue:text}`people_most`, on either side of what the votes say.
 #
 # `emibook ceiling ROOT` does this for any corpus. Here for the one that this page's banner names:
 
@@ -368,15 +380,17 @@ glue("people_own_high", f"{upper:.2f}", display=False)
 glue("people_own_raters", f"{own.raters[0]:.1f}", display=False)
 
 # %% [markdown]
-# With {glue:text}`people_own_raters` raters a clip or more, nothing can be expected to pass a number between
-# {glue:text}`people_own_low` and {glue:text}`people_own_high` on the corpus {glue:text}`people_own`. Whatever a table
-# of this book shows, read it against this and not against one.
+# A clip has {glue:text}`people_own_raters` raters on average, or more. So on the corpus {glue:text}`people_own` nothing
+# can be expected to pass the ceiling, which lies somewhere between {glue:text}`people_own_low` and
+# {glue:text}`people_own_high`. Whatever a table of this book shows, read it against this and not against one.
 #
 # ## Whom people read
 #
 # How often do raters choose what the actor was asked to act? And does it depend on who acts? Each group is compared
-# with the largest of its kind. Two rules stood before the first number: a group of fewer than ten actors is too few
-# to conclude anything from, and so is an interval that holds both no difference and one of five points.
+# with the largest of its kind. Two rules were fixed before the first number was seen. From a group of fewer than ten
+# actors nothing is concluded. And where the interval of the difference holds both nought and a difference of five
+# points (hundredths), it is too wide to conclude anything: without nought in it the groups `differ`, without five
+# points they are `alike`.
 
 # %%
 groups = found["accuracy"].query("ratings == 'both' and kind != 'all'")
@@ -425,7 +439,7 @@ glue("people_differs", "; ".join(words) or "none", display=False)
 #
 # ## What goes wrong otherwise
 #
-# Skip this chapter, and four things go wrong with the others: a correlation is read against one instead of against
+# Skip this chapter, and four things go wrong in the others: a correlation is read against one instead of against
 # the ceiling; the gain of fusion is put down to the senses and not to the number of opinions; errors seem to go
 # together that only share a label; and a gap between groups is believed that a dozen actors cannot carry.
 #
@@ -435,8 +449,8 @@ glue("people_differs", "; ".join(words) or "none", display=False)
 # ```{exercise-start} How many to ask
 # :label: people-exercise-ask
 # ```
-# Two groups of ten who had both agree as `found["ceiling"]` says (take the row `mean`). How many raters a group would
-# bring the agreement to ninety-five hundredths?
+# How well two groups of ten who had both agree stands in `found["ceiling"]`, in the row `("both", "mean")`, column
+# `agreement`. How many raters in each group would bring the agreement to ninety-five hundredths or more?
 #
 # Give a whole number: `emibook.check_exercise("2.1", raters, found=found)`.
 # ```{exercise-end}
@@ -466,7 +480,8 @@ raters
 # :label: people-exercise-fair
 # ```
 # For each emotion predict from `r_face` in `found["fusion"]`, and from how well two groups who only saw agree
-# (`found["ceiling"].loc["face"]`), what *twice* as many who saw would reach. Compare with the row `face, 20 raters`.
+# (`found["ceiling"].loc["face"]`), what *twice* as many who saw would reach. Compare with the row `face, 20 raters`
+# of `rows`.
 #
 # Give six numbers, in the order of the emotions: `emibook.check_exercise("2.2", doubled, found=found)`.
 # ```{exercise-end}
@@ -499,7 +514,8 @@ pd.DataFrame({"by hand": doubled, "in the table": exact}).round(3)
 # $w_2 \propto (r_2 - r_{12} r_1) / s_2$. Compute the share $w_1 / (w_1 + w_2)$ of those who saw for each emotion. Does
 # any emotion want a negative weight? What would that mean?
 #
-# Give six shares, in the order of the emotions: `emibook.check_exercise("2.3", best_share, found=found)`.
+# Give the six shares of those who saw, in the order of the emotions:
+# `emibook.check_exercise("2.3", best_share, found=found)`.
 # ```{exercise-end}
 # ```
 
@@ -518,8 +534,9 @@ emibook.check_exercise("2.3", best_share, found=found)
 pd.DataFrame({"all actors": best_share, "other actors": six["share"]}).round(3)
 
 # %% [markdown]
-# Chosen on all actors or on the others: with so many clips it hardly matters. A share above one would mean that those
-# who heard are worth more by what is subtracted of them. Try the same with a dozen clips, and it will matter.
+# Chosen on all actors or on the others: with so many clips it hardly matters. With a dozen clips it would. No weight is
+# negative. A share above one would be a negative weight for those who heard: what they say would be of most use
+# subtracted, to take away an error that they share with those who saw.
 # ```{solution-end}
 # ```
 
