@@ -60,12 +60,12 @@ banner(profile, corpus)
 # be so with other guests? If you ask each guest ten times, do you have a hundred and twenty opinions? And if one of
 # the cooks tried thirty recipes on these guests, and told you of the best one only?
 #
-# The paper has a table of correlations to four digits, and says which are *significant*. It names no interval. This
-# chapter makes one, in the way that every number of this book has one.
+# The paper has two tables of correlations, most of them to four digits, and calls some of its gains *significant*. It
+# names no interval. This chapter makes one, in the way in which the tables of this book have theirs.
 #
 # You will
 #
-# - draw participants with replacement, and get an interval out of nothing but the data;
+# - draw participants as names out of a hat, and get an interval out of nothing but the data;
 # - see what happens where clips are drawn instead, and count how often such an interval is wrong;
 # - compare two methods on the same draws, where overlapping intervals say nothing;
 # - choose the best of many guesses that know nothing, and watch it look good.
@@ -81,9 +81,11 @@ banner(profile, corpus)
 #
 # ## Something to be unsure of
 #
-# Two guesses are enough, one by the face and one by the voice, and their average. They are made by the simplest
-# method of this book, a ridge regression on averages over the clip, which is the subject of chapter 9; here it only
-# matters that they were fitted on `train` and are scored on `valid`.
+# Two guesses are enough, one by the face and one by the voice, and their average. The face is read as action units
+# (`aus`: movements such as a raised brow, chapter 7), the voice as MFCC (`mfcc`: coefficients of its sound, chapter 8).
+# The guesses are made by the simplest method of this book, a ridge regression on averages over the clip, which is the
+# subject of chapter 9; here it only matters that they were fitted on the training partition, `train`, and are scored
+# on the validation partition, `valid`.
 
 # %%
 preprocess(corpus, work, progress=False)
@@ -109,14 +111,16 @@ glue("sure_people", int(groups.max()) + 1, display=False)
 glue("sure_over", over, display=False)
 
 # %% [markdown]
-# Three numbers, from {glue:text}`sure_clips` clips of {glue:text}`sure_people` people.
+# Three numbers, from {glue:text}`sure_clips` clips of {glue:text}`sure_people` people (where a corpus does not name its
+# people, every clip counts as one).
 #
 # ## An interval from the data alone
 #
 # We would like to know what the score would have been with other people of the same kind. There are no others. So let
 # the ones we have stand for all: put their names into a hat, draw as many as there are, *putting each back*, and score
-# the clips of those drawn. Some people count twice, some not at all. Do it two thousand times. How the scores scatter
-# is about how they would scatter with new people {cite:p}`efron1993`.
+# the clips of those drawn. Some people count twice or more, some not at all. Do it two thousand times. How the scores
+# scatter is about how they would scatter with new people {cite:p}`efron1993`. This is the *bootstrap*; the *interval*
+# reaches from the score below which two and a half of a hundred draws lie to the one above which as many lie.
 
 # %%
 rng = np.random.default_rng(seed)
@@ -126,7 +130,9 @@ rows = np.concatenate([np.flatnonzero(groups == each) for each in drawn])
 len(rows), round(mean_pearson(truth[rows], both[rows]), 3)
 
 # %% [markdown]
-# That was one draw. The library does all of them at once, because a correlation needs only a few sums:
+# That was one draw: how many clips were in it, and their score. The library does all draws at once, because a
+# correlation needs only a few sums. In its code `groups` says whose each clip is, and `weights` how often each person
+# was drawn. `seeds` counts predictions by the same method with other random numbers; here there is one.
 
 # %%
 listing(resampled)
@@ -157,10 +163,10 @@ glue("sure_width_ratio", f"{width['people'] / width['clips']:.2f}", display=Fals
 
 # %% [markdown]
 # The average's score lies between {glue:text}`sure_low` and {glue:text}`sure_high`: with so few clips, the second
-# digit is a guess. Drawn by people the interval is {glue:text}`sure_width_ratio` times as wide as drawn by clips. Here
-# that tells little: {glue:text}`sure_people` people are few to draw from, and in the drawn corpus what a clip shows is
-# mostly its seed video's doing. On recordings of actors, in chapter 2, the two differ far more. Which is right? (This
-# page's intervals are over {glue:text}`sure_over`.)
+# digit is a guess. With people out of the hat the interval is {glue:text}`sure_width_ratio` times as wide as with clips
+# out of the hat. On this page that tells little: {glue:text}`sure_people` people are few, and where the clips show the
+# puppet of chapter 5, what is in them is mostly the doing of the seed video. In chapter 2, with real actors, the two
+# differ far more. Which is right? (This page's intervals are over {glue:text}`sure_over`.)
 #
 # ## What goes wrong otherwise: asking each guest ten times
 #
@@ -207,9 +213,9 @@ glue("sure_held_clips", f"{np.mean(held['clips']):.0%}", display=False)
 #
 # ## Two on the same draws
 #
-# Is the average better than the face alone? Their intervals overlap, and that settles nothing: both go up with easy
+# Is the average better than the face alone? Whether their intervals overlap settles nothing: both go up with easy
 # people and down with hard ones. What counts is the *difference*, on the same draw each time. The library has it as
-# `paired_difference`; the last line sets both side by side.
+# `paired_difference`; the last line sets its two ends beside ours.
 
 # %%
 alone = resampled(truth, seen[None], groups, draws, np.random.default_rng(seed))
@@ -231,8 +237,7 @@ fig.legend(loc="outside lower center", ncols=2)
 plt.show()
 
 # %% tags=["remove-cell"]
-spread = {"alone": np.nanstd(alone), "both": np.nanstd(by_people), "gain": np.nanstd(gain)}
-glue("sure_gain", f"{np.nanmean(gain):+.3f}", display=False)
+glue("sure_gain", f"{library.mean:+.3f}", display=False)
 glue("sure_gain_low", f"{low:+.3f}", display=False)
 glue("sure_gain_high", f"{high:+.3f}", display=False)
 glue("sure_tied", f"{np.ma.corrcoef(np.ma.masked_invalid(alone), np.ma.masked_invalid(by_people))[0, 1]:.2f}", display=False)
@@ -242,14 +247,15 @@ glue("sure_verdict", verdict, display=False)
 # %% [markdown]
 # From draw to draw, the two scores go together with a correlation of {glue:text}`sure_tied`. The average gains
 # {glue:text}`sure_gain`, with an interval from {glue:text}`sure_gain_low` to {glue:text}`sure_gain_high`, which
-# {glue:text}`sure_verdict`. Whoever publishes only two scores, each with its interval, has thrown this away; whoever
-# publishes the predictions has not.
+# {glue:text}`sure_verdict`. An interval of the difference that does not hold nought is what *significant* means, at the
+# level of five in a hundred; one that does leaves open which of the two is better. Whoever publishes only two scores,
+# each with its interval, has thrown this away; whoever publishes the predictions has not.
 #
 # ## The best of many
 #
 # Now the cook with the thirty recipes. Take guesses that know nothing, random numbers, and score each on the validation
-# clips. Report the best. The more you try, the better it looks; and nothing of it is left on people that were not
-# used for choosing {cite:p}`dwork2015`.
+# clips of half of the people. Report the best. The more you try, the better it looks; and nothing of it is left on the
+# other half, who were not used for choosing {cite:p}`dwork2015`.
 
 # %%
 tries = 300
@@ -285,10 +291,10 @@ glue("sure_thirty", f"{chosen_on[best[29]]:.2f}", display=False)
 
 # %% [markdown]
 # After thirty tries the best of nothing scores {glue:text}`sure_thirty`, after three hundred {glue:text}`sure_best`; on
-# the other half that one scores {glue:text}`sure_best_fresh`. Half of our people are few; with more clips all of
-# these numbers shrink, and none of them vanishes. In the paper the learning rate is halved when the *validation* score
-# stops to rise, the best epoch is presumably chosen by it, features are compared by it, and it is what is reported.
-# Every one of these is a try.
+# the other half that one scores {glue:text}`sure_best_fresh`, which is luck as well. Half of our people are few; with
+# more clips what is won by choosing shrinks, and never vanishes. In the paper the learning rate (the length of a step
+# in training, chapter 12) is halved when the *validation* score stops rising, the best epoch (round of training) is
+# presumably chosen by it, features are compared by it, and it is what is reported. Every one of these is a try.
 #
 # ## How many digits?
 #
@@ -377,8 +383,8 @@ tuple(round(float(each), 3) for each in ends_of_gain)
 # ```{exercise-start} How often does the better one lose?
 # :label: sure-exercise-loses
 # ```
-# Of the face alone and the average one scores higher here. In what share of the draws of people does it score lower than
-# the other? What does that say about a ranking of teams?
+# In every draw of people either the face alone or the average scores higher, and one of the two does so more often.
+# In what share of the draws does it lose to the other? What does that say about a ranking of teams?
 #
 # Give the share: `emibook.check_exercise("3.3", share, truth=truth, seen=seen, both=both, people=people)`.
 # ```{exercise-end}
@@ -388,7 +394,7 @@ tuple(round(float(each), 3) for each in ends_of_gain)
 # ```{solution-start} sure-exercise-loses
 # :class: dropdown
 # ```
-# The same draws for both, so the same seed.
+# The same draws for both, so the same seed. Whichever loses less often is the one that is asked about.
 
 # %%
 face, fused = (resampled(truth, each[None], groups, draws, np.random.default_rng(seed))
