@@ -61,15 +61,17 @@ banner(profile, corpus)
 # ninetieth picture shows an empty room. Your copy has another frame rate; hers begins a second later; she left out the
 # pictures in the dark. Both of you have counted correctly.
 #
-# A network counts steps. Whether its step 90 is the third second of a face, the second second of a sound, or nothing at
-# all is decided long before it, in a few lines that nobody looks at. This chapter looks at them.
+# A network counts *steps*: rows of numbers, one after the other. Whether its step 90 is three seconds into a face, two
+# seconds into a sound, or nothing at all is decided long before it, in a few lines that nobody looks at. This chapter
+# looks at them.
 #
 # You will
 #
-# - put a clip whose frames come when they come on a clock, frame by frame;
-# - compare the rates at which features tick, and what 300 steps of each cover;
+# - put a clip whose pictures come unevenly onto a clock, picture by picture;
+# - compare the rates at which *features*, the numbers that describe a face or a sound, tick, and what 300 steps of each
+#   cover;
 # - bring sound to the clock of the faces, by an average and not by picking;
-# - put clips of different lengths into one batch, and see what a forgotten mask costs;
+# - put clips of different lengths into one box, and see what a forgotten mask costs;
 # - follow a clip without a face, or without a sound, to its prediction.
 #
 # ## What the paper says
@@ -85,9 +87,9 @@ banner(profile, corpus)
 #
 # ## A clock
 #
-# A video file is a pile of pictures, each with a *timestamp*, the moment at which it is to be shown. A browser writes
-# them as they come. Read the timestamps of the corpus, which takes no decoding, and pick the clip with the most uneven
-# ones.
+# A video file is a pile of pictures (*frames*), each with a *timestamp*, the moment at which it is to be shown. A
+# browser writes them as they come. Read the timestamps of the corpus, which takes no decoding (`pts` counts them in
+# units of `time_base` seconds), and pick the clip with the most uneven ones.
 
 # %%
 done = preprocess(corpus, work, progress=False).set_index("clip")
@@ -104,15 +106,16 @@ unsteady = max(stamps, key=lambda clip: np.std(np.diff(stamps[clip])))
 shown = stamps[unsteady] - stamps[unsteady][0]
 
 # %% [markdown]
-# The clock has a tick every thirtieth of a second. What is on the screen at a tick is the last picture that came. So
-# some pictures are shown twice, and some, where two came between two ticks, never.
+# The clock has a tick every thirtieth of a second. What is on the screen at a tick is the last picture that came. So a
+# picture that waits long for the next one is shown more than once, and where two come between two ticks, the first of
+# them is never shown.
 
 # %%
 ticks = np.arange(0, 0.6, 1 / RATE)
 source = np.searchsorted(shown, ticks + 0.5 / RATE, side="right") - 1
 never = set(range(source[-1])) - set(source)
 
-# %% mystnb={"image": {"alt": "Two rows of marks over six tenths of a second. Above, the frames of the file, unevenly spaced; below, the even ticks of the clock. A line leads from each tick to the frame that it shows; some frames have two lines, some none."}, "figure": {"caption": "The beginning of the clip with the most uneven timestamps: its frames (above), the clock (below), and which frame each tick shows.", "name": "time-clock"}}
+# %% mystnb={"image": {"alt": "Two rows of marks over six tenths of a second. Above, the frames of the file, unevenly spaced; below, the even ticks of the clock. A line leads from each tick to the frame that it shows; several lines may meet in one frame, and a frame without a line is never shown."}, "figure": {"caption": "The beginning of the clip with the most uneven timestamps: its frames (above), the clock (below), and which frame each tick shows.", "name": "time-clock"}}
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 2))
 early = shown[shown < 0.6]
 ax.plot(early, np.ones(len(early)), "|", markersize=16, color=figures.ORANGE)
@@ -133,17 +136,21 @@ glue("time_ticks", int(done.loc[unsteady, "frames"]), display=False)
 glue("time_never", len(never), display=False)
 
 # %% [markdown]
-# In clip {glue:text}`time_unsteady` two pictures are between {glue:text}`time_shortest` and
-# {glue:text}`time_longest` thousandths of a second apart. Its {glue:text}`time_frames` pictures became
-# {glue:text}`time_ticks` on the clock; of those in {numref}`time-clock`, {glue:text}`time_never` are never shown. From
-# here on a picture's number *is* its time. (The drawing rounds to the nearest tick; the library lets FFmpeg do it, in
-# fractions of the file's own unit.)
+# In clip {glue:text}`time_unsteady` one picture comes between {glue:text}`time_shortest` and
+# {glue:text}`time_longest` thousandths of a second after the other. Its {glue:text}`time_frames` pictures became
+# {glue:text}`time_ticks` on the clock. (Pictures in {numref}`time-clock` that are never shown:
+# {glue:text}`time_never`.) From here on a picture's number *is* its time. (The drawing rounds to the nearest tick; the
+# library lets FFmpeg do it, in fractions of the file's own unit.)
 #
 # ## Everything ticks at its own rate
 #
-# Faces come 30 times a second. Coefficients of sound come a hundred times a second, because speech changes within
-# hundredths. wav2vec 2.0 takes 50 a second, because its convolutions make a step of 320 samples. The organisers' own
-# ViT features come about six times a second. Three hundred steps are not the same for all of them.
+# Faces come 30 times a second, and so does what is measured on each: action units (`aus`), movements such as a raised
+# brow (chapter 7). MFCC, coefficients that describe the colour of a sound (chapter 8), come a hundred times a second,
+# because speech changes within hundredths. wav2vec 2.0 {cite:p}`baevski2020`, a network that listens, gives 50 rows a
+# second, because it takes a step of 320 of the 16,000 samples in a second of sound. The features of a network for
+# pictures, ViT, that the organisers of the challenge hand out come about six times a second
+# {cite:p}`kollias2024`. Three hundred steps are not the same for all of them. (The other rows of the table are feature
+# sets of chapter 8.)
 
 # %%
 rates = {"faces": RATE, "official ViT, about": 6}
@@ -184,10 +191,11 @@ glue("time_ninety_mfcc", ninety[2], display=False)
 # %% [markdown]
 # 300 faces are {glue:text}`time_faces_seconds` seconds, 300 rows of wav2vec 2.0 are {glue:text}`time_speech_seconds`,
 # 300 rows of MFCC {glue:text}`time_mfcc_seconds`. And step 90, the question of this page, is
-# {glue:text}`time_ninety_face` seconds into the faces, if none is missing before it, {glue:text}`time_ninety_speech` into
-# wav2vec 2.0 and {glue:text}`time_ninety_mfcc` into MFCC. The two branches never meet step by step, only in their predictions,
-# so nothing forces them onto one clock. But with 300 rows each, the face would be read to the end of most clips and the
-# voice cut off before. The library brings sound to 30 steps a second unless told otherwise.
+# {glue:text}`time_ninety_face` seconds into the faces, if none is missing before it, {glue:text}`time_ninety_speech`
+# into wav2vec 2.0 and {glue:text}`time_ninety_mfcc` into MFCC. The paper has two networks, its *branches*, one for the
+# face and one for the sound. They never meet step by step, only in their predictions, so nothing forces them onto one
+# clock. But with 300 rows each, the face of a clip of seven seconds would be read to its end and its voice cut off
+# before. The library brings sound to 30 steps a second unless told otherwise.
 #
 # ## Averaged, not picked
 #
@@ -218,7 +226,7 @@ glue("time_averaged", f"{np.abs(averaged).max():.2f}", display=False)
 
 # %% [markdown]
 # The ghost is {glue:text}`time_picked` high, of a tremor of height one; what the average leaves is
-# {glue:text}`time_averaged`. On the sound of our clip, the same function does this:
+# {glue:text}`time_averaged`. On the sound of the clip in {numref}`time-rates`, the same function does this:
 
 # %%
 sound = rows["mfcc"]
@@ -258,12 +266,13 @@ glue("time_lost", f"{beyond.sum() / faces.sum():.1%}", display=False)
 
 # %% [markdown]
 # {glue:text}`time_cut` of {glue:text}`time_clips` clips here are longer, and {glue:text}`time_lost` of all faces are
-# never looked at. In the paper's data the average clip has seven seconds, some have twenty minutes; whether the first
-# ten seconds of those are the right ones is another choice that nobody has measured.
+# never looked at. In the paper's data the average clip has seven seconds, and the longest twenty minutes; whether the
+# first ten seconds of such a clip are the right ones is another choice that nobody has measured.
 #
 # ## What goes wrong otherwise: no mask
 #
-# A batch is a box, and a box has one length. Shorter clips are filled up, and a *mask* says where there is data.
+# A network reads several clips at a time, a *batch*. A batch is a box, and a box has one length. Shorter clips are
+# filled up (*padded*), and a *mask* says where there is data.
 
 # %%
 valid = load(corpus, work, "aus", "valid")
@@ -277,6 +286,10 @@ fig, ax = plt.subplots(figsize=(figures.WIDTH, 2.4))
 ax.imshow(mask, aspect="auto", cmap="Blues", interpolation="nearest", vmax=1.4)
 ax.set(xlabel="step", ylabel="clip", yticks=[])
 plt.show()
+
+# %% [markdown]
+# Take one feature of these clips, `AU12_r`, how far the lip corners are pulled up, and average it over time: over the
+# steps that are there, and over all steps of the box.
 
 # %%
 smile = values[:, :, valid.names.index("AU12_r")]
@@ -296,8 +309,8 @@ glue("time_worst", f"{(right[seen] / np.maximum(wrong[seen], 1e-6)).max():.0f}",
 # ## No face, no sound
 #
 # Some clips have nothing to see, some nothing to hear. They are not dropped: the challenge scores them like any other,
-# and whoever drops them reports another test. In a branch of its own such a clip is predicted as the training mean. In
-# the average of two branches, the one that has something to say stands alone.
+# and whoever drops them reports another test. A branch that finds nothing in a clip predicts the mean of the training
+# labels for it. In the average of two branches, the one that has something to say stands alone.
 
 # %%
 nothing = pd.Series({
@@ -310,7 +323,7 @@ nothing.to_frame()
 
 # %%
 face, voice = np.array([[0.2], [0.2]]), np.array([[0.8], [0.8]])
-there = [[True, False], [True, True]]  # the second clip has no face
+there = [[True, False], [True, True]]  # (branch, clip): the second clip has no face
 late_fusion(face, voice, present=there)
 
 # %% [markdown]
@@ -334,7 +347,7 @@ late_fusion(face, voice, present=there)
 # ```{solution-start} time-exercise-rows
 # :class: dropdown
 # ```
-# Rows over rows a second.
+# Rows, divided by rows a second.
 
 # %%
 covered = STEPS / EXTRACTORS["mfcc"].rate
@@ -370,8 +383,8 @@ emibook.check_exercise("4.2", row)
 row, round(float(centres[row]), 4)
 
 # %% [markdown]
-# One row before the one that a plain multiplication gives. In a sequence file of this library nobody has to know:
-# every row carries its time.
+# One row before the one that a plain multiplication gives. In the files of this library nobody has to know: every row
+# carries its time.
 # ```{solution-end}
 # ```
 
