@@ -64,8 +64,9 @@ banner(profile, corpus)
 # walker to walker: when you have not got any lower for a while, halve your step. And there is a bad habit: to remember
 # the lowest point one has passed, and to report that one.
 #
-# Training a branch is this walk. The slope is a gradient, the height an error, and the paper gives the step, the rule and
-# the size of a batch. It does not give the number of steps, and it looks down at the validation clips while it walks.
+# Training a branch is this walk. The slope is a gradient, the height an error, and the paper gives the step, the rule
+# and the size of a *batch*, the clips on which one step is computed. It does not give the number of steps,
+# and it looks down at the validation clips while it walks.
 #
 # You will
 #
@@ -93,7 +94,8 @@ banner(profile, corpus)
 # $$\mathcal{L} = \frac{1}{n} \sum_{i=1}^{n} (y_i - \hat y_i)^2$$
 #
 # $i$ is a clip, by the words below it ("$n$ represents the number of samples"). By the words above it, $y_1$ to $y_6$
-# are emotions. Both at once needs two sums; the library, and every framework, averages over both.
+# are emotions. Both at once needs two sums; the library, and every framework, averages over both. Here are two clips by
+# six emotions, twelve squares, by hand and by PyTorch.
 
 # %%
 truth = torch.tensor([[0.0, 0.5, 0.0, 0.0, 0.5, 0.0], [0.2, 0.0, 0.0, 0.4, 0.0, 0.0]])
@@ -142,12 +144,20 @@ fig.legend(loc="outside lower center", ncols=2)
 plt.show()
 
 # %% [markdown]
+# Plain steps in {numref}`branch-ravine` spend themselves on going from wall to wall, and along the bottom they get
+# shorter as the slope gets less. Adam's are about as long as the rate in either direction, so it comes to the middle;
+# it also carries on for a while where it should have stopped.
+#
 # ## Three times ten to the minus five?
 #
 # The paper's rate is written $3e^{-5}$. Read as programmers write it, that is three hundred-thousandths. Read as it
-# stands, with $e$ the number whose logarithm is one, it is several hundred times as much. Try both, and one in between, on eight clips: a
-# small branch that sees the same eight over and over should learn them by heart. If it cannot, something is broken; it
-# is the first thing to try with any network.
+# stands, with $e$ the number whose natural logarithm is one, it is several hundred times as much. Try both, and one in
+# between, on eight clips: a small branch that sees the same eight over and over should learn them by heart. If it
+# cannot, something is broken; it is the first thing to try with any network.
+#
+# The branch is a small relative of the paper's acoustic one, and what it sees are the action units. `Feed` makes a
+# batch: the clips' features, padded to one length, with the mask that says what is padding (chapter 4). `statistics`
+# gives each feature's mean and spread, by which the branch standardises what it gets.
 
 # %%
 train = load(corpus, work, "aus", "train")
@@ -171,7 +181,7 @@ for name, rate in rates.items():
         optimizer.step()
         losses[name].append(loss.item())
 
-# %% mystnb={"image": {"alt": "Three curves of the loss over sixty steps on a logarithmic axis. The one with the smallest rate hardly falls, the middle one falls steadily to a small fraction, the one with the largest rate drops to a grey level line, stays near it for long and then creeps down."}, "figure": {"caption": "Learning eight clips by heart, with three rates.", "name": "branch-rates"}}
+# %% mystnb={"image": {"alt": "Three curves of the loss over sixty steps on a logarithmic axis. The one with the smallest rate hardly falls, the middle one falls steadily to a small fraction, the one with the largest rate drops to a grey level line, stays near it for a while and then creeps down."}, "figure": {"caption": "Learning eight clips by heart, with three rates.", "name": "branch-rates"}}
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 2.8))
 for (name, curve), line in zip(losses.items(), ("--", "-", ":"), strict=True):
     ax.semilogy(curve, linestyle=line, label=name)
@@ -190,8 +200,10 @@ glue("branch_large_left", f"{losses['3 e^-5'][-1] / losses['3 e^-5'][0]:.0%}", d
 # The grey line of {numref}`branch-rates` is the loss of the best constant answer. After sixty steps the small rate has
 # {glue:text}`branch_small_left` of its first loss left, the middle one {glue:text}`branch_middle_left`. The literal
 # reading, {glue:text}`branch_literal`, is left with {glue:text}`branch_large_left`: its first steps throw away whatever
-# the start had to offer, and it sits near the best constant answer, which knows nothing of any clip. So it is read as the programmers do, with 64 steps an epoch at the paper's size. This corpus has
-# a few batches an epoch, and would hardly move; it takes another recipe, and says so wherever it is used.
+# the start had to offer, and for a while it sits near the best constant answer, which knows nothing of any clip. So the
+# rate is read here as the programmers do. The paper's training partition makes 64 steps of it an *epoch*, which is once
+# through all clips. A small corpus has a few batches an epoch, and with so small a rate would hardly move; it takes
+# another *recipe*, and says so wherever it is used.
 
 # %%
 recipes = pd.DataFrame({name: vars(recipe) for name, recipe in RECIPES.items()}).drop("name")
@@ -218,7 +230,7 @@ runs = {name: [Run.open(experiments.train(corpus, work, name, number, progress=F
 logs = {name: [pd.read_csv(run.folder / LOG, index_col="epoch") for run in each]
         for name, each in runs.items()}
 
-# %% mystnb={"image": {"alt": "Two columns, one a branch, of three panels over epochs. At the top the loss falls steadily; in the middle the score on validation clips rises fast, then wavers around a level, with a diamond at its highest point; at the bottom the rate is a level that may step down."}, "figure": {"caption": "Two branches, every seed a line: loss on training clips, mean correlation on validation clips with the epoch that is kept (diamond), and learning rate.", "name": "branch-curves"}}
+# %% mystnb={"image": {"alt": "Two columns, one a branch, of three panels over epochs. At the top the loss falls steadily; in the middle the score on validation clips rises fast, then slowly or no more, with a diamond at its highest point; at the bottom the rate is a level that may step down."}, "figure": {"caption": "Two branches, every seed a line: loss on training clips, mean correlation on validation clips with the epoch that is kept (diamond), and learning rate.", "name": "branch-curves"}}
 fig, axes = plt.subplots(3, 2, figsize=(figures.WIDTH, 5), sharex=True, sharey="row")
 for column, (name, each) in enumerate(logs.items()):
     for number, log in enumerate(each):
@@ -242,9 +254,11 @@ glue("branch_last", f"{max(int(log['mean_pearson'].idxmax()) for log in every)}"
 glue("branch_epochs", len(every[0]), display=False)
 
 # %% [markdown]
-# The loss on training clips goes on falling; the score on new people rises ever more slowly, or no longer. That gap is
-# *overfitting*: from some epoch on the branch learns its training clips and nothing else. The weights that are kept are those of the
-# diamond, between epoch {glue:text}`branch_first` and {glue:text}`branch_last` of {glue:text}`branch_epochs`.
+# The loss on training clips goes on falling; the score on new people rises ever more slowly, or no longer
+# ({numref}`branch-curves`). Where the one goes on and the other does not, the branch is *overfitting*: it learns its
+# training clips and nothing else. (Where a diamond stands at the right end, the training was rather too short than too
+# long.) The rate stays level as long as no ten epochs pass without a better score. The weights that are kept are those
+# of the diamond, between epoch {glue:text}`branch_first` and {glue:text}`branch_last` of {glue:text}`branch_epochs`.
 #
 # ## What goes wrong otherwise
 #
@@ -252,13 +266,15 @@ glue("branch_epochs", len(every[0]), display=False)
 # chose, it scores {glue:text}`branch_kept` more on average over these runs. Part of that is real, since stopping early
 # helps, and part is luck that will not come again (chapter 3). The paper's "if the validation set metric does not
 # improve" says that it looks at the same clips, and this book does as the paper does in its tables. Beside that
-# it chooses rate and epoch on one half of the validation people and scores the other half, then the other way round, and
-# averages the two: the column `honest` below.
+# it lets one half of the validation people decide when the rate is halved and which epoch is kept, and scores the other
+# half, then the other way round, and averages the two: the column `honest` below.
 #
 # ## Table 2
 #
 # Every row of the paper's Table 2 that this corpus can fill: one feature set through one branch, all seeds, with an
-# interval over participants and seeds.
+# interval over participants and seeds. Where `weights` says "untrained control", the encoder has the right architecture
+# and random weights (chapter 7); "(baseline)" stands behind rows with the organisers' model instead of the paper's; and
+# `mfcc` is ours.
 
 # %%
 table2, _ = experiments.tables(corpus, work, seeds=seeds, progress=False)
@@ -269,8 +285,9 @@ figures.show_rows(table2, paper=profile == "paper")
 plt.show()
 
 # %% [markdown]
-# Over these rows the choice on what is reported flatters by {glue:text}`branch_flatters` on average. (Half of the people
-# are few, so a single row may come out the other way around.)
+# Over the rows of {numref}`branch-table-2`, `mean` less `honest` is {glue:text}`branch_flatters` on average: so much
+# does the choice on what is reported flatter. (Half of the people are few, so a single row may come out the other way
+# around.)
 #
 # One number a row hides six. Here they are, a column an emotion.
 
@@ -299,8 +316,9 @@ glue("branch_by_face", ", ".join(by_face) or "none", display=False)
 glue("branch_by_voice", ", ".join(by_voice) or "none", display=False)
 
 # %% [markdown]
-# The best row of faces is ahead for: {glue:text}`branch_by_face`. The best row of sound is ahead for:
-# {glue:text}`branch_by_voice`. Two witnesses who know different things are worth joining, and that is the next chapter.
+# By {numref}`branch-emotions` the best row of faces is ahead for: {glue:text}`branch_by_face`. The best row of sound is
+# ahead for: {glue:text}`branch_by_voice`. Two witnesses who know different things are worth joining, and that is the
+# next chapter.
 #
 # ## Exercises
 
@@ -308,8 +326,8 @@ glue("branch_by_voice", ", ".join(by_voice) or "none", display=False)
 # ```{exercise-start} A loss by hand
 # :label: branch-exercise-loss
 # ```
-# The labels of a clip are 0, a half, 0, 0, a half, 0. The predictions are a tenth, two tenths, a tenth, 0, three tenths
-# and a tenth. What is the loss of this clip?
+# The six labels of a clip are 0, a half, 0, 0, a half and 0. The predictions are a tenth, two tenths, a tenth, 0, three
+# tenths and a tenth. What is the loss of this clip?
 #
 # Give the number: `emibook.check_exercise("12.1", loss)`.
 # ```{exercise-end}
@@ -365,7 +383,7 @@ emibook.check_exercise("12.2", halved, scores=scores, patience=patience)
 halved
 
 # %% [markdown]
-# With the paper's ten epochs of patience and our thirty, the rate is halved twice at most.
+# With the paper's ten epochs of patience and the thirty of our recipe `paper`, the rate is halved twice at most.
 # ```{solution-end}
 # ```
 
@@ -373,8 +391,9 @@ halved
 # ```{exercise-start} The loss of knowing nothing
 # :label: branch-exercise-nothing
 # ```
-# What squared error on the validation clips has the training mean, given to every clip? How much of that does the trained
-# branch take away? Compare with its correlation.
+# Somebody predicts, for every validation clip, the mean labels of the training clips that have a face. What is their
+# squared error, over clips and emotions? How much of that does the trained branch take away? Compare with its
+# correlation.
 #
 # `train` and `valid` are above. Give the error of the mean:
 # `emibook.check_exercise("12.3", nothing, train=train, valid=valid)`.
@@ -396,8 +415,8 @@ learnt = np.square(valid.targets - predicted).mean()
 round(float(nothing), 4), round(float(learnt), 4), f"{1 - learnt / nothing:.0%} less"
 
 # %% [markdown]
-# For a prediction on the right scale the share that goes away is about the square of the correlation. So a correlation
-# that looks respectable may leave most of the error standing.
+# For a prediction on the right scale the share of an emotion's error that goes away is about the square of its
+# correlation. So a correlation that looks respectable may leave most of the error standing.
 # ```{solution-end}
 # ```
 
