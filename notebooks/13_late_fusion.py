@@ -89,7 +89,8 @@ banner(profile, corpus)
 # ```
 #
 # What {numref}`fusion-branches` shows is one class of the library. A temporal convolution {cite:p}`bai2018` looks
-# back over the steps, attention {cite:p}`vaswani2017` over the whole clip; the acoustic branch has none.
+# back over the steps, attention {cite:p}`vaswani2017` looks over the whole clip; the acoustic branch has no attention.
+# Here are both at the paper's size, and how many weights each has to learn.
 
 # %%
 emotions = len(corpus.targets)
@@ -113,7 +114,8 @@ glue("training_clips", len(corpus.partition("train")), display=False)
 # ## Both tables
 #
 # Table 2 asks what one modality can do, Table 3 what the average of two can. The same call makes every run that is
-# missing: each row, each seed, trained on `train` and scored on `valid`.
+# missing: each row, each seed, trained on `train` and scored on `valid`. (`vit & mfcc` is the average of a branch on
+# `vit` and one on `mfcc`; `resnet18+aus` is one branch on both.)
 
 # %%
 preprocess(corpus, work, progress=False)
@@ -150,9 +152,12 @@ glue("gain", f"{gain:+.3f}", display=False)
 # %% [markdown]
 # The row to look at is the one that joins everything that has learnt something: `resnet18+aus` scores
 # {glue:text}`mean_eyes`, `mfcc` {glue:text}`mean_ears`, their average {glue:text}`mean_pair`, with an interval from
-# {glue:text}`pair_low` to {glue:text}`pair_high`. Against the better branch alone, {glue:text}`better`, the average
-# changes the score by {glue:text}`gain`. Rows marked "untrained control" run the right architecture with weights
-# that have learnt nothing; what they score is what chance, and whatever random features let through, can score here.
+# {glue:text}`pair_low` to {glue:text}`pair_high` ({numref}`fusion-table-2` and {numref}`fusion-table-3`). Against the
+# better branch alone, {glue:text}`better`, the average changes the score by {glue:text}`gain`. The row is the paper's
+# last one, with the sound that we have, and was named beforehand; another may score higher, but to take that one now
+# would be choosing on what one reports (chapter 3). Rows marked "untrained control" run the right architecture with
+# weights that have learnt nothing; what they score is what chance, and whatever random features let through, can score
+# here.
 #
 # ## What an average correlates with
 #
@@ -164,7 +169,8 @@ glue("gain", f"{gain:+.3f}", display=False)
 # $$r = \frac{s_1 r_1 + s_2 r_2}{\sqrt{s_1^2 + s_2^2 + 2 s_1 s_2 r_{12}}}$$
 #
 # For two of equal spread that is $(r_1 + r_2) / \sqrt{2 + 2 r_{12}}$. The question of this chapter is answered by
-# it: what the average gains depends as much on $r_{12}$ as on the branches' own merit {cite:p}`bates1969`.
+# it: what the average gains depends as much on $r_{12}$ as on the branches' own merit {cite:p}`bates1969`. To try it,
+# draw a truth and two predictions at random with correlations that we choose, average the two, and correlate.
 
 # %%
 def correlation_of_average(r1, r2, r12, s1=1.0, s2=1.0):
@@ -181,7 +187,7 @@ measured = pearson(truth, late_fusion(first, second))[0]
 round(float(measured), 3), round(float(correlation_of_average(r1, r2, r12)), 3)
 
 # %% [markdown]
-# Drawn at random, and by the formula: the two agree. So the picture can be drawn without any data.
+# First by random draws, then by the formula: the two agree. So the picture can be drawn without any data.
 
 # %% mystnb={"image": {"alt": "Three falling curves of the average's correlation against the correlation between the branches, for a second branch as good as the first, half as good and a quarter as good. A dashed level marks the first branch alone. The weaker the second branch, the sooner its curve drops below the level."}, "figure": {"caption": "The average against the first branch alone, by how alike the branches are. Equal spread; the second branch as good, half as good, a quarter as good.", "name": "fusion-curves"}}
 alike = np.linspace(-0.5, 0.95, 100)
@@ -195,13 +201,13 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# In {numref}`fusion-curves` an equally good second opinion never hurts. One that is a quarter as good hurts unless
-# the two contradict each other.
+# In {numref}`fusion-curves` an equally good second opinion never hurts. One that is half as good helps while the two
+# have little to do with each other. One that is a quarter as good hurts unless they contradict each other.
 #
 # ## Measured between our branches
 #
-# Now the real ones. Each emotion has its own $r_1$, $r_2$, $r_{12}$ and spreads, measured on the validation clips
-# with one run a branch.
+# Now the real ones. Each emotion has its own $r_1$, $r_2$, $r_{12}$ and spreads, measured on the validation clips with
+# one run a branch; `r1` is the visual one. (The two stars hand the table's columns to the function by their names.)
 
 # %%
 valid = corpus.partition("valid")
@@ -241,7 +247,8 @@ plt.show()
 # The branches correlate with each other by {glue:text}`r12` on average over the emotions. The average beats the
 # better branch in {glue:text}`helped` of {glue:text}`emotions` emotions ({numref}`fusion-emotions`). Formula and
 # measurement differ by {glue:text}`largest` at most: this is no theory about networks but arithmetic, and whoever
-# reports the two branches and their average has reported $r_{12}$ as well.
+# reports the two branches, their spreads and their average has reported $r_{12}$ as well. Chapter 14 does that sum for
+# the paper.
 #
 # ## What goes wrong otherwise
 #
@@ -280,8 +287,8 @@ glue("score_equal", f"{equal:.3f}", display=False)
 # ```{exercise-start} Where averaging stops to pay
 # :label: fusion-exercise-threshold
 # ```
-# Two branches of equal spread, the second a share $q$ as good as the first. Up to which $r_{12}$ does their average
-# beat the first alone? Which emotions of ours lie beyond that?
+# Take two branches of equal spread, of which the second correlates with the truth $q$ times as well as the first. Up to
+# which $r_{12}$ does their average beat the first alone? Which emotions of ours lie beyond that?
 #
 # Give the limit of $r_{12}$ for each emotion, taking the better branch for the first one, and have it checked:
 # `emibook.check_exercise("13.1", limit, by_emotion=by_emotion)`.
@@ -359,7 +366,7 @@ emibook.check_exercise("13.2", (half, first, second),
 #
 # - drawn both branches and counted their parameters;
 # - made both tables with intervals, and told trained rows from untrained controls;
-# - derived what an average correlates with, and checked it against random draws;
+# - worked out what an average correlates with, and checked it against random draws;
 # - measured $r_{12}$ between two trained branches, and found the formula and the measurement to be the same number;
 # - turned an average into either of its parts by scale alone, and brought both to one spread.
 #
