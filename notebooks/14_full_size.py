@@ -79,11 +79,11 @@ banner(profile, corpus)
 #
 # ## A set whose truth is known
 #
-# Each simulated clip has six latent strengths, one an emotion. A few raters make the label of each, as in chapter 1:
-# the stronger it is, the more of them tick. In each feature set there is, for each emotion, one *score*: the strength
-# plus noise that belongs to the clip and that nothing can remove. The score is then planted in a sequence, and the
-# sequence is mixed with as many others as the feature set is wide, some strong and most weak, as pretrained features
-# are. Here are the three ways to plant it.
+# Each simulated clip has six *latent strengths*, one an emotion: numbers that nobody sees. A few raters make the label
+# of each, by the lottery of chapter 5: the stronger it is, the more of them are likely to tick. In each feature set
+# there is, for each emotion, one *score*: the strength plus noise that belongs to the clip and that nothing can remove.
+# The score is then planted in a sequence, and the sequence is mixed with as many others as the feature set is wide,
+# some strong and most weak, as pretrained features are. Here are the three ways to plant it.
 
 # %%
 clock = patterns.Clock(rate=30)
@@ -120,7 +120,7 @@ sizes
 #
 # Suppose somebody knew all of the above, except what any one clip's strength is. What is the best that this somebody
 # could do? For a score that lies in the mean there is a formula. It has two parts. One is noise: from the score, the
-# strength can only be guessed. The other is raters: even who knew the strength itself would not know which of a few
+# strength can only be guessed. The other is raters: even one who knew the strength itself would not know which of a few
 # raters ticked. The formula is a power series in the correlation between guess and strength, one line of code a
 # step; tests hold it against draws.
 
@@ -144,10 +144,12 @@ line = attainable.best_linear(attainable.needed(0.6)) / 0.6
 glue("full_line", f"{line:.0%}", display=False)
 
 # %% [markdown]
-# The ceiling is {glue:text}`full_ceiling`. Where six tenths are attainable, the best straight line reaches
-# {glue:text}`full_line` of that: labels that are mostly nought reward a bend. For the onset and the rhythm there is
-# no formula, but bounds on either side: above, what could be done if the place were told; below, what a stated reader
-# does. `emibook.corpus.reachable` computes them, and an oracle in the tests lies between.
+# The ceiling of {numref}`full-attainable` is {glue:text}`full_ceiling`. Where six tenths are attainable, the best
+# straight line reaches {glue:text}`full_line` of that: labels that are mostly nought reward a bend. For the onset and
+# the rhythm there is no formula, but bounds on either side: above, what could be done if the place of the onset, or the
+# strength of the swings, were told; below, what one simple rule reads. `emibook.corpus.reachable` computes them.
+# Between them lies an *oracle*: a reader who knows how the scores were planted, though not what they are. It stands for
+# the best predictor where there is no formula.
 #
 # ## How much of it does the recipe reach?
 #
@@ -178,14 +180,16 @@ glue("full_clips", f"{size['clips'][0]:,}", display=False)
 # paper's size, for a machine that has one. Some parts were stopped and taken up again, on a machine with other work,
 # so their minutes are more than they would be alone.
 #
-# Each training is held against three others on the same validation clips: the best predictor, ridge regression on
-# time averages with its penalty tuned on other people, and the clips of the test partition, on which nothing was
-# chosen.
+# Each training is held against two others on the same validation clips: the best predictor, and ridge regression on
+# time averages (chapter 9) with its penalty tuned on other people. `reached` is what the training scores, `share` that
+# over `best`; `fresh` is its score on the clips of the test partition, on which nothing was chosen. `mixed` means that
+# two emotions lie in the mean, two in an onset and two in a rhythm. The mark to reach is nineteen twentieths of the
+# best.
 
 # %%
 shown = recovery.assign(share=recovery["reached"] / recovery["best"])
-columns = ["features", "patterns", "attainable", "train_clips", "recipe", "seed", "epochs"]
-shown = shown[[*columns, "reached", "best", "ridge", "share"]]
+columns = ["patterns", "attainable", "train_clips", "recipe", "seed", "epochs"]
+shown = shown[[*columns, "reached", "fresh", "best", "ridge", "share"]]
 shown.round(3)
 
 # %% mystnb={"image": {"alt": "Horizontal bars, one a training, of the share of the best predictor's correlation that was reached, with a small cross on each for ridge regression and a dashed line near the right end that marks nineteen twentieths."}, "figure": {"caption": "What each training reached, as a share of what the best predictor reaches on the same clips; crosses: ridge regression on time averages; dashed: nineteen twentieths.", "name": "full-recovery"}}
@@ -234,7 +238,7 @@ glue("full_mixed_ridge", f"{mixed.ridge / mixed.best:.2f}", display=False)
 # %% [markdown]
 # Where the signal lies in the mean and is strong, the paper's recipe reaches {glue:text}`full_paper` of the best
 # predictor's correlation with all clips, and its best epoch is number {glue:text}`full_paper_epoch`: it had not
-# stopped learning when it was stopped. It gets there, just; but it is slow, and that is its trouble. Adam moves each
+# stopped learning when it was stopped. That is about the mark; but it is slow, and that is its trouble. Adam moves each
 # weight by about the rate in each step, and so small a rate times so few steps does not go far. With fewer clips an
 # epoch has fewer steps, and it goes less far still: with {glue:text}`full_fewest` clips it reaches
 # {glue:text}`full_fewest_share`, and ridge regression, which has no rate, {glue:text}`full_fewest_ridge`. So the
@@ -248,23 +252,28 @@ glue("full_mixed_ridge", f"{mixed.ridge / mixed.best:.2f}", display=False)
 # {glue:text}`full_weak_low` to {glue:text}`full_weak_high`. With a signal as weak as the real one, a network has to
 # show that it earns its keep; chapter 9 asks that of every feature set.
 #
-# Where two emotions of three lie in onsets and rhythms, the pooled average of chapter 10's features has to be taught
-# to find them. With the highest rate tried the network reaches {glue:text}`full_mixed` of what an oracle does. That
-# is far above ridge regression, at {glue:text}`full_mixed_ridge`, and below the mark: there it is not the rate but the
-# number of clips that is short, for the training loss went on falling while the validation score did not rise.
+# Where two emotions of three lie in onsets and rhythms, an average over the raw steps is of little use: the convolution
+# of chapter 10 has to be taught to find them before the mean over time is taken. With the highest rate tried the
+# network reaches {glue:text}`full_mixed` of what the oracle does. That is far above ridge regression, at
+# {glue:text}`full_mixed_ridge`, and below the mark. There, it seems, it is not the rate that is short but the number of
+# clips, for the training loss went on falling when the validation score no longer rose.
 #
 # ## What the two tables say about each other
 #
 # The paper reports each branch alone and the average of both. Chapter 13 showed that these three numbers are tied
-# together by a fourth, the correlation $r_{12}$ between the branches. It is not reported. It can be worked out: for two
-# predictions that spread as much as they know, which is where a squared error leads, from
-# $r = (r_1^2 + r_2^2) / \sqrt{r_1^2 + r_2^2 + 2 r_1 r_2 r_{12}}$.
+# together by a fourth, the correlation $r_{12}$ between the branches. It is not reported. It can be worked out for two
+# *calibrated* predictions, which spread as much as they know, $s_1 = r_1$ and $s_2 = r_2$; a squared error leads there.
+# Put into the formula of chapter 13: $r = (r_1^2 + r_2^2) / \sqrt{r_1^2 + r_2^2 + 2 r_1 r_2 r_{12}}$.
+#
+# In the table `fused` is what the paper reports, `calibrated` what the average of unrelated branches would score,
+# `r12 calibrated` the correlation between them that the paper's three numbers imply, and `expected` what the average
+# would score if the branches agreed as much as those of the row above.
 
 # %%
 rows = bounds.imply(TABLE2, TABLE3, crossing=simulated.CROSSING)
 rows[["visual", "sound", "fused", "calibrated", "r12 calibrated", "expected"]].round(3)
 
-# %% mystnb={"image": {"alt": "Five dots, one a row of the paper's Table 3, of the correlation between the branches that the row implies. They start far above nought, fall, and the last lies below it, left of a dotted line; small hollow marks, where errors would be independent, all lie just above nought."}, "figure": {"caption": "The correlation between the two branches that each row of the paper's Table 3 implies (filled), and the one that independent errors would give (hollow).", "name": "full-implied"}}
+# %% mystnb={"image": {"alt": "Five dots, one a row of the paper's Table 3, of the correlation between the branches that the row implies. The first four lie to the right of a dotted line at nought, the last to its left; hollow marks, where errors would be independent, all lie just to the right of the line."}, "figure": {"caption": "The correlation between the two branches that each row of the paper's Table 3 implies (filled), and the one that independent errors would give (hollow).", "name": "full-implied"}}
 independent = rows["visual"] * rows["sound"]
 places = range(len(rows))
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 3))
@@ -290,26 +299,29 @@ glue("full_verdict", last["verdict"], display=False)
 glue("full_crossing", simulated.CROSSING, display=False)
 
 # %% [markdown]
-# The four rows of the paper's own imply {glue:text}`full_implied`. The last row is the odd one. Were the branches
-# unrelated, an average of equal spread could reach {glue:text}`full_equal` and one of calibrated branches
-# {glue:text}`full_calibrated`; the reported value is above both. From the row before it the visual branch gains
-# little, and the average should gain {glue:text}`full_expected`; it gains {glue:text}`full_gained`.
+# The four rows of the paper's own imply {glue:text}`full_implied` ({numref}`full-implied`). The last row is the odd
+# one. Were the branches unrelated, an average of equal spread could reach {glue:text}`full_equal` and one of calibrated
+# branches {glue:text}`full_calibrated`; the reported value is above both. From the row before it the visual branch
+# gains little, and the average should gain {glue:text}`full_expected`; it gains {glue:text}`full_gained`.
 #
 # There is an innocent way. These are means over six emotions. If the face tells some of them better and the voice the
-# others, as teams of this challenge report, the average gains more than the means let expect: with a difference of
-# {glue:text}`full_crossing` either way up to {glue:text}`full_crossed`. By this arithmetic a difference of
-# {glue:text}`full_needed` is enough. The verdict of the code on this row: "{glue:text}`full_verdict`".
+# others, as teams of this challenge report, the emotions *cross*, and the average gains more than the means let expect:
+# where each branch is {glue:text}`full_crossing` better than its mean in one half of the emotions and as much worse in
+# the other, up to {glue:text}`full_crossed`. By this arithmetic a crossing of {glue:text}`full_needed` is enough. The
+# verdict of the code on this row: "{glue:text}`full_verdict`".
 #
 # But the arithmetic is too kind, and the simulation shows why. Two branches that see different things, with noises
 # that have nothing to do with each other, both aim at the same latent strength, and both miss the same luck of the
-# raters. So they agree with each other more than each of them agrees with the label.
+# raters. So they agree with each other more than their correlations with the label let expect. In the next table
+# branches are made to score what Table 2 says, as best predictors (`attainable`) or as ridge regressions that miss some
+# of it (`attained`), and then averaged.
 
 # %%
 tried = results["table3"]
 tried = tried.set_index(["calibration", "crossing", "features"])
 tried[["visual", "sound", "r12", "fused", "paper"]].round(3)
 
-# %% mystnb={"image": {"alt": "Four groups of marks, one a row of Table 3 from the vit to the joined visual channels. Circles for simulated averages rise gently from group to group, higher where the emotions cross more; the diamonds of the paper start below them and end above all of them."}, "figure": {"caption": "Table 3 from simulated branches that have the correlations of the paper's Table 2 (circles: best predictors, squares: ridge regressions, paler to darker as emotions cross more), and the paper's own (diamonds).", "name": "full-table-three"}}
+# %% mystnb={"image": {"alt": "Four groups of marks, one a row of Table 3 from the vit to the joined visual channels. Circles and squares for simulated averages rise gently from group to group, higher where the emotions cross more; the diamonds of the paper start below them and end at the height of the highest."}, "figure": {"caption": "Table 3 from simulated branches that have the correlations of the paper's Table 2 (circles: best predictors, squares: ridge regressions, paler to darker as emotions cross more), and the paper's own (diamonds).", "name": "full-table-three"}}
 fig, ax = plt.subplots()
 order = list(dict.fromkeys(results["table3"]["features"]))
 crossings = sorted(results["table3"]["crossing"].unique())
@@ -340,19 +352,22 @@ glue("full_most_crossing", f"{crossings[-1]:.2f}", display=False)
 glue("full_reported", f"{last['fused']:.4f}", display=False)
 
 # %% [markdown]
-# Best predictors with Table 2's correlations agree by {glue:text}`full_none_r12` where emotions do not cross, and
-# their average scores {glue:text}`full_none`; with crossing by {glue:text}`full_crossing`, {glue:text}`full_usual`; by
+# Best predictors with Table 2's correlations agree by {glue:text}`full_none_r12` where emotions do not cross, and their
+# average scores {glue:text}`full_none`; with crossing by {glue:text}`full_crossing`, {glue:text}`full_usual`; by
 # {glue:text}`full_most_crossing`, {glue:text}`full_most`. Ridge regressions that were made to score Table 2's values on
 # the very clips that are reported average to {glue:text}`full_attained` at the usual crossing, with an interval over
 # participants from {glue:text}`full_attained_low` to {glue:text}`full_attained_high`. The paper reports
-# {glue:text}`full_reported`. So nothing here *forbids* that value, but luck has to help, or branches whose errors
-# oppose each other. It is one number from one training, chosen on the clips on which it is reported. Which leads to
-# the next question.
+# {glue:text}`full_reported`, and {numref}`full-table-three` shows how steeply its rows climb beside ours. So nothing
+# here *forbids* that value, but something has to help: luck, emotions that cross further, or branches whose errors
+# oppose each other. It is one number from one training, chosen on the clips on which it is reported. Which leads to the
+# next question.
 #
 # ## How far may a value be off?
 #
 # Here it can be tried: draw other people and other seed videos, as often as you like, and score the same predictors.
-# The width that holds nineteen of twenty draws is the truth that a bootstrap has to guess from one sample.
+# The width that holds nineteen of twenty draws, `anew`, is the truth that a bootstrap has to guess from one sample. It
+# is done twice: for people who can all be read equally well (`legible` is nought) and for people who differ in that as
+# the actors of CREMA-D do.
 
 # %%
 width = results["widths"].set_index(["legible", "features"])
@@ -386,11 +401,12 @@ glue("full_gaps", len(own), display=False)
 # %% [markdown]
 # The validation partition has as many clips as the paper's, and about one hundred and fifty people. A bootstrap over
 # clips says that a mean correlation is known to within a width of {glue:text}`full_width_clips`, one over participants
-# {glue:text}`full_width_people`, {glue:text}`full_width_ratio` times as much. The truth is {glue:text}`full_width_anew`:
-# seed videos recur as well, and neither bootstrap draws them anew. People count for less here than in chapter 2,
-# where they made an interval twice as wide: there each of them has more clips, and correlations are far higher, so
-# that it matters more who can be read well. Differences between two rows are known better,
-# because both are scored on the same clips.
+# {glue:text}`full_width_people`, {glue:text}`full_width_ratio` times as much. The truth is
+# {glue:text}`full_width_anew`: seed videos recur as well, and neither bootstrap draws them anew. People count for less
+# here than in chapter 2, where they made an interval much wider: there each of them has more clips, and correlations
+# are far higher, so that it matters more who can be read well. A difference between two rows that share a branch is
+# known better than either row, because luck moves both alike. In the next table `difference` is the paper's, `anew` how
+# far chance moves such a difference either way, and `larger` says whether the one exceeds the other.
 
 # %%
 gaps.round(4)
@@ -404,7 +420,8 @@ gaps.round(4)
 # ## The epoch that was chosen
 #
 # The paper keeps the epoch that does best on the clips that it then reports. How much does that flatter? Take one
-# training, look at it after every epoch, let some people choose the epoch, and ask others what it is worth.
+# training, look at it after every epoch, let some people choose the epoch, and ask others what it is worth. `reported`
+# is its score on those who chose, `fresh` on as many others, and `optimism` the difference, with its standard error.
 
 # %%
 flattery = results["optimism"].set_index("people")
@@ -426,16 +443,17 @@ glue("full_people_few", int(flattery.index[0]), display=False)
 glue("full_people_many", int(flattery.index[-1]), display=False)
 
 # %% [markdown]
-# With {glue:text}`full_people_few` people it adds {glue:text}`full_flatter_few`; with {glue:text}`full_people_many`, as
-# many as the validation partition has, {glue:text}`full_flatter_many`. So this sin is a small one at the full size, next
-# to the widths above, and a larger one for whoever has a handful of people. Choosing among feature sets, seeds and
-# fusions on the same clips adds to it, and is not counted here.
+# With {glue:text}`full_people_few` people ({numref}`full-optimism`) it adds {glue:text}`full_flatter_few`; with
+# {glue:text}`full_people_many`, as many as the validation partition has, {glue:text}`full_flatter_many`. So this sin is
+# a small one at the full size, next to the widths above, and a larger one for whoever has a handful of people. Choosing
+# among feature sets, seeds and fusions on the same clips adds to it, and is not counted here.
 #
 # ## Every choice the paper leaves open
 #
 # Now a few hundred clips, and every other way to take the paper's words, one at a time and then several at once: a
 # *specification curve* {cite:p}`simonsohn2020`. At this size it says which choices matter at all to such a recipe, not
-# what they do at the full size.
+# what they do at the full size. `moved` is how far a choice moves the last fused row, `kept` the share of pairs of rows
+# that stand in the paper's order, `same_order` whether all do.
 
 # %%
 curve = results["choices"].sort_values("moved").reset_index(drop=True)
@@ -466,9 +484,9 @@ glue("full_best_by", f"{alone.max():+.3f}", display=False)
 # %% [markdown]
 # Of {glue:text}`full_variants` variants {glue:text}`full_same_order` keep the paper's order of rows from the lowest to
 # the highest; pair by pair, {glue:text}`full_pairs` of the pairs stand as they do in the paper. The option that does
-# most harm alone is `{glue:text}`full_worst`` ({glue:text}`full_worst_by`), the one that helps most
-# `{glue:text}`full_best`` ({glue:text}`full_best_by`). A result that hangs on a choice which nobody wrote down is not
-# yet a result.
+# most harm alone is {glue:text}`full_worst` ({glue:text}`full_worst_by`), the one that helps most
+# {glue:text}`full_best` ({glue:text}`full_best_by`). A variant without a dot has no score: its training diverged, and
+# it counts as keeping no order. A result that hangs on a choice which nobody wrote down is not yet a result.
 #
 # ## Exercises
 
@@ -504,9 +522,10 @@ agreement.round(3)
 # ```{exercise-start} How many people would it take?
 # :label: full-exercise-people
 # ```
-# Between the last two rows of Table 2's visual features there is a small difference. Take what chance does to it from
-# the table of differences. With how many people, of whom each made as many clips, would chance be just as large as
-# the difference?
+# In Table 2 the joined channels are a small `difference` ahead of the action units alone. With the validation
+# partition's `participants`, chance moves such a difference by `chance` either way (the column `anew` of the table of
+# differences). With how many people, of whom each made as many clips as these, would chance be just as large as the
+# difference?
 #
 # Give their number:
 # `emibook.check_exercise("14.2", people, difference=difference, chance=chance, participants=participants)`.
@@ -531,7 +550,7 @@ emibook.check_exercise("14.2", people, **given)
 round(people)
 
 # %% [markdown]
-# Seed videos would have to grow in number along with the people, for they are drawn anew as well.
+# The number of seed videos would have to change along with that of the people, for they are drawn anew as well.
 # ```{solution-end}
 # ```
 
@@ -543,7 +562,7 @@ round(people)
 # - planted a mean, an onset and a rhythm, and said which of them an average sees;
 # - computed the best there is, with the ceiling that raters put on it;
 # - held a recipe against the best predictor and against ridge regression, and found what its rate costs it;
-# - worked out the agreement that reported rows imply, and tried whether they can come true;
+# - worked out the agreement that reported rows imply, and tried whether that can come about;
 # - told the width of a correlation over clips, over people and in truth, and compared the paper's differences with it;
 # - read a specification curve, and counted in how many variants an order survives.
 #
