@@ -75,7 +75,7 @@ banner(profile, corpus)
 #
 # An improvement is a difference. A difference needs two numbers, and the paper prints both in its Table 2. So this
 # sentence can be checked with a pencil. It can also be read as a claim about chance ("significant"), and that one
-# needs the data. One sentence, two lines in our file.
+# needs the data. One sentence, two lines in our file. Here is the first of them.
 
 # %%
 paper = claims.read_claims(project_path("book/claims.yml"))
@@ -167,9 +167,9 @@ plt.show()
 #
 # ## The paper against itself
 #
-# Arithmetic needs no data and no trust. These claims set the paper's numbers beside each other. In this table and the
-# next ones, a claim stands behind its name in our file, and brackets hold by which check it was judged, how far off it
-# might be, and why that far.
+# Arithmetic needs no data and no trust. These claims set the paper's numbers beside each other, two of them beside a
+# number that somebody else has published. In this table and the next ones, a claim stands behind its name in our file,
+# and brackets hold by which check it was judged, how far off it might be, and why that far.
 
 # %%
 def of_kind(kind):
@@ -193,12 +193,13 @@ of_kind("arithmetic")
 # something else than it says. Look at `combined-with-official`: the sentence says what is "evident from Table 2", and
 # Table 2 has no such row. In `equation-7` the same letter counts the six emotions in one line and the clips in the
 # next, and the loss differs by a factor of six between the two. And `fusion-all` is the question that has a chapter of
-# its own: the best row of Table 3 is more than two branches can reach that know nothing of each other.
+# its own, the one at full size: the best row of Table 3 is more than two branches that know nothing of each other
+# reach, if all emotions are alike.
 #
 # ## The networks
 #
 # Architecture can be built, and then counted, fed and prodded. A layer is causal if nothing before a changed step
-# changes. A branch has six outputs if six come out. `readings` lists what the text leaves open.
+# changes. A branch has six outputs if six come out. The check `readings` lists what the text leaves open.
 
 # %%
 of_kind("architecture")
@@ -214,13 +215,15 @@ of_kind("procedure")
 
 # %% [markdown]
 # `peak-reaches-wav2vec2` is a step that is done as written and leaves no trace: the encoder's own extractor puts every
-# sound on one scale, whatever its level was. `opencv-reads` is not reproduced because this book reads frames by their
-# timestamps, with another library; the chapter on faces says why.
+# sound on one scale, whatever its level was. `whose-emotion` contradicts itself: three places of the paper name three
+# things that are rated (chapter 1). `opencv-reads` is not reproduced because this book reads frames by their
+# timestamps, with another library; chapter 6 says why.
 #
 # ## Who is cited for what
 #
-# A citation is checked by its title only. Either the cited work introduced the thing, and its title is the one that we
-# know it by, or its title at least speaks of the matter.
+# A citation is checked by its title only. Where a thing is named, the title is compared with that of the work that
+# introduced it (`cites_original`); where a statement is backed, the title should at least speak of the matter
+# (`cites_about`).
 
 # %%
 of_kind("citation")
@@ -231,9 +234,10 @@ of_kind("citation")
 #
 # ## Results
 #
-# These are the numbers that the paper is about. Each waits for runs on Hume-Vidmimic2, and for nothing else: with the
-# data in place, `emibook tables` makes the runs, and the same command, `emibook audit --work WORK`, turns each line
-# into a verdict. A corpus of drawings in the same layout does not count, however well it scores.
+# These are the numbers that the paper is about. Each waits for Hume-Vidmimic2: with the data in place, `emibook tables`
+# makes the runs, and `emibook audit --work WORK` turns each line into a verdict. A corpus of drawings in the same
+# layout does not count, however well it scores. (Of the participants even the licensed tables name none, so two of
+# these lines can only become "underspecified".)
 
 # %%
 of_kind("result")
@@ -241,7 +245,7 @@ of_kind("result")
 # %% [markdown]
 # For a row of a table, *reproduced* asks that our mean over seeds lies within the tolerance; *partly*, that the
 # paper's number at least lies within our interval. For "significant" it asks that the interval of the paired
-# difference, over participants, lies above nothing. The paper reports no such test.
+# difference, over participants, lies above nought. The paper reports no such test.
 #
 # ## What would you have tolerated?
 #
@@ -281,9 +285,9 @@ fig.legend(loc="outside lower center", ncols=2)
 plt.show()
 
 # %% [markdown]
-# From {glue:text}`strictest` reproduced without any tolerance to {glue:text}`widest` with half as much again as was
-# fixed: the lines of {numref}`audit-tolerances` are flat, because most claims are about counts and names, where there
-# is nothing to tolerate. This changes with the licensed data: each result hangs on what is near enough.
+# Without any tolerance {glue:text}`strictest` are reproduced, with half as much again as was fixed {glue:text}`widest`:
+# the lines of {numref}`audit-tolerances` are flat or nearly so, because most claims are about counts and names, where
+# there is nothing to tolerate. This changes with the licensed data: each result hangs on what is near enough.
 #
 # ## What would go wrong otherwise
 #
@@ -309,7 +313,8 @@ claims.audit(replace(paper, claims=(mended,)))
 # ```{exercise-start} Seconds a clip
 # :label: audit-exercise-lengths
 # ```
-# From Table 1 follows how long the clips of each partition are on average. Are those of one partition longer?
+# From the paper's Table 1 follows how long the clips of each partition are on average. Are those of one partition
+# longer? Its rows are among `paper.claims`: those whose `check` is `partition`, with the numbers in their `arguments`.
 #
 # Give the mean length in seconds for `train`, `valid` and `test`, as a dictionary:
 # `emibook.check_exercise("15.1", lengths, paper=paper)`.
@@ -320,7 +325,7 @@ claims.audit(replace(paper, claims=(mended,)))
 # ```{solution-start} audit-exercise-lengths
 # :class: dropdown
 # ```
-# The claims about the partitions hold durations and samples. A duration is a text of hours, minutes and seconds.
+# A duration is a text of hours, minutes and seconds, to be divided by the samples.
 
 # %%
 lengths = {}
@@ -333,7 +338,8 @@ emibook.check_exercise("15.1", lengths, paper=paper)
 pd.Series(lengths, name="mean seconds").to_frame().round(2)
 
 # %% [markdown]
-# They differ by less than half a second. The mean says little about a single clip, though: lengths spread widely.
+# The validation clips are the longest, by less than half a second. The mean says little about a single clip, though:
+# lengths spread widely.
 # ```{solution-end}
 # ```
 
@@ -369,7 +375,7 @@ emibook.check_exercise("15.2", may_follow, paper=paper)
 # :label: audit-exercise-hanging
 # ```
 # Which claims have another verdict without any tolerance than with half as much again as was fixed? Would you have
-# chosen otherwise for one of them?
+# chosen otherwise for one of them? (`claims.audit` takes a `scale` by which all tolerances are multiplied.)
 #
 # Give the set of their ids, judged without the licensed data: `emibook.check_exercise("15.3", hanging, paper=paper)`.
 # ```{exercise-end}
