@@ -57,11 +57,11 @@ banner(profile, corpus)
 # The form for the paper's data has been signed and sent. Nobody answers on a weekend. In the meantime there is one
 # corpus that needs no answer: CREMA-D {cite:p}`cao2014`, whose clips, voices and votes are open to anybody. You can
 # fetch it tonight, let the machine work while you sleep, and tomorrow read both tables of the paper, made on 91 real
-# people, with the people themselves in the last row. This chapter is the walk. It tells what to type, what it should
+# people, with the people themselves in the last rows. This chapter is the walk. It tells what to type, what it should
 # answer, how long it takes and how much room.
 #
-# (The note above is about the corpus that this page itself uses, to show folds and to weigh a face. What is said about
-# CREMA-D comes from its tables.)
+# (The note below the title is about the corpus that this page itself uses, to show folds and to weigh a face. What is
+# said about CREMA-D comes from its tables.)
 #
 # You will
 #
@@ -119,9 +119,10 @@ for clip, fault in crema_d.FAULTS.items():
     print(f"{clip}, {way}:\n    {fault}")
 
 # %% [markdown]
-# The one that is in no partition shows a minute of several emotions under one name. To train on it, or to score it,
-# would be to believe a label that belongs to something else. The others go on as clips that lack a face or a sound:
-# where one branch has nothing, the other stands alone, as in chapter 13.
+# Partitions are those of chapter 1: who is trained on, who is validated on, who is kept for the end. The clip that is
+# in none shows a minute of several emotions under one name. To train on it, or to score it, would be to believe a label
+# that belongs to something else. The others go on: where one of them lacks a face or a sound, that branch has nothing
+# to say and the other stands alone, as in chapter 4.
 #
 # ## Hours and gigabytes
 #
@@ -184,10 +185,10 @@ plt.show()
 # with rates of {glue:text}`run_machine`; your machine has its own, and `make bench` measures them. Training comes on
 # top. On a GPU none of it has been measured.
 #
-# Room: {glue:text}`run_media` GB of media, and as much again, because Git LFS keeps a copy of its own below `.git`. And
-# what is made of them? A face is a small JPEG, and a row of features is
-# a row of numbers of four bytes. The faces of this page's corpus tell how many bytes one takes; they are drawn, and
-# real ones, with more to be seen in them, will take more.
+# Now the room. There are {glue:text}`run_media` GB of media, and as much again, because Git LFS keeps a copy of its own
+# below `.git`. Then there is what is made of them. A face is a small JPEG, and a row of features is numbers of four
+# bytes. The faces of this page's corpus tell how many bytes one takes; they are drawn, and real ones, with more to be
+# seen in them, will take more.
 
 # %%
 preprocess(corpus, work, progress=False)
@@ -227,19 +228,21 @@ plt.show()
 # of it. A clip that cannot be used is a row with its reason in `W/preprocess.csv`. Where no weights can be had, `vit`
 # and `wav2vec2` are untrained controls, and the tables say so in every row.
 #
-# Two options are about the labels. `--ratings voice` trains on what people said who only *heard* the clip,
-# `--ratings face` on those who only saw it; without it, on those who had both. `--fold 2/5` leaves the published
-# split aside, deals the actors into five groups and validates on the second. Give the same to `emibook submit`.
+# Two options change what is learnt and from whom. `--ratings voice` trains on what people said who only *heard* the
+# clip, `--ratings face` on those who only saw it; without it, on those who had both. `--fold 2/5` leaves the published
+# split aside, deals the actors into five groups and validates on the second. `emibook submit`, which writes a run's
+# predictions for the test partition, needs the same options.
 #
 # ## Read
 #
 # Both tables end with people: those who saw the clips of the validation actors, those who heard them, and the average
 # of the two, scored like a branch. A branch that reaches them reads a face, or a voice, as well as ten strangers do.
-# Above them stands the ceiling, of which `emibook ceiling CREMA-D` says how high it is. Chapter 2 has both for all
-# actors, and the warning about averages: a fused row is one of two opinions.
+# Above them stands the ceiling, the most that anybody can reach with such labels; `emibook ceiling CREMA-D` says how
+# high it is. Chapter 2 has both for all actors, and a warning: a fused row averages two opinions, and part of what it
+# gains is that two have less luck in them than one.
 #
 # The built-in encoders are fitted on drawings. On people they are no more than a beginning; a table made with them
-# says so. And whatever comes out, it is about acted emotions, one out of six a rater.
+# says so. And whatever comes out, it is about acted emotions, of which each rater ticked one of six.
 
 # %%
 kept = sorted(project_path("book/results").glob("crema_d_table*.csv"))
@@ -257,7 +260,9 @@ if not kept:
 # ## Keep people apart
 #
 # The published split has 56 actors to train on, 17 to validate and 18 to test, and nobody in two of them. What if one
-# dealt *clips* instead? Try it on the corpus of this page.
+# dealt *clips* instead? Try both on the corpus of this page: `folds` deals people, `dealt` deals clips. Of each way
+# count who is validated on and was trained on as well: a share of the clips for the second, the most people for the
+# first.
 
 # %%
 names = corpus.clips["participant"]
@@ -336,8 +341,9 @@ cores
 # ```{exercise-start} Met before
 # :label: run-exercise-met
 # ```
-# In a corpus everybody has exactly two clips, and somebody deals the clips at random into five folds. What share of
-# the validation clips shows a person whom the training has met? Think first, then deal.
+# In a corpus everybody has exactly two clips, and somebody deals the clips at random into five folds. Each fold is
+# validated on in turn, and the training has the other four. What share of the validation clips shows a person whom the
+# training has met? Think first, then deal.
 #
 # Give the share: `emibook.check_exercise("16.2", share)`.
 # ```{exercise-end}
@@ -358,7 +364,8 @@ emibook.check_exercise("16.2", share)
 round(share, 2)
 
 # %% [markdown]
-# With more clips a person it goes up fast: two clips in one fold are chance, ten are none.
+# With more clips a person it goes up fast: that two clips fall into one fold happens often enough, that ten do hardly
+# ever.
 # ```{solution-end}
 # ```
 
@@ -371,7 +378,7 @@ round(share, 2)
 # - seen what a check answers, and what becomes of four broken clips;
 # - worked out hours and gigabytes for three machines, from measured rates and one clip's length;
 # - the four commands to both tables, and three things to hold a row against;
-# - dealt clips and people, and seen who is met twice.
+# - dealt clips and people into folds, and seen how many are met twice.
 #
 # ## Sources
 #
