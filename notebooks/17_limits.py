@@ -75,17 +75,19 @@ banner(profile, corpus)
 #
 # ## From felt to predicted
 #
-# Somebody feels something. A part of it shows. A part of that is in the picture and the sound. Some people watch and tick
-# words. A program guesses what they ticked. Each step is a translation, and what this book measures is the last one only:
-# whether the guess agrees with the ticks.
+# Somebody feels something. A part of it shows. A part of that is in the picture and the sound. Some people watch and
+# tick words. (Who they are in its own data the paper leaves unclear: see chapter 1.) A program guesses what they
+# ticked. Each step is a translation, and what this book measures is the last one only: whether the guess agrees with
+# the ticks.
 #
 # That faces show inner states in one way, everywhere and reliably, is not what the evidence says. A thorough review found
 # that people move their faces in many ways in the same emotion, and in the same way in many emotions, and that how often
 # the expected one is seen depends on who, where and in which situation {cite:p}`barrett2019`. And in our task nobody is
 # asked to feel anything: they mimic.
 #
-# How far the ticks of a few people agree with those of a few others can be drawn. Here the lottery of the drawn corpus
-# (chapter 5) is played twice for the same twenty thousand clips.
+# How far the ticks of a few people agree with those of a few others can be tried. Here the lottery of the drawn corpus,
+# in which a rater ticks the likelier the more is shown (chapter 5), is played twice for the same twenty thousand clips:
+# `drawn.values` are the votes of one panel of raters, `others` those of another, and `drawn.felt` is what is shown.
 
 # %%
 clips_drawn = np.arange(20_000)
@@ -112,14 +114,15 @@ glue("limits_votes", f"{agreement.iloc[:, 1].mean():.2f}", display=False)
 glue("limits_shown", f"{agreement.iloc[:, 0].mean():.2f}", display=False)
 
 # %% [markdown]
-# Even one who knew exactly what is shown would correlate with these votes by {glue:text}`limits_shown` on average, and one
-# panel of a few people with another by {glue:text}`limits_votes`. Chapter 2 has the same for actors and real votes. Above
-# that line there is nothing to be won; a program that gets there has learnt the panel, not the person.
+# Even one who knew exactly what is shown would correlate with these votes by {glue:text}`limits_shown` on average, and
+# one panel of a few people with another by {glue:text}`limits_votes` ({numref}`limits-votes`). Chapter 2 has the same
+# for actors and real votes. Above the first of the two there is nothing to be won; a program that gets there has learnt
+# what panels tick, not the person.
 #
 # ## From a correlation to a person
 #
-# A correlation is about many clips. A decision is about one. Say that one clip in ten is strongly joyful, and that the tenth
-# with the highest predictions is picked out. How many of those picked are among the strongly joyful?
+# A correlation is about many clips. A decision is about one. Say that one clip in ten is strongly joyful, and that a
+# program picks out the tenth with the highest predictions. How many of those picked are among the strongly joyful?
 
 # %%
 r = np.linspace(0, 0.99, 60)
@@ -142,17 +145,17 @@ glue("limits_five", f"{at[0.5]:.0%}", display=False)
 glue("limits_half", f"{np.interp(0.5, right, r):.2f}", display=False)
 
 # %% [markdown]
-# At three tenths, which is what published systems reach on this task by face and voice, {glue:text}`limits_three` of the
-# picks are right; at five tenths, {glue:text}`limits_five`. It takes {glue:text}`limits_half` to be right in every other
-# case. A method that is good science, because it shows that there *is* a relation, can be indefensible as a measurement of
-# somebody.
+# At three tenths, which is about what published systems reach on this task by face and voice without the words,
+# {glue:text}`limits_three` of the picks are right ({numref}`limits-picks`); at five tenths, {glue:text}`limits_five`.
+# It takes {glue:text}`limits_half` to be right in every other case. A method that is good science, because it shows
+# that there *is* a relation, can be indefensible as a measurement of somebody.
 #
 # ## What goes wrong otherwise: a score that hides a group
 #
-# Commercial face analysis was once found to work nearly perfectly for light-skinned men and to fail for a third of
-# dark-skinned women, under an overall accuracy that looked fine {cite:p}`buolamwini2018`. Nothing in a mean Pearson
-# correlation prevents that. Take a corpus in which nine people out of ten belong to a group for which the guess works, and
-# one to a group for which it does not at all.
+# Commercial programs that tell women from men were once found to work nearly perfectly for light-skinned men and to
+# fail for up to a third of dark-skinned women, under an overall accuracy that looked fine {cite:p}`buolamwini2018`.
+# Nothing in a mean Pearson correlation prevents that. Take a corpus in which nine people out of ten belong to a group
+# for which the guess works, and one to a group for which it does not at all.
 
 # %%
 people, each = 400, 20
@@ -166,7 +169,7 @@ for works in quality:
     whole.append(pearson(y[:, None], guess[:, None])[0])
     majority.append(pearson(y[~small, None], guess[~small, None])[0])
 
-# %% mystnb={"image": {"alt": "Three lines against the correlation within the small group. The dashed diagonal is that group itself, from nought to a half; the line of the majority is level; the score of everybody together rises only slightly from left to right."}, "figure": {"caption": "The score of everybody together, as the guess works less and less for one person in ten.", "name": "limits-group"}}
+# %% mystnb={"image": {"alt": "Three lines against the correlation within the small group. The dashed diagonal is that group itself, from nought to a half; the line of the majority is level; the score of everybody together rises only slightly from left to right."}, "figure": {"caption": "The score of everybody together, by how well the guess works for one person in ten.", "name": "limits-group"}}
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 2.6))
 ax.plot(quality, whole, label="everybody")
 ax.plot(quality, majority, ":", label="nine of ten")
@@ -181,10 +184,11 @@ glue("limits_majority", f"{majority[0]:.2f}", display=False)
 
 # %% [markdown]
 # With nothing at all in the small group, the score of everybody is {glue:text}`limits_whole` instead of
-# {glue:text}`limits_majority`. On a leaderboard nobody would notice. So a group has to be looked at by itself, with an
-# interval over *its* people, who are few; and where the data name no groups, as the paper's do not, it cannot be done and
-# has to be said. Chapter 2 does it for actors whose sex, age and ethnicity are known. The drawn corpus varies skin and
-# faces evenly on purpose, and shows nothing about people, least of all about fairness.
+# {glue:text}`limits_majority` ({numref}`limits-group`). On a leaderboard nobody would notice. So a group has to be
+# looked at by itself, with an interval over *its* people, who are few; and where the data name no groups, as the
+# paper's do not, it cannot be done and has to be said. Chapter 2 does it for actors whose sex, age and ethnicity are
+# known. The drawn corpus varies skin and faces evenly on purpose, and shows nothing about people, least of all about
+# fairness.
 #
 # ## Consent
 #
