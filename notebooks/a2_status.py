@@ -111,8 +111,8 @@ glue("current", int(status.drop("a2_status")["up to date"].sum()), display=False
 glue("others", len(status) - 1, display=False)
 
 # %% [markdown]
-# {glue:text}`current` of {glue:text}`others` other chapters were up to date when this page was made. Two run at a time
-# where the machine has two cores, so the times below overlap, and each is a little longer than it would be alone.
+# {glue:text}`current` of {glue:text}`others` other chapters were up to date when this page was made. On a machine with
+# two cores two run at a time, so the times below overlap, and each is a little longer than it would be alone.
 
 # %%
 ledger = work / "timings.csv"
@@ -173,7 +173,7 @@ sizes
 glue("words", f"{sizes['words'].sum():,}", display=False)
 glue("exercises", int(sizes["exercises"].sum()), display=False)
 
-# %% mystnb={"image": {"alt": "A dot for each chapter: words of prose to the right, lines of code upwards. The dots lie along a band that rises gently; all lie far below the dashed line of one line of code for four words."}, "figure": {"caption": "Words of prose and lines of code in each chapter. Dashed: one line for four words, which no chapter may exceed.", "name": "status-sizes"}}
+# %% mystnb={"image": {"alt": "A dot for each chapter: words of prose to the right, lines of code upwards. The dots lie along a band that rises gently; all lie below the dashed line of one line of code for four words."}, "figure": {"caption": "Words of prose and lines of code in each chapter. Dashed: one line for four words, which no chapter may exceed.", "name": "status-sizes"}}
 fig, ax = plt.subplots()
 ax.plot(sizes["words"], sizes["lines"], "o")
 most = sizes["words"].max()
@@ -197,8 +197,8 @@ plt.show()
 # ```{exercise-start} Two at a time
 # :label: status-exercise-two
 # ```
-# All chapters have to run again. What is the least time in which two at a time could be through, if each took as long
-# as above and no chapter can be divided?
+# All chapters have to run again, two at a time. Each takes as long as in `seconds`, and no chapter can be divided. How
+# soon could the last of them be done, at best?
 #
 # Give a bound that no order of the chapters can beat, in seconds:
 # `emibook.check_exercise("a2.1", bound, seconds=seconds)`.
@@ -255,7 +255,7 @@ share[list(both_ends)].round(1)
 # You have
 #
 # - seen whose oven it was: processor, versions, profile;
-# - checked that every other chapter is up to date, and seen how long each took;
+# - seen which of the other chapters are up to date, and how long each took;
 # - told the stages that do the work from calls that only look;
 # - counted words, lines and exercises, chapter by chapter.
 #
