@@ -57,18 +57,20 @@ banner(profile, corpus)
 # %% [markdown]
 # **How far does one get with no network at all?**
 #
-# Somebody sells you a machine that tells ripe melons from unripe ones. It has a camera, a microphone and half a million
-# parts. Before you pay, you ask the man who has sold melons all his life. He weighs one in his hand and knocks on it.
-# He is right nearly as often. The machine may still be worth its price; but now you know what you would be paying for.
+# Somebody sells you a machine that tells ripe melons from unripe ones. It has a camera, a microphone and close to a
+# million parts. Before you pay, you ask the man who has sold melons all his life. He weighs one in his hand and knocks
+# on it. He is right nearly as often. The machine may still be worth its price; but now you know what you would be
+# paying for.
 #
-# A branch of the paper has convolutions, attention and some half a million weights. Against it we set this: average each
-# feature over the clip, and draw a straight line. It takes no time, has nothing random in it, and knows nothing of what
-# came first. When somebody tuned such simple things for recommender systems, most of the new networks that could be
-# repeated at all lost to them {cite:p}`dacrema2019`.
+# The paper's branch for the face, as it is rebuilt here, has convolutions, attention and more than eight hundred
+# thousand weights (chapters 10 and 11 take it apart and count them). Against it we set this: average each feature over
+# the clip, and draw a straight line. It takes hardly any time, has nothing random in it, and knows nothing of what came
+# first in the clip. When somebody tuned such simple things for recommender systems, most of the new networks that could
+# be repeated at all lost to them {cite:p}`dacrema2019`.
 #
 # You will
 #
-# - fit a line on a leash, watch the leash shorten, and let cross-validation choose its length;
+# - fit a line on a leash, watch the leash shorten, and let people who are left out choose its length;
 # - read from the slopes which movement of the face speaks for which emotion;
 # - set this baseline beside the networks of the paper, row by row, with intervals;
 # - shuffle the labels and see what is left, which had better be nothing.
@@ -83,15 +85,18 @@ banner(profile, corpus)
 #
 # ## A line on a leash
 #
-# A clip becomes one row: the mean of each feature over its steps. For 34 columns of action units and a hundred and
-# some clips, ordinary least squares finds slopes that fit the training clips very well, because with so many slopes one
-# can fit luck. *Ridge regression* {cite:p}`hoerl1970` puts every slope on a leash. It makes the squared error small,
-# plus a penalty $\lambda$ times the squared slopes:
+# A clip becomes one row: the mean of each feature over its steps. Take action units (chapter 7): 34 columns, the
+# intensity of 17 movements of the face and whether each is there at all. The prediction is a sum, each column times a
+# number of its own, its *slope*. On few clips ordinary least squares finds slopes that fit the training clips very
+# well, because with so many slopes one can fit luck. *Ridge regression* {cite:p}`hoerl1970` puts every slope on a
+# leash. It makes the squared error small, plus a penalty $\lambda$ times the squared slopes:
 #
 # $$\min_w \; \sum_i (y_i - x_i^{\top} w)^2 + \lambda \sum_j w_j^2
 # \qquad\Rightarrow\qquad w = (X^{\top} X + \lambda I)^{-1} X^{\top} y$$
 #
-# Features must be on one scale first, or the leash would be longer for those in small units.
+# Here $x_i$ is the row of clip $i$ and $y_i$ its label for one emotion; $w$ are the slopes, one for each feature $j$;
+# and $X$ has all rows under one another. The larger the penalty, the shorter the leash. Features must be on one scale
+# first, or the leash would be tighter for some than for others, only because of their units.
 
 # %%
 preprocess(corpus, work, progress=False)
@@ -125,8 +130,9 @@ plt.show()
 
 # %% [markdown]
 # The longer the leash, the better it fits what it was fitted on. On new people there is a best length in between. It
-# must not be read off the lower curve, which would be choosing on what one reports (chapter 3). The library leaves out
-# a fifth of the *training people* at a time, tries every penalty on them, and takes the best:
+# must not be read off the curve of `valid`, which would be choosing on what one reports (chapter 3). The library leaves
+# out a fifth of the *training people* at a time, tries every penalty on them, and takes the best for each emotion. That
+# is *cross-validation*; `person % FOLDS` says in which turn somebody is left out:
 
 # %%
 listing(RidgeOnAverages.fit)
@@ -147,14 +153,14 @@ glue("base_clips", len(X), display=False)
 
 # %% [markdown]
 # From {glue:text}`base_clips` training clips it scores {glue:text}`base_score`, with an interval from
-# {glue:text}`base_low` to {glue:text}`base_high`. With hardly any leash it would have been {glue:text}`base_free`; with
-# the one penalty for all emotions that does best on the validation clips, which nobody may use, {glue:text}`base_best`.
-# (The library chooses one for each emotion.)
+# {glue:text}`base_low` to {glue:text}`base_high`. With the smallest penalty of the curves it would have been
+# {glue:text}`base_free`; with the one penalty for all emotions that does best on the validation clips, which nobody may
+# use, {glue:text}`base_best`. (The library chooses one for each emotion, so it can even be above that.)
 #
 # ## It can be read
 #
-# A slope says: if this movement is one standard deviation stronger on average over the clip, the label is so much
-# higher. No picture of attention says as much.
+# A slope says: if this movement is one standard deviation stronger on average over the clip, and all others are as they
+# were, the prediction is so much higher. No picture of a network's attention (chapter 11) says as much.
 
 # %%
 units = [name for name in train.names if name.endswith("_r")]
@@ -183,7 +189,8 @@ glue("base_strongest", "; ".join(told), display=False)
 # ## Beside the networks
 #
 # Now the rows of Table 2, as this corpus gives them, each beside the line on a leash with the same features, the same
-# clips and the same interval.
+# clips and an interval over the same people. Each row is one feature set (chapters 7 and 8) through the paper's
+# network; chapter 12 trains it, here it is enough that it is done.
 
 # %%
 table2, _ = experiments.tables(corpus, work, seeds=seeds, progress=False)
@@ -219,15 +226,19 @@ glue("base_which", ", ".join(wins) or "none", display=False)
 # %% [markdown]
 # In {glue:text}`base_wins` of {glue:text}`base_rows` rows the line scores higher than the network
 # ({glue:text}`base_which`). Before you conclude anything, read the small print of both. The network's epoch was chosen
-# on these validation clips, which flatters it; its weights started at random. With a hundred clips there is little for
-# it to learn from, and in a drawn corpus the height of an expression says nearly everything. With eight thousand clips
-# the order may well turn. What does not change is the question: *what did the half million weights add?*
+# on these validation clips, which flatters it; its weights started at random. From {glue:text}`base_clips` clips there
+# is little for it to learn, and in a drawn corpus the height of an expression says nearly everything. With the paper's
+# eight thousand clips the order may be another one. And whether one of the two is really ahead, only the interval of
+# their difference would tell (chapter 3). What does not change is the question: *what did all those weights add?*
 #
 # ## What goes wrong otherwise
 #
-# A score above nought is not yet a method that works. Perhaps the participants leaked, perhaps the clips are sorted,
-# perhaps the metric is broken. There is a test for all of these at once: shuffle the labels among the training clips,
-# fit again, and score as before. Whatever is left did not come from the labels.
+# A score above nought is not yet a method that works. Perhaps it is luck, perhaps the metric gives something for
+# nothing, perhaps the validation labels came in by a back door. One test asks for all of these at once: shuffle the
+# labels among the training clips, fit again, and score as before. Whatever is left did not come from the training
+# labels. (It does not find everything. If people were in both partitions, shuffling would destroy what that is worth,
+# too; so the names are compared, as in chapter 1.) One penalty for all, the number of clips, spares the five hundred
+# fits the search; `inverse` is the part of the formula that stays the same when labels are shuffled.
 
 # %%
 rng = np.random.default_rng(seed)
@@ -250,8 +261,8 @@ glue("base_beyond", int(np.sum(np.array(shuffled) >= real)), display=False)
 
 # %% [markdown]
 # With shuffled labels the mean score is {glue:text}`base_shuffled_mean`, and 975 of a thousand lie below
-# {glue:text}`base_shuffled_top`. Of five hundred, {glue:text}`base_beyond` reach the real one. Note how wide nothing is:
-# on a corpus of this size a score below {glue:text}`base_shuffled_top` may be luck.
+# {glue:text}`base_shuffled_top`. Of five hundred shuffles, {glue:text}`base_beyond` reach the score of the real labels.
+# Note how wide nothing is: on a corpus of this size a score below {glue:text}`base_shuffled_top` may be luck.
 #
 # ## Exercises
 
@@ -279,7 +290,8 @@ emibook.check_exercise("9.1", slope)
 float(slope), float(unleashed)
 
 # %% [markdown]
-# The leash costs a third of the slope here. With a hundred clips instead of three the same penalty would cost little.
+# The leash costs a third of the slope here. With a hundred such clips instead of three the same penalty would cost
+# little.
 # ```{solution-end}
 # ```
 
