@@ -75,7 +75,8 @@ banner(profile, corpus)
 # ## Boxes of numbers
 #
 # A *tensor* is such a box, its *shape* says how long each direction is, and the first skill is to know for each
-# direction what it stands for. One face is (row, column, color); a clip is (time, row, column, color).
+# direction what it stands for. One face is (row, column, colour); a clip is (time, row, column, colour). The last line
+# asks three things: the shape of a clip, of its first face, and the three numbers of one pixel, between 0 and 255.
 
 # %%
 done = preprocess(corpus, work, progress=False).set_index("clip")
@@ -83,7 +84,7 @@ clip = done.index[done["faces"] > 40][0]
 faces = read_faces(work, clip)[0]
 faces.shape, faces[0].shape, faces[0, 50, 60]
 
-# %% mystnb={"image": {"alt": "One face picture four times: as it is, its red, its green and its blue numbers as grey pictures, and beside them a row of the picture as a curve."}, "figure": {"caption": "One face, and what is in the box: three sheets of numbers, for red, green and blue.", "name": "primer-face"}}
+# %% mystnb={"image": {"alt": "One face picture four times in a row: as it is, and its red, its green and its blue numbers as grey pictures, light where a number is high."}, "figure": {"caption": "One face, and what is in the box: three sheets of numbers, for red, green and blue.", "name": "primer-face"}}
 fig, axes = plt.subplots(1, 4, figsize=(figures.WIDTH, 1.5))
 axes[0].imshow(faces[0])
 for ax, sheet, name in zip(axes[1:], range(3), ("red", "green", "blue"), strict=True):
@@ -94,16 +95,17 @@ for ax in axes:
 plt.show()
 
 # %% [markdown]
-# Adding up or averaging *along* a direction makes it disappear. The mean over time of a clip is one blurred face; the mean
-# over rows, columns and colors is a number for each moment, its brightness.
+# Adding up or averaging *along* a direction makes it disappear. The mean over time of a clip is one blurred face; the
+# mean over rows, columns and colours is a number for each moment, its brightness. (Directions are counted from nought.)
 
 # %%
 brightness = faces.mean(axis=(1, 2, 3))
 faces.mean(axis=0).shape, brightness.shape
 
 # %% [markdown]
-# Boxes of different shapes can meet, from the last direction backwards: a direction of length one is repeated as often
-# as it takes. So (time, feature) less (feature,) subtracts from each step the same row.
+# Boxes of different shapes can meet, from the last direction backwards: a direction of length one, or one that is
+# missing in front, is repeated as often as it takes (*broadcasting*). So (time, feature) less (feature,) subtracts from
+# each step the same row, here the mean over time.
 
 # %%
 steps = np.arange(12.0).reshape(4, 3)  # (time, feature)
@@ -113,7 +115,7 @@ centred.mean(axis=0)
 # %% [markdown]
 # ## What goes wrong otherwise: shapes that meet by accident
 #
-# Five labels in a column, five guesses in a row. Their difference should be five numbers. But (5, 1) and (5,) meet as
+# Five labels in a column, five guesses in a row. Their differences should be five numbers. But (5, 1) and (5,) meet as
 # (5, 5): every label less every guess. Nothing complains, and the mean of the squares is a number like any other. In
 # PyTorch it is the commonest way to train a network on nonsense.
 
@@ -125,11 +127,12 @@ right = np.square(labels[:, 0] - guesses)
 wrong.shape, round(wrong.mean(), 3), right.shape, right.mean()
 
 # %% [markdown]
-# A perfect guess, and the error is not nought. This is why docstrings here name every direction, as in `(clip, emotion)`,
-# and why the metric refuses two tables of different shapes.
+# A perfect guess, and the error is not nought. This is why docstrings here name every direction, as in
+# `(clip, emotion)`, and why the metric refuses two tables of different shapes.
 #
 # **Masks.** Clips in a batch are filled up to one length. A mask is a box of true and false that says which steps are
-# real, and `masked_mean` in the library is a mean that asks it.
+# real, and `masked_mean` in the library is a mean that asks it. Below, the first clip has two real steps, 1 and 3; the
+# nought after them only fills up. First the two means that ask the mask, then the two that do not.
 
 # %%
 # (batch, time, feature) and (batch, time)
@@ -140,8 +143,9 @@ masked_mean(values, mask)[:, 0].tolist(), values.mean(dim=1)[:, 0].tolist()
 # %% [markdown]
 # ## A window that slides
 #
-# A *convolution* is a short list of weights, the *kernel*, that slides along. At each place multiply weight by number and
-# add up. Weights of one third each make a moving average. A one and a minus one answer only where something changes.
+# A *convolution* is a short list of weights, the *kernel*, that slides along. At each place multiply weight by number
+# and add up. Five weights of one fifth each make a moving average. A one and a minus one answer only where something
+# changes.
 
 # %%
 smooth = np.convolve(brightness, np.ones(5) / 5, mode="same")
@@ -158,8 +162,8 @@ axes[1].set(ylabel="change", xlabel="frame")
 plt.show()
 
 # %% [markdown]
-# In a picture the window is a small square. Three by three weights, negative on the left and positive on the right, answer
-# at upright edges. A network has many such squares and learns their weights.
+# In a picture the window is a small square. Three by three weights, negative on the left and positive on the right,
+# answer at upright edges; turned by a quarter, at level ones. A network has many such squares and learns their weights.
 
 # %%
 # (batch, feature, row, column)
@@ -169,7 +173,7 @@ level = upright.transpose(2, 3)
 conv2d = torch.nn.functional.conv2d
 edges = [conv2d(grey, kernel)[0, 0].numpy() for kernel in (upright, level)]
 
-# %% mystnb={"image": {"alt": "A grey face and two pictures of its edges in blue and red: in one the sides of face, nose and eyes stand out, in the other brows, lids and lips."}, "figure": {"caption": "A face, and the answers of two windows of three by three: one for upright edges, one for level ones.", "name": "primer-edges"}}
+# %% mystnb={"image": {"alt": "A grey face and two pictures of its edges in blue and red: in one the sides of face, nose and eyes stand out, in the other brows, lids and lips."}, "figure": {"caption": "A face, and the answers of two windows of three by three: one for upright edges, one for level ones. Red where it is lighter to the right, or below; blue where it is darker.", "name": "primer-edges"}}
 fig, axes = plt.subplots(1, 3, figsize=(figures.WIDTH, 1.8))
 axes[0].imshow(grey[0, 0], cmap="gray")
 for ax, edge in zip(axes[1:], edges, strict=True):
@@ -181,9 +185,10 @@ plt.show()
 # %% [markdown]
 # ## Which way is down?
 #
-# Learning means to turn many knobs until an error is small. Turn one knob a little: does the error grow or shrink, and how
-# fast? That rate is the *derivative* for this knob; all of them together are the *gradient*. Turn every knob a bit the
-# other way, and repeat. For one knob $w$ and the error $(w - 2)^2 + 1$ the derivative is $2(w - 2)$.
+# Learning means to turn many knobs until an error is small. Turn one knob a little: does the error grow or shrink, and
+# how fast? That is the *derivative* for this knob; all of them together are the *gradient*. Turn every knob a bit the
+# other way, and repeat. How far is the *rate* (learning rate) times the derivative. For one knob $w$ and the error
+# $(w - 2)^2 + 1$ the derivative is $2(w - 2)$.
 
 # %%
 w, rate, path = -1.0, 0.2, []
@@ -201,8 +206,8 @@ plt.show()
 
 # %% [markdown]
 # A network has hundreds of thousands of knobs, and nobody writes down their derivatives. PyTorch {cite:p}`paszke2019`
-# watches what is computed, and walks back through it by the chain rule: if $a$ moves $b$ twice as much and $b$ moves the
-# error three times as much, $a$ moves the error six times as much.
+# watches what is computed, and walks back through it by the chain rule: if $a$ moves $b$ twice as much and $b$ moves
+# the error three times as much, $a$ moves the error six times as much.
 
 # %%
 knob = torch.tensor(-1.0, requires_grad=True)
@@ -213,8 +218,9 @@ knob.grad.item(), 2 * (-1.0 - 2)
 # %% [markdown]
 # ## The smallest network
 #
-# Two layers with a bend between them: multiply, keep what is positive, multiply again. It is the end of each branch of
-# the paper, equations (3) and (4). Without the bend two layers would be one line. With it, eight bends make a curve.
+# Two layers with a bend between them: multiply and add, keep what is positive (`ReLU`), multiply and add again. It is
+# the end of each branch of the paper, equations (3) and (4). Without the bend two layers would be one line. With it,
+# eight bends make a curve.
 
 # %%
 torch.manual_seed(seed)
@@ -245,8 +251,9 @@ glue("primer_first", f"{errors[0]:.2f}", display=False)
 glue("primer_last", f"{errors[-1]:.4f}", display=False)
 
 # %% [markdown]
-# {glue:text}`primer_weights` knobs took the error from {glue:text}`primer_first` to {glue:text}`primer_last`. The five lines
-# of the loop are the same in every training of this book: compute, forget the old gradient, walk back, step.
+# {glue:text}`primer_weights` knobs took the error from {glue:text}`primer_first` to {glue:text}`primer_last`. The first
+# four lines of the loop are in every training of this book: compute the error, forget the old gradient, walk back,
+# step. (`mse_loss` is the mean of the squared errors; `Adam` chooses how far each knob is turned, see chapter 12.)
 #
 # ## Exercises
 
