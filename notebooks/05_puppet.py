@@ -97,8 +97,8 @@ banner(profile, corpus)
 #
 # The Facial Action Coding System {cite:p}`ekman1978` takes facial expressions apart into *action units*, each the
 # work of a muscle or a few. OpenFace {cite:p}`baltrusaitis2018`, which the paper uses, measures seventeen of them on
-# a scale from nought to five. The puppet is moved by the same seventeen. Here each is alone, which no living face
-# can do.
+# a scale from nought to five. (The paper says from nought to one; this book takes that for the same scale, divided by
+# five.) The puppet is moved by the same seventeen. Here each is alone, which few living faces can do.
 
 # %%
 rng = np.random.default_rng([seed, 5])
@@ -128,9 +128,8 @@ figures.show_strips(strips, [f"{unit}  {figures.UNIT_WORDS[unit]}" for unit in l
 plt.show()
 
 # %% [markdown]
-# Some fill the picture, others are a matter of a few grey levels. Subtract the face at rest and it can be seen where
-# a unit does its work: red where the picture gets lighter, blue where it gets
-# darker.
+# Some fill the picture, others are a matter of a few grey levels. Subtract the face at rest, and what is left shows
+# where a unit does its work: red where the picture gets lighter, blue where it gets darker.
 
 # %% mystnb={"image": {"alt": "Four difference pictures of the drawn face on white. Brows raised colour the forehead, dimples leave two small spots beside the mouth, lip corners pulled up colour mouth, cheeks and the folds beside the nose, the dropped jaw colours the whole lower half."}, "figure": {"caption": "What four units at full strength change in the picture: the face with the unit less the face at rest.", "name": "corpus-difference"}}
 rest = close_up("AU01", 0, -0.8, 1.8).mean(axis=2)
@@ -183,11 +182,11 @@ plt.show()
 # %% [markdown]
 # ## Does a detector take them for faces?
 #
-# Everything after this chapter stands on one assumption: that MTCNN {cite:p}`zhang2016`, trained on photographs,
-# finds these faces as it finds real ones. If it lost the dark ones, or those with glasses, the corpus would teach a
-# bias of its own making. So forty more people are drawn, each with all six expressions and the head turned a
-# little, packed as a video would pack them. A face counts as found where the eyes are told to be where they were
-# drawn.
+# Everything after this chapter stands on one assumption: that MTCNN {cite:p}`zhang2016`, the paper's face detector,
+# trained on photographs, finds these faces as it finds real ones. If it lost the dark ones, or those with glasses,
+# the corpus would teach a bias of its own making. So forty more people are drawn, each with all six expressions and
+# the head turned a little, and each picture loses by compression what it would lose in a video file. A face counts as
+# found if the detector puts the eyes where they were drawn.
 
 # %%
 hits = hit_rate(40)
@@ -218,8 +217,8 @@ glue("hit_high", f"{certain.high:.0%}", display=False)
 # (Wilson's interval {cite:p}`wilson1927`, at 95 in 100). This checks the drawing. It does not say that the detector
 # treats all *people* alike; for that, measure on people.
 #
-# The clips of the corpus are a second check, with far more frames. Its truth tells for each frame whether a face is
-# in it, and preprocessing, which is the next chapter, whether one was found.
+# The clips of the corpus are a second check, with far more frames. Their truth tells for each frame whether a face is
+# in it (1) or not (0), and preprocessing, which is the next chapter, whether one was found.
 
 # %%
 done = preprocess(corpus, work, progress=False).set_index("clip")
@@ -246,9 +245,9 @@ glue("corpus_people", corpus.clips["participant"].nunique(), display=False)
 #
 # Participants watch seed videos and mimic them. Each participant meets several seeds and each seed several
 # participants, so two things run through the corpus: what a seed asks for, and how somebody answers. Some people
-# show little whatever they feel. The library's plan says who did what; leave out the traps, and take a seed that
-# asks for much and two who answered it, and then the first again, in the clip that shows
-# most of what was not in the other.
+# show little whatever they feel. The library's plan says who did what. Leave out the *traps*, which are clips spoilt
+# on purpose and have a section of their own below. Take two who answered the same seed, one that asks for much; then
+# the first of them again, in the clip whose face shows most that was not in the other.
 
 # %%
 made = pd.read_csv(root / "truth" / "clips.csv", dtype={"clip": str}).fillna({"trap": ""})
@@ -264,14 +263,14 @@ pairs = pairs.query("participant < participant_2")
 peaks = [felt.max(axis=1)[pairs[name]].to_numpy() for name in ("clip", "clip_2")]
 one, two = pairs.iloc[np.minimum(*peaks).argmax()][["clip", "clip_2"]]
 others = plain["clip"][plain["participant"] == about["participant"][one]]
-face = felt * acting.BY_FACE @ acting.EXPRESSIONS
+face = felt * acting.BY_FACE @ acting.EXPRESSIONS  # (clip, unit), as the face is told
 beyond = (face.loc[others] - face.loc[one]).clip(lower=0)
 three = beyond.sum(axis=1).idxmax()
 chosen = about.loc[[one, two, three], ["participant", "seed_video"]]
 chosen.join(felt.round(2)).T
 
 # %% [markdown]
-# The numbers below a clip's name are what is *felt* in it, from nought to one for each emotion: mostly the seed's
+# The six numbers below each clip are what is *felt* in it, from nought to one for each emotion: mostly the seed's
 # doing, partly the participant's. Nobody who works with the corpus is given them. They see this:
 
 # %% mystnb={"image": {"alt": "Three strips of five small aligned face pictures, from the beginning of a clip to its end. In the first two, different people answer the same seed video; in the third the first person answers another one."}, "figure": {"caption": "One participant, another one with the same seed video, and the first one again with another. Five moments of each clip, from left to right.", "name": "corpus-clips"}}
@@ -311,9 +310,9 @@ plt.show()
 # %% [markdown]
 # ## What it sounds like
 #
-# The voice is glottal pulses and noise, sent through the resonances of a few vowels: the source and the filter of
-# speech {cite:p}`fant1960`. It says nothing. How it says it follows what is felt: pitch and its range, loudness,
-# tempo, how bright and how breathy it is.
+# The voice is glottal pulses, the puffs of air that the vocal folds let through, and noise, sent through the
+# resonances of a few vowels: the source and the filter of speech {cite:p}`fant1960`. It says nothing. How it says it
+# follows what is felt: pitch and its range, loudness, tempo, how bright and how breathy it is.
 
 # %%
 videos = corpus.clips.set_index("clip")["path"]
@@ -345,8 +344,9 @@ told.round(2).T
 # ## How labels come about
 #
 # Each clip is looked at by a few raters. For each emotion a rater says yes or no, and yes is the likelier the more
-# is felt. The label is the fraction of those who said yes. So the same clip could have had other labels, and many
-# labels are exactly nought although something was felt. Here is the lottery of the clip that you have just played.
+# is felt, though never certain. The label is the fraction of those who said yes. So the same clip could have had
+# other labels, and many labels are exactly nought although something was felt. Here is the lottery of the clip that
+# you have just played.
 
 # %%
 drawn = pd.read_csv(root / "truth" / "labels.csv", dtype={"Filename": str})
@@ -359,15 +359,15 @@ rating["label"] = drawn.loc[one]
 rating.round(2)
 
 # %% [markdown]
-# A corpus of this size is too small to judge a lottery by. But labels cost nothing to draw. So here are twenty
-# thousand of them, beside the correlations that were published for the real ones.
+# A corpus of this size is too small to judge a lottery by. But labels cost nothing to draw. So here are those of
+# twenty thousand clips, beside the correlations that were published for the real ones.
 
 # %%
 statistics = labels.beside_published(corpus.targets, clips=20_000, seed=seed)
 both = statistics.dropna().sort_values("published")
 apart = (both["drawn"] - both["published"]).abs()
 
-# %% mystnb={"image": {"alt": "Fifteen rows, one a pair of emotions. In each a hollow diamond marks the published correlation and a dot the drawn one; the two nearly coincide in every row. Excitement and Joy stand far to the right, the pairs with Determination to the left of zero."}, "figure": {"caption": "Correlations between the labels of two emotions: published for the real corpus, and of twenty thousand drawn labels.", "name": "corpus-labels"}}
+# %% mystnb={"image": {"alt": "Fifteen rows, one a pair of emotions. In each a hollow diamond marks the published correlation and a dot the drawn one; the two nearly coincide in every row. Excitement and Joy stand far to the right, the pairs with Determination to the left of zero."}, "figure": {"caption": "Correlations between the labels of two emotions: published for the real corpus, and of the labels drawn for twenty thousand clips.", "name": "corpus-labels"}}
 places = range(len(both))
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.8))
 ax.axvline(0, color=figures.GREY, linewidth=1, linestyle=":")
@@ -405,7 +405,8 @@ pd.DataFrame(shown_by, corpus.targets)
 # %% [markdown]
 # What is to be had from each is soon tried, without a picture or a sound: act two thousand clips, and give a linear
 # regression the true units, as means over the clip, or the true manner of the voice. It is fitted on `train` and
-# scored on `valid`, against the raters' labels. A reader of pixels and sound knows less.
+# scored on `valid`, against the raters' labels, with the intervals of chapter 3. A reader of pixels and sound knows
+# less.
 
 # %%
 acted = [item for item in plan(2000, seed) if not item.trap]
@@ -455,8 +456,8 @@ glue("told_by_face", ", ".join(better.index[better == "face"]) or "none", displa
 
 # %% [markdown]
 # Better told by the voice: {glue:text}`told_by_voice`. Better told by the face: {glue:text}`told_by_face`. Neither
-# says all of it, so there is something for two branches to share. What encoders make of it, from pixels and sound,
-# stands in the tables of the chapter on late fusion.
+# says all of it, so each of two branches has something to add to the other. What encoders make of it, from pixels and
+# sound, stands in the tables of chapter 13.
 #
 # ## The traps
 #
@@ -485,14 +486,16 @@ glue("trap_usable", int((traps["status"] == "ok").sum()), display=False)
 
 # %% [markdown]
 # Of {glue:text}`trap_clips` such clips, of {glue:text}`trap_kinds` kinds, {glue:text}`trap_usable` have faces to
-# work with; the table shows one of each kind, with the seconds of its sound. None of them ended the run, and none is left out of a score.
+# work with; the table shows one of each kind, with the seconds of its sound (NaN where it has none). None of them ended
+# the run, and none is left out of a score.
 #
 # ## How well the built-in encoders read the drawing
 #
-# Without a download, this book reads faces with two encoders of its own, fitted on drawn stills: `aus`, a ridge
-# regression from histograms of gradients to the seventeen units, in the place of OpenFace; and `resnet18`, a
-# convolutional network {cite:p}`he2016`. Both are scored on people whom they have never seen. The network gives
-# features and no units, so it is asked through one linear layer.
+# Without a download, this book reads faces with two encoders of its own, fitted on drawn stills. `aus` stands in the
+# place of OpenFace: a ridge regression to the seventeen units, from landmarks and from *histograms of gradients*
+# {cite:p}`dalal2005`, which count, square by square, in which directions and how steeply the brightness changes.
+# `resnet18` is a convolutional network {cite:p}`he2016`. Both are scored on people whom they have never seen. The
+# network gives features and no units, so it is asked through one linear layer.
 
 # %%
 scores = {}
@@ -503,7 +506,7 @@ for name in builtin.FITS:
     scores[name] = fitted["pearson_on_held_out_identities"]["units"]
 scores = pd.DataFrame(scores, dtype=float).loc[list(UNIT_NAMES)]
 
-# %% mystnb={"image": {"alt": "Seventeen rows, one an action unit, sorted by how well it is read. A dot marks the estimator of units, a hollow square the convolutional network. The dots lie mostly to the right of the squares; a dashed line marks what is wanted."}, "figure": {"caption": "Correlation with the true intensity, unit by unit, on drawn people who were not fitted on. Dashed: what is wanted.", "name": "corpus-encoders"}}
+# %% mystnb={"image": {"alt": "Seventeen rows, one an action unit, sorted by how well it is read. A dot marks the estimator of units, a hollow square the convolutional network. The dots lie mostly to the right of the squares; a dashed line marks what is wanted."}, "figure": {"caption": "Correlation with the true intensity, unit by unit, on drawn people who were not fitted on. Dashed: the least that this book wants of a unit.", "name": "corpus-encoders"}}
 wanted, rows = 0.8, range(len(UNIT_NAMES))
 ranked = scores.sort_values("aus")
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 5.2))
@@ -517,10 +520,10 @@ plt.show()
 
 # %% [markdown]
 # Why are some units hard? Three reasons can be measured. A unit may change *few pixels*; what it changes, *others
-# may change too*; and *another may hide it*. So take ten people from the sheet above, put each unit in turn at full
+# may change too*; and *another may hide it*. So take ten of the forty people above, put each unit in turn at full
 # strength, and align the face as preprocessing does. The *trace* is the mean change of a pixel in the aligned crop,
-# in grey levels. Of the trace, the *own part* is what no mixture of the other sixteen units can imitate on the same
-# face.
+# in grey levels. Of the trace, the *own part* is the share that no mixture of the other sixteen units can imitate on
+# the same face, and the *own trace* is trace times own part.
 
 # %%
 detector, changes = faces.Detector(), []
@@ -534,9 +537,10 @@ hard = pd.DataFrame({"aus": scores["aus"]})
 hard["trace"] = np.mean([np.abs(change).mean(axis=1) for change in changes], axis=0)
 
 # %% [markdown]
-# What is left of one vector after all others are taken out of it stands in the inverse of the matrix of their inner
-# products. For hiding, each unit works again while another one is at full strength: of its change in the picture,
-# *left* is what the worst of the others, which it is *hidden by*, leaves of it.
+# How long a vector still is after all others are taken out of it can be read off the inverse of the matrix of their
+# inner products: one over the root of the entry on its diagonal. For hiding, each unit works again on three of the
+# faces, while another one is at full strength already. *Hidden by* names the other that leaves least of its change in
+# the picture, and *left* is the share that this one leaves.
 
 # %%
 parts = []
@@ -595,14 +599,15 @@ glue("rank_clear", ranks["clear"], display=False)
 
 # %% [markdown]
 # On {glue:text}`encoder_stills` stills of {glue:text}`encoder_people` people, `aus` reaches {glue:text}`units_mean`
-# in the mean of the units, and at least {glue:text}`units_wanted` for {glue:text}`units_reached` of the seventeen;
-# the network reaches {glue:text}`network_mean`. The hardest three are {glue:text}`hard_units`. The easiest is
-# {glue:text}`easy_unit`.
+# in the mean of the units, and at least {glue:text}`units_wanted`, the dashed line, for {glue:text}`units_reached` of
+# the seventeen; the network reaches {glue:text}`network_mean`. The hardest three are {glue:text}`hard_units`. The
+# easiest is {glue:text}`easy_unit`.
 #
 # Over all seventeen units, the rank correlation of the score with the trace is {glue:text}`rank_trace`, with the own
 # trace {glue:text}`rank_own`, and with what is left of that under the worst of the others {glue:text}`rank_clear`.
-# One would be a full explanation, nought none. What else plays a part is how often stills show a unit, and how much
-# people differ at rest where it works.
+# One would be a full explanation, nought none. Where the second and the third are no higher than the first, the three
+# reasons tell no more than the first of them alone. What else may play a part is how often stills show a unit, and how
+# much people differ at rest where it works.
 #
 # ## Like the real corpus, and not like it
 #
@@ -656,8 +661,9 @@ glue("ours_zero", f"{(drawn.to_numpy() == 0).mean():.0%}", display=False)
 # ```{exercise-start} Doubles
 # :label: corpus-exercise-doubles
 # ```
-# Which two units are most easily taken for each other by somebody who sees only the difference pictures? Give the
-# three pairs that are most alike, and say whether they change the picture the same way or opposite ways.
+# Which units are most easily taken for each other by somebody who sees only the difference pictures? Find the three
+# pairs that are most alike; exactly opposite counts as alike. `changes` holds an array (unit, pixel) for each of the
+# ten faces.
 #
 # Give three rows, each of two units as in `UNIT_NAMES` and the mean over the faces of the correlation between their
 # difference pictures: `emibook.check_exercise("5.1", rows, changes=changes)`.
@@ -691,10 +697,11 @@ most.replace(figures.UNIT_WORDS).round(2)
 # :label: corpus-exercise-ceiling
 # ```
 # Suppose a method knew exactly what is felt in each clip. What would it score against the labels? How much better
-# would it be if every clip had six raters, and how much worse with one?
+# would it be if every clip had six raters, and how much worse with one? `labels.draw_labels` draws labels together
+# with what is felt and the number of raters, for as many clips as you like.
 #
 # Give the mean correlation over the emotions under the names `as drawn`, `1 raters`, `2 raters` and so on to
-# `6 raters`, as a dictionary or a series: `emibook.check_exercise("5.2", scores)`.
+# `6 raters`, as a dictionary or a series: `emibook.check_exercise("5.2", ceiling)`.
 # ```{exercise-end}
 # ```
 
@@ -736,8 +743,8 @@ pd.Series(ceiling, name="mean correlation").to_frame().round(3)
 #
 # The paper, sections 3.2.1 and 4.1 {cite:p}`yu2024`; the data set and its challenge {cite:p}`kollias2024`; the coding
 # system {cite:p}`ekman1978`, OpenFace {cite:p}`baltrusaitis2018`; MTCNN {cite:p}`zhang2016`; the theory of the voice
-# {cite:p}`fant1960`, and the method that measured its pitch {cite:p}`decheveigne2002`; ResNet {cite:p}`he2016`; the
-# interval of a share {cite:p}`wilson1927`.
+# {cite:p}`fant1960`, and the method that measured its pitch {cite:p}`decheveigne2002`; histograms of gradients
+# {cite:p}`dalal2005`, ResNet {cite:p}`he2016`; the interval of a share {cite:p}`wilson1927`.
 #
 # ## How long it takes
 
