@@ -99,7 +99,8 @@ glue("frames_all", f"{int(done['frames'].sum()):,}", display=False)
 #
 # A browser records a frame when it has one, and writes the moment into the file as a *timestamp*. A rate is then
 # something to be guessed. One answer that programs give is FFmpeg's *base rate*, the lowest rate at which every
-# timestamp falls on a tick; another is the average, frames over seconds.
+# timestamp falls on a tick; another is the average, frames over seconds. (The average is worked out here. Some files
+# claim one, and the claim need not be true either.)
 
 # %%
 videos = corpus.clips.set_index("clip")["path"]
@@ -109,7 +110,8 @@ for clip in rates.index:
     with av.open(videos[clip]) as file:
         stream = file.streams.video[0]
         rates.loc[clip, "base"] = float(stream.base_rate or np.nan)
-        rates.loc[clip, "average"] = float(stream.average_rate or np.nan)
+        count = stream.frames or sum(packet.pts is not None for packet in file.demux(stream))
+        rates.loc[clip, "average"] = count / readable["seconds"][clip]
 believed = (rates["base"] * readable["seconds"]).round()
 
 # %% mystnb={"image": {"alt": "Scatter plot with a logarithmic upright axis. Most clips lie on a line low in the picture, where the base rate and the clock agree on the number of frames; a few lie far above it."}, "figure": {"caption": "Frames on the clock, and frames that the base rate would make of the same seconds. On the line the two agree.", "name": "faces-clock"}}
@@ -142,8 +144,9 @@ len(moments), moments[0].shape
 # %% [markdown]
 # ## One frame, one face
 #
-# MTCNN {cite:p}`zhang2016` looks at a frame at many sizes with three networks, each more careful than the one
-# before. It answers with a box, a probability, and five points: two eyes, the nose, two corners of the mouth.
+# MTCNN {cite:p}`zhang2016` looks at a frame at many sizes with a *cascade* of three networks, each of which looks more
+# carefully at what the one before has let through. For each face it answers with a box, a probability, and five
+# points, the *landmarks*: two eyes, the nose, two corners of the mouth.
 
 # %%
 middling = usable["faces"].sort_values().index[len(usable) // 2]
@@ -162,8 +165,9 @@ plt.show()
 # Now the flatmate. The paper does not say what happens when there are two faces. Somebody who takes the most
 # probable one of each frame may get a sequence that changes its person, and a network that sees two people's smiles
 # as one movement. The library takes the person whose face is largest in the first frame that has a sure one, and goes
-# on from frame to frame with the face that overlaps the last one most. Bystanders are followed too, so that none of
-# them is ever taken for the person.
+# on from frame to frame with the face that overlaps the last one most. Bystanders are followed too, so that they are
+# not taken for the person. To see it, look at one frame a second of every clip, and take the clip in which most faces
+# are found at once.
 
 # %%
 crowds = {}
@@ -195,9 +199,9 @@ ax.legend()
 plt.show()
 
 # %% [markdown]
-# Looking at one frame a second, the number of clips in which more than one face is found is
-# {glue:text}`crowded_clips`. {numref}`faces-followed` shows the clip {glue:text}`crowded_clip`, where up to
-# {glue:text}`crowded_faces` are found in a frame.
+# At one frame a second, the number of clips in which more than one face is found is {glue:text}`crowded_clips`.
+# {numref}`faces-followed` shows the clip {glue:text}`crowded_clip`, in all its frames, where up to
+# {glue:text}`crowded_faces` are found in one.
 #
 # ## Followed, not searched for
 #
@@ -205,11 +209,15 @@ plt.show()
 # looks for faces where there was none a thirtieth of a second ago. The library searches a frame only when it has to:
 # at the beginning, after a cut, when somebody is gone, and every three seconds. In between it takes the last box,
 # and lets the last two of the cascade's networks put it right. While a face is sure and stands nearly still, it does so
-# in every third frame, and draws a straight line between them. `emibook preprocess --exhaustive` does it the paper's
-# way.
+# in every third frame only, and puts the boxes and landmarks of the two between on a straight line.
+# `emibook preprocess --exhaustive` does it the paper's way.
 #
 # Is that the same? MTCNN itself is not steady: shown the same frame a twentieth smaller, it gives another box and
 # other landmarks. So the question is whether following is further from the cascade than the cascade is from itself.
+# Three things are compared, frame by frame: whether both find the person's face or both do not (`same`); the
+# *intersection over union* of the two boxes, which is the area that lies in both over the area that lies in either
+# (`overlap`, one where they coincide); and how far apart the landmarks are (`landmarks`, in distances between the
+# eyes).
 
 # %%
 near = {"following": [], "itself": []}
@@ -334,8 +342,8 @@ glue("false_alarms", shares[1], display=False)
 #
 # "Frames without faces are discarded" has a consequence that the paper does not mention: the sequence closes up. Two
 # faces that are neighbours in the sequence may be seconds apart, and a network that counts steps takes them for one
-# movement. The library keeps each face's time, so that the gap can be seen. Hold a hand before a face for half a
-# second, and look.
+# movement. The library keeps each face's time, so that the gap can be seen. Let somebody hold a hand before the face
+# for half a second (here: leave those faces out), and look.
 
 # %%
 _, times, _ = read_faces(work, middling)
@@ -356,7 +364,7 @@ glue("gap_clips", int((gaps > 1.5 / 30).sum()), display=False)
 
 # %% [markdown]
 # Nothing in the lower row of {numref}`faces-gap` tells where the hand was. In this corpus the number of clips with a
-# gap between two faces is {glue:text}`gap_clips`.
+# gap between two faces is {glue:text}`gap_clips`; a clip whose person leaves for good ends early and has no gap.
 #
 # ## Exercises
 
@@ -365,9 +373,10 @@ glue("gap_clips", int((gaps > 1.5 / 30).sum()), display=False)
 # :label: faces-exercise-rate
 # ```
 # If somebody reads the frames of a file one after the other as if they came 30 a second, which clip's speed comes
-# out most wrong, and how many times too fast or too slow does it play?
+# out most wrong, be it too fast or too slow, and by what factor?
 #
-# Give the clip and the factor: `emibook.check_exercise("6.1", (clip, factor), rates=rates)`.
+# Give the clip and how many times too fast it plays, a number below one where it is too slow:
+# `emibook.check_exercise("6.1", (clip, factor), rates=rates)`.
 # ```{exercise-end}
 # ```
 
@@ -394,9 +403,11 @@ worst, round(float(factor[worst]), 2)
 # :label: faces-exercise-threshold
 # ```
 # MTCNN's probability could be used more strictly: call a face found only above a threshold. What does a stricter
-# threshold cost in faces, and what does it gain? Try several.
+# threshold cost in faces, and what does it gain? Try several. `kept` has a row for each face that was found so far,
+# `both` one for each frame whose truth is known.
 #
-# Give a table, one row a threshold, with the columns `faces kept`, `hit rate` and `false alarms`, all of them shares:
+# Give a table with the thresholds as its index and the columns `faces kept` (of those in `kept`), `hit rate` and
+# `false alarms` (of the frames in `both`), all of them shares:
 # `emibook.check_exercise("6.2", table, kept=kept, both=both)`.
 # ```{exercise-end}
 # ```
@@ -432,7 +443,7 @@ strict
 #
 # - put every clip on one clock by its timestamps, and seen what the container's rate would have done;
 # - found faces and landmarks, and followed one person where there were several;
-# - seen that following is as near to the cascade as the cascade is to itself;
+# - compared how near following is to the cascade with how near the cascade is to itself;
 # - aligned every face to one template, and drawn Figure 1 from your own clips;
 # - counted hits and false alarms where the truth is known, and seen what it means that a sequence closes up.
 #
