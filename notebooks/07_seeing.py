@@ -135,15 +135,17 @@ for ax, kernel in zip(axes.flat, kernels, strict=True):
 plt.show()
 
 # %% [markdown]
-# Then come four stages. Each looks at the answers of the one before, at half the resolution and with more questions: 64,
-# 128, 256, 512. In every stage the input is added to the answer, which is the *residual* that gave the network its name:
-# a layer has to learn only what to change. How strongly does each stage respond, and where?
+# Then come four stages, with 64, 128, 256 and 512 questions. Each looks at the answers of the one before, and all but
+# the first halve the resolution. Within a stage the input of every two layers is added to their answer, so that they
+# have to learn only what to change: the *residual* that gave the network its name. How strongly does each stage
+# respond, and where?
 
 # %%
 maps = {}
 for stage in range(1, 5):
     layer = getattr(network, f"layer{stage}")
     keep = partial(maps.__setitem__, stage)
+    # PyTorch calls this with what the stage gives out, whenever it has given it out.
     layer.register_forward_hook(lambda module, inputs, output, keep=keep: keep(output))
 with torch.inference_mode():
     pixels = imagenet_normalised(torch.from_numpy(images[moment : moment + 1].copy()))
@@ -165,8 +167,8 @@ glue("see_last", f"{maps[4].shape[1]} × {maps[4].shape[2]} × {maps[4].shape[3]
 
 # %% [markdown]
 # The last stage gives {glue:text}`see_last` numbers, and the average over the squares, "averaged" in the paper, leaves
-# 512. With it goes the *where*: a raised corner of the mouth counts the same on the left and on the right. That is a
-# choice that suits a network for naming expressions.
+# 512. In the average the *where* is lost: an answer counts the same on the left of the face and on the right. That is
+# a choice that suits a network for naming expressions.
 #
 # ## A Vision Transformer
 #
@@ -211,7 +213,8 @@ glue("see_vit", seen["vit"].weights, display=False)
 #
 # The third observer measures movements: for each of the 17, how strong it is, and whether it is there. OpenFace
 # {cite:p}`baltrusaitis2018` does it with histograms of gradients {cite:p}`dalal2005` and landmarks into linear models, and
-# so does the estimator of this page. It is the only one of the three whose notes a person can read.
+# so does the estimator of this page. It is the only one of the three whose notes a person can read. Intensities are
+# counted from nought to one here, as in the paper; OpenFace's own go up to five, and so does the puppet's truth.
 
 # %%
 units = seen["aus"]
@@ -220,7 +223,7 @@ spread = {name: units.values[:, units.names.index(name)].std() for name in movin
 four = sorted(spread, key=spread.get)[-4:][::-1]
 truth_file = root / "truth" / f"{clip}.csv"
 
-# %% mystnb={"image": {"alt": "Four curves over seconds, one an action unit, that rise and fall; a thin line of the same colour, the true intensity where it is known, runs close to each."}, "figure": {"caption": "The four units that move most in the clip, as estimated (thick) and, where the corpus knows it, as they truly were (thin).", "name": "see-units"}}
+# %% mystnb={"image": {"alt": "Four curves over seconds, one an action unit, that rise and fall; a thin line of the same colour, the true intensity where it is known, rises and falls with each."}, "figure": {"caption": "The four units that move most in the clip, as estimated (thick) and, where the corpus knows it, as they truly were (thin).", "name": "see-units"}}
 fig, ax = plt.subplots()
 for name, line in zip(four, ("-", "--", "-.", ":"), strict=True):
     label = f"{name[:4]} {figures.UNIT_WORDS[name[:4]]}"
@@ -228,16 +231,21 @@ for name, line in zip(four, ("-", "--", "-.", ":"), strict=True):
     curve, = ax.plot(units.times, units.values[:, column], line, label=label)
     if truth_file.exists():
         truth = pd.read_csv(truth_file)
-        ax.plot(truth["time"], truth[name] / 5, line, color=curve.get_color(), linewidth=0.7)
+        thin = {"color": curve.get_color(), "linewidth": 0.7}
+        ax.plot(truth["time"], truth[name] / 5, line, **thin)  # from 0..5 to 0..1
 ax.set(xlabel="seconds", ylabel="intensity")
 fig.legend(loc="outside lower center", ncols=2)
 plt.show()
 
 # %% [markdown]
+# Where there are thin lines, ask two things: does the thick one rise and fall with its thin one, and does it reach the
+# same height? A correlation answers the first and is blind to the second.
+#
 # ## One clip, three notes
 #
 # Now all of them on one axis. Each row of a panel is a feature, brought to its own mean and spread over the clip, red
-# where it is high and blue where it is low. Rows are ordered by how much they take part in what the whole set does most.
+# where it is high and blue where it is low. Rows are ordered by how much they take part in what the whole set does most
+# (their weights in its first principal component), so that features that move together lie together.
 
 # %%
 panels = {}
@@ -263,8 +271,8 @@ plt.show()
 # ## What goes wrong otherwise: the person, not the moment
 #
 # Nobody asked who it is. But a face is always somebody's, and an encoder that has no reason to forget it will note it.
-# Two measurements over many clips. First: of all that a feature set does, how much happens *within* a clip, where the
-# person stays the same, and how much *between* clips? Second: take each clip's mean, and look for the clip that is
+# Two measurements over many clips. First: of all the variance of a feature set, how much lies *within* a clip, where
+# the person stays the same, and how much *between* clips? Second: take each clip's mean, and look for the clip that is
 # nearest. Is it one of the same person?
 
 # %%
@@ -285,7 +293,8 @@ participants = np.concatenate([np.asarray(part.participants)[part.present]
 recognised = {}
 for name, table in averages.items():
     scaled = (table - table.mean(axis=0)) / (table.std(axis=0) + 1e-9)
-    apart = (scaled**2).sum(axis=1) - 2 * scaled @ scaled.T  # but for a constant
+    # squared distances, but for a constant in each row
+    apart = (scaled**2).sum(axis=1) - 2 * scaled @ scaled.T
     np.fill_diagonal(apart, np.inf)
     recognised[name] = float(np.mean(participants[apart.argmin(axis=1)] == participants))
 others = [(participants == one).sum() - 1 for one in participants]
@@ -311,6 +320,10 @@ glue("see_resnet_who", f"{recognised['resnet18']:.0%}", display=False)
 glue("see_vit_who", f"{recognised['vit']:.0%}", display=False)
 
 # %% [markdown]
+# The first bar of each pair is the moment's part: what changes while a clip runs. The rest stands still in a clip, and
+# differs from clip to clip: the person, and with the person light and camera. Whether it gives the person away is what
+# the second bar says.
+#
 # By chance the nearest clip shows the same person in {glue:text}`see_chance` of the cases. With action units it does in
 # {glue:text}`see_aus_who`, with ResNet-18 in {glue:text}`see_resnet_who`, with the ViT in {glue:text}`see_vit_who`. A network
 # that has learnt nothing has not learnt to forget either, so expect an untrained control to know the person best. And one
@@ -352,7 +365,8 @@ tokens
 # ```{exercise-start} What goes with a smile
 # :label: see-exercise-companion
 # ```
-# Which of the other intensities goes most with AU12 over this clip? Is that a fact about faces?
+# Which of the other intensities (the columns that end in `_r`) rises and falls most with that of AU12, lip corners
+# pulled up, over this clip? Is that a fact about faces?
 #
 # Give its name, as in `units.names`: `emibook.check_exercise("7.2", companion, units=units)`.
 # ```{exercise-end}
@@ -401,17 +415,17 @@ shares = {}
 for name, table in averages.items():
     left = table - pd.DataFrame(table).groupby(participants).transform("mean").to_numpy()
     scaled = (left - left.mean(axis=0)) / (left.std(axis=0) + 1e-9)
-    apart = (scaled**2).sum(axis=1) - 2 * scaled @ scaled.T  # but for a constant
+    apart = (scaled**2).sum(axis=1) - 2 * scaled @ scaled.T
     np.fill_diagonal(apart, np.inf)
     shares[name] = float(np.mean(participants[apart.argmin(axis=1)] == participants))
 emibook.check_exercise("7.3", shares, averages=averages, participants=participants)
 pd.Series(shares, name="share").round(2).to_frame()
 
 # %% [markdown]
-# Less often, and still far more often than by chance: people differ not only in what their face is like on average but in
-# how it changes, and so do their light and their camera. With new people it takes several clips of each before
-# the first can be judged, and the challenge's test clips name nobody. Within one clip, one may subtract the
-# clip's own quiet beginning; whether that helps is worth a run.
+# Far less often, and still more often than by chance: people differ not only in what their face is like on average but
+# in how it changes, and how a feature answers to a change depends on the face and its light. With new people it takes
+# several clips of each before the first can be judged, and the challenge's test clips name nobody. Within one clip, one
+# may subtract the clip's own quiet beginning; whether that helps is worth a run.
 # ```{solution-end}
 # ```
 
