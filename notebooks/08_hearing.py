@@ -88,9 +88,9 @@ banner(profile, corpus)
 #
 # ## Level
 #
-# Sound is pressure against time. Its *level* is told in decibels, twenty times the logarithm of the amplitude, and nought
-# is the largest number that the file can hold. Preprocessing has multiplied every clip so that its highest peak lies at
-# -3.
+# Sound is pressure against time. Its *level* is told in decibels (dB), twenty times the logarithm of the amplitude to
+# the base of ten, and nought is the largest number that the file can hold. Preprocessing has multiplied every clip so
+# that its highest peak lies at -3.
 
 # %%
 done = preprocess(corpus, work, progress=False).set_index("clip")
@@ -125,7 +125,7 @@ glue("hear_peak", f"{peak:.1f}", display=False)
 glue("hear_spread", f"{levels[levels > -60].std():.1f}", display=False)
 
 # %% [markdown]
-# The peak of clip {glue:text}`hear_clip` is at {glue:text}`hear_peak`. The mean levels still differ, with a standard
+# The peak of clip {glue:text}`hear_clip` is at {glue:text}`hear_peak` dB. The mean levels still differ, with a standard
 # deviation of {glue:text}`hear_spread` decibels: one cough sets the peak, and the voice beneath it is turned down. What
 # the step throws away for good is how loud the person was, compared with other clips. Hold on to the question of whether
 # it matters.
@@ -146,7 +146,8 @@ plt.show()
 # We hear low frequencies finely and high ones coarsely, and loudness as a logarithm. *Mel bands* imitate the first: forty
 # of them, narrow below and wide above. Decibels imitate the second. The last step {cite:p}`davis1980` is a cosine transform
 # over the bands: how much of the spectrum is a level, how much a slope, a bow, two bows, and so on. The first
-# coefficients hold the broad shape, the mouth; the fine lines of the pitch are in those that are dropped.
+# coefficients hold the broad shape, the mouth; the fine lines of the pitch are in those that are dropped. Twenty are
+# kept here. They are the *mel-frequency cepstral coefficients*, MFCC.
 
 # %%
 window = {key: MFCC.settings[key] for key in ("n_fft", "win_length", "hop_length")}
@@ -177,13 +178,15 @@ glue("hear_difference", f"{difference:.1g}", display=False)
 glue("hear_largest", f"{np.abs(by_hand).max():.0f}", display=False)
 
 # %% [markdown]
-# By hand and by the library they differ by {glue:text}`hear_difference` at most, where the largest are about
-# {glue:text}`hear_largest`. The library adds their slopes over time, twenty more columns.
+# By hand and by the library the coefficients differ by {glue:text}`hear_difference` at most, where the largest are about
+# {glue:text}`hear_largest`. The library adds their slopes over time, twenty more columns. {numref}`hear-envelope` shows
+# why few are enough: turned back into bands, five follow the broad course of a moment's spectrum, twenty most of its
+# bends.
 #
 # ## What others measure
 #
 # **eGeMAPS** {cite:p}`eyben2016` is a list on which voice researchers agreed: pitch, loudness, the slope of the spectrum,
-# how regular the folds swing. The paper mentions it and does not use it. The library has it by way of opensmile, whose
+# how regularly the folds swing. The paper mentions it and does not use it. The library has it by way of opensmile, whose
 # licence allows research only, so it is not installed unless asked for. Two of its curves, or ours in their place:
 
 # %%
@@ -216,8 +219,9 @@ glue("hear_made_by", made_by, display=False)
 # %% [markdown]
 # (Measured by {glue:text}`hear_made_by`.)
 #
-# **DeepSpectrum** {cite:p}`amiriparian2017` paints the spectrogram in the colours of a map and shows it to a network that
-# was trained on photographs. It sounds like a joke and works better than it should. This is what the network is shown:
+# **DeepSpectrum** {cite:p}`amiriparian2017` paints the spectrogram in the colours of a map, shows it to a network that
+# was trained on photographs, and reads what one of its last layers answers. It sounds like a joke and works better than
+# it should. This is what the network is shown:
 
 # %% mystnb={"image": {"alt": "A square picture in blue, green and yellow: a spectrogram without axes, low frequencies at the bottom, syllables as bright blotches."}, "figure": {"caption": "A second of the clip as a picture for a network that knows photographs.", "name": "hear-picture"}}
 second = decibels[:, max(0, loudest - 50) : loudest + 50]
@@ -229,9 +233,10 @@ plt.show()
 
 # %% [markdown]
 # **wav2vec 2.0** {cite:p}`baevski2020` does none of this. Seven convolutions learn what to listen for, straight from the
-# wave; a Transformer above them learns, from speech with gaps in it, what fits into a gap. Its last hidden states, 50 a
-# second, are the paper's sound. Those of this page are an untrained control unless the profile says otherwise; they
-# have the shape and none of the knowledge.
+# wave; a Transformer above them learns, from speech with gaps in it, what fits into a gap. What its last layer gives
+# out, its *hidden states*, 50 rows a second, is the paper's sound. A row of the public large model, which the paper's words
+# describe, has 1,024 numbers and not the 768 of the quotation; chapter 15 comes back to that. The states of this page
+# are an untrained control unless the profile says otherwise; they have the shape and none of the knowledge.
 #
 # ## One clip, one axis
 
@@ -290,16 +295,17 @@ glue("hear_others", f"{changes['mfcc, others']:.3f}", display=False)
 glue("hear_wav2vec", f"{changes['wav2vec2']:.0e}", display=False)
 
 # %% [markdown]
-# The first coefficient is the level, and moves by {glue:text}`hear_first`, in every row alike. The others hardly move
-# ({glue:text}`hear_others`); what is left are the quietest moments, where rounding begins. And wav2vec 2.0 moves by
-# {glue:text}`hear_wav2vec`, which is the rounding of the quiet copy: its own first step subtracts the mean of the wave and divides by its
-# spread. So *the paper's -3 dB never reach its sound features*. They do no harm. But whoever repeats the work can save
-# the step, and nobody can claim that it helped.
+# The first coefficient is the level, and moves by {glue:text}`hear_first`, in nearly every row alike. The other nineteen
+# move by {glue:text}`hear_others` of their own standard deviation; that is left by the quietest moments, where rounding
+# begins. And wav2vec 2.0 moves by {glue:text}`hear_wav2vec`, which is the rounding of the quiet copy: its own first step
+# subtracts the mean of the wave and divides by its spread. So *the paper's -3 dB never reach its sound features*. They
+# do no harm. But whoever repeats the work can save the step, and nobody can claim that it helped.
 #
 # ## What goes wrong otherwise: the line, not the voice
 #
 # A gain is the least that a microphone does. A telephone passes only the middle frequencies. Send some clips over
-# such a line, and ask how far its average features move, measured in what they differ by from clip to clip.
+# such a line, and ask how far their MFCC, averaged over time and clips, move. As a measure take how much clips differ
+# anyway: the standard deviation from clip to clip.
 
 # %%
 line = butter(4, [300, 3400], "bandpass", fs=SAMPLE_RATE, output="sos")
@@ -326,10 +332,10 @@ glue("hear_harm", f"{np.median(harm):.1f}", display=False)
 glue("hear_harmed", int((harm > 1).sum()), display=False)
 
 # %% [markdown]
-# {glue:text}`hear_harmed` of the twenty move further than clips differ from each other; the median moves by
+# {glue:text}`hear_harmed` of the twenty move further than clips differ anyway; the median coefficient moves by
 # {glue:text}`hear_harm` standard deviations. A model that learnt from good microphones hears another world over a bad
 # one. If the people with the bad microphones also feel something else, or come from another place, it will learn the
-# microphone. The puppets all have the same one, so nothing on this page shows how bad it gets.
+# microphone. The puppets all have the same one, so this page shows the shift and not what it costs.
 #
 # ## Every feature set there is
 #
@@ -355,7 +361,7 @@ every[["weights", "licence", "source"]]
 # ```{exercise-start} Half
 # :label: hear-exercise-half
 # ```
-# How many decibels lower is a sound of half the amplitude?
+# By how many decibels does the level change when the amplitude is halved?
 #
 # Give the change, with its sign: `emibook.check_exercise("8.1", change)`.
 # ```{exercise-end}
@@ -373,7 +379,7 @@ emibook.check_exercise("8.1", change)
 round(float(change), 2)
 
 # %% [markdown]
-# Half the *power* would be half as many.
+# Half the *power* would be half as many: power is the square of the amplitude.
 # ```{solution-end}
 # ```
 
@@ -382,8 +388,8 @@ round(float(change), 2)
 # :label: hear-exercise-first
 # ```
 # A quarter of the amplitude lowers every one of the forty bands by the same number of decibels. The cosine transform
-# here is orthonormal, so the first coefficient is the sum of the bands over the root of forty. By how much does it move?
-# Compare with the page.
+# here is orthonormal, so the first coefficient is the sum of the bands, divided by the root of forty. By how much does
+# it move? Compare with the page.
 #
 # Give the shift, with its sign: `emibook.check_exercise("8.2", shift)`.
 # ```{exercise-end}
@@ -409,8 +415,8 @@ round(float(shift), 1), round(float(np.median(moved[:, 0])), 1)
 # ```{exercise-start} Three seconds
 # :label: hear-exercise-rows
 # ```
-# A row of wav2vec 2.0 sees 400 samples, and the next begins 320 samples later. How many whole rows are there in three
-# seconds of sound at 16 kHz? Why is it not three times fifty?
+# The convolutions of wav2vec 2.0 make a row of 400 samples, and the next row begins 320 samples later. How many whole
+# rows are there in three seconds of sound at 16 kHz? Why is it not three times fifty?
 #
 # Give their number: `emibook.check_exercise("8.3", rows)`.
 # ```{exercise-end}
