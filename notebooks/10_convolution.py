@@ -58,7 +58,7 @@ banner(profile, corpus)
 # %% [markdown]
 # **How does a network that looks at three steps at a time come to see two seconds?**
 #
-# Listen at a door. You hear one word and the one before it, no more, but you have a friend at the next door, who
+# Listen at a door. You hear one word and the two before it, no more, but you have a friend at the next door, who
 # heard other words, and who tells you what to make of them; and that friend has a friend. Five such friends in a row,
 # each standing twice as far off as the last, and you know what was said over a good part of the conversation. You
 # have still listened to three words at a time.
@@ -85,7 +85,8 @@ banner(profile, corpus)
 # > "In the temporal encoder, the 1-dimensional convolution kernel size is 3, there are 5 convolution layers"
 # > (section 4.2)
 #
-# Equation (2) names one step, $x_{t-d}$. A kernel of size three has three: now, $d$ ago, and $2d$ ago. So we read
+# Equation (2) names one step, $x_{t-d}$. A kernel of size three has three, its *taps*: now, $d$ steps ago, and $2d$
+# ago. So we read
 #
 # $$y_t = \mathrm{ReLU}(W_0\, x_t + W_1\, x_{t-d} + W_2\, x_{t-2d} + b)$$
 #
@@ -198,10 +199,10 @@ plt.show()
 # its past.
 #
 # **Who needs this?** Somebody who must answer while the clip is still running: a subtitle, a robot. Here the label
-# belongs to the whole clip, and the answer is given when it is over. Nothing would be wrong with looking ahead, and a
-# network that looks both ways would know as much at the clip's first steps as in its middle. Causality is a
-# choice of the paper, not a need of the task. It has a price, which can be counted: the first steps of a clip look at
-# noughts.
+# belongs to the whole clip, and the answer is given when it is over. Nothing would be wrong with looking ahead, and in
+# a network that looks both ways a clip's first steps would know what follows them. Causality is a choice of the paper,
+# not a need of the task. It has a price, which can be counted: the first steps of a clip look at noughts. (`STEPS` is
+# the paper's limit of 300, to which longer clips are cut.)
 
 # %%
 steps = done.loc[done["faces"] > 0, "faces"].clip(upper=STEPS)
@@ -227,7 +228,7 @@ glue("conv_short", f"{(steps < field).mean():.0%}", display=False)
 #
 # Stack two layers of three steps and the upper one depends on five steps of the input; five layers, on eleven. At 30
 # steps a second that is a third of a second, less than a smile takes to begin. *Dilation* spreads the three steps: in
-# layer $n$ they are $2^n$ apart. Every layer doubles the distance, and five of them see
+# layer $n$, counted from nought, they are $2^n$ apart. Every layer doubles the distance, and five of them see
 #
 # $$1 + 2\,(1 + 2 + 4 + 8 + 16) = 63$$
 #
@@ -252,7 +253,8 @@ plt.show()
 
 # %% [markdown]
 # A drawing proves nothing, so ask the network. The gradient of one output with respect to the input is nought
-# wherever the output does not care.
+# wherever the output does not care. Take the output at step 150: how many steps does it care about, how many should it
+# by the formula, and how long before it are the first and the last of them?
 
 # %%
 torch.manual_seed(seed)
@@ -286,8 +288,8 @@ glue("conv_at_50", f"{field / 50:.1f}", display=False)
 # **Seen alike?** A step counts by every path that leads from it to the output. At each layer a path may go straight up,
 # or back by one dilation, or by two. Both ends of the view have a single path. In between there are as many as there
 # are ways to write the distance as a sum of 1, 2, 4, 8 and 16, each used twice at most, and that number jumps up
-# and down. Beside it, how the gradient is spread over the steps, for twenty networks that have learnt nothing, on our
-# clip.
+# and down. Below it, how the gradient is spread over the steps, for twenty networks that have learnt nothing, on our
+# clip (played twice over, so that no noughts are in view).
 
 # %%
 face = torch.from_numpy(np.tile(units.values, (2, 1))[-200:])[None]
@@ -320,8 +322,8 @@ glue("conv_uneven", f"{weight.max() / weight.min():.0f}", display=False)
 # %% [markdown]
 # A step has up to {glue:text}`conv_paths` paths. Paths and gradient go together with a correlation of
 # {glue:text}`conv_alike`, and the step that counts most counts {glue:text}`conv_uneven` times as much as the one that
-# counts least. Without dilation the view would fade out towards its ends, which is known of deep convolutions
-# {cite:p}`luo2016`; with it the view is wide and full of holes. Training may fill them.
+# counts least. Without dilation the view would fade smoothly towards its ends, which is known of deep convolutions
+# {cite:p}`luo2016`; with it the view is far wider, and fades in jumps. Training may even it out.
 #
 # ## What goes wrong otherwise: what it cannot see
 #
@@ -356,9 +358,9 @@ glue("conv_beyond", f"{beyond:.0e}", display=False)
 # %% [markdown]
 # From a gap of 63 steps on, the distance is nought but for rounding ({glue:text}`conv_beyond`): no step sees both
 # events, each leaves its own trace, and the mean adds up the traces without asking where they were. No training can
-# mend that, because there is nothing to be learnt from. Which came first is lost as well. Where it matters, something
-# has to look at the whole clip at once. In the visual branch that is the Transformer, and the next chapter. The
-# acoustic branch has none.
+# mend that, because there is nothing to be learnt from. Where a frown and a smile are further apart than the view, it
+# is lost as well which of them came first. Where that matters, something has to look at the whole clip at once. In the
+# visual branch that is the Transformer, and the next chapter. The acoustic branch has none.
 #
 # ## Exercises
 
@@ -452,8 +454,8 @@ layers, round(layers * weights_of_one / (5 * weights_of_one), 1)
 # ```{exercise-start} Looking both ways
 # :label: conv-exercise-both
 # ```
-# Nothing in the task forbids to look ahead. Without a new class: how would you make a TCN that knows the future as well
-# as the past? What should it do to the gap experiment? Try.
+# Nothing in the task forbids looking ahead. Without a new class: how would you make a network of two TCNs that knows
+# the future as well as the past? Does it see the gap in the experiment above? Guess first, then try.
 #
 # Give a function that makes (batch, time, channels) of (batch, time, 1): `emibook.check_exercise("10.4", both_ways)`.
 # ```{exercise-end}
