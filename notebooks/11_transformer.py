@@ -119,7 +119,9 @@ plt.show()
 #
 # $$\mathrm{softmax}\!\left(\frac{Q K^{\top}}{\sqrt{w}}\right) V$$
 #
-# where $w$ is the width. In the library the whole of it, in several *heads* at once, is this:
+# where $Q$, $K$ and $V$ hold a row for each step and $w$ is how many numbers a row has. In the library the whole of it,
+# in several *heads* at once, is this; `scaled_dot_product_attention` is PyTorch's name for the formula, and the mask
+# tells which steps there are:
 
 # %%
 listing(SelfAttention.forward)
@@ -146,9 +148,11 @@ glue("attn_difference", f"{np.abs(by_library - taken).max():.0e}", display=False
 #
 # ## It does not know what came first
 #
-# Nothing in that formula says *before*. If the sixty people change places, everybody hears the same. Send a clip
-# through two blocks, then the same clip with its steps shuffled, and compare the means over time, which are all that the
-# rest of the branch ever sees.
+# Nothing in that formula says *before*. If the sixty people change places, everybody hears the same. The encoder is two
+# *blocks*, one above the other. A block is one round of attention and then a small network that each step goes through
+# by itself; what either gives is added to what it was given. Send a clip through both, random numbers will do, then the
+# same clip with its steps shuffled, and compare the means over time, which are all that the rest of the branch ever
+# sees.
 
 # %%
 torch.manual_seed(seed)
@@ -201,7 +205,7 @@ glue("attn_forgotten", f"{moved[1]:.0%}", display=False)
 # With its mask, the clip comes out as it would alone ({glue:text}`attn_masked` of its length, which is rounding).
 # Without it, every step is off, by {glue:text}`attn_forgotten` of the whole on average. And since the padding depends on
 # the longest clip that happens to be in the batch, a clip's score would depend on its company. A test of the library
-# holds that it does not.
+# makes sure that it does not.
 #
 # ## What a trained branch attends to
 #
@@ -220,7 +224,7 @@ with torch.no_grad():
     tables = attention_tables(model.transformer, hidden, mask)[0]
     # (block, head, step, step)
 
-# %% mystnb={"image": {"alt": "Two rows of four square heat maps, a row a block, a square a head. Some squares show upright stripes, which are steps that everybody listens to; others show a band along the diagonal or blocks."}, "figure": {"caption": "Who listens (down) to whom (across) in one clip: two blocks of four heads, each with a scale of its own.", "name": "attn-heads"}}
+# %% mystnb={"image": {"alt": "Two rows of four square heat maps, a row a block, a square a head. Upright stripes, narrow in some squares and wide in others, are steps that many or all others listen to."}, "figure": {"caption": "Who listens (down) to whom (across) in one clip: two blocks of four heads, each with a scale of its own.", "name": "attn-heads"}}
 fig, axes = plt.subplots(2, 4, figsize=(figures.WIDTH, 2.7), sharex=True, sharey=True)
 for block, row in enumerate(axes):
     for head, ax in enumerate(row):
@@ -230,7 +234,7 @@ for block, row in enumerate(axes):
 plt.show()
 
 # %% [markdown]
-# Upright stripes are moments to which all others listen. Add up what each step is given, and lay it over the smile.
+# Upright stripes are moments to which many others listen. Average what each step is given, and lay it over the smile.
 
 # %%
 received = tables.mean(dim=(0, 1, 2)).numpy() * len(tables[0, 0])  # 1 is an even share
@@ -257,8 +261,9 @@ plt.show()
 
 # %% [markdown]
 # It is tempting to read this as the reason for the answer. Whether it is one can be tried, and often it is not
-# {cite:p}`jain2019`. So hide the most attended tenth of the steps from the branch, then as many at random, many
-# times, and see how far the six intensities move.
+# {cite:p}`jain2019`. So hide the most attended tenth of the steps from the branch, then the least attended tenth, then
+# as many at random, many times, and see how far the six intensities move. A step that is hidden is nought to the
+# convolution, nobody attends to it, and the mean leaves it out.
 
 # %%
 rng = np.random.default_rng(seed)
@@ -287,8 +292,9 @@ glue("attn_low_rank", f"{(changes[2:] < changes[1]).mean():.0%}", display=False)
 # %% [markdown]
 # In clip {glue:text}`attn_clip`, hiding the most attended tenth moves the answer further than
 # {glue:text}`attn_rank` of the random tenths do, hiding the least attended further than
-# {glue:text}`attn_low_rank`. One clip is an anecdote, and steps that lie side by side are hidden side by side, which
-# random ones are not. The point is the habit: a picture of attention is a question, and hiding is a way to ask it.
+# {glue:text}`attn_low_rank`. Were attention the reason for the answer, the first share would be nearly all and the
+# second nearly none. One clip is an anecdote, and steps that lie side by side are hidden side by side, which random ones
+# are not. The point is the habit: a picture of attention is a question, and hiding is a way to ask it.
 #
 # ## Figure 2
 #
@@ -310,10 +316,13 @@ sizes = {name: sum(each.numel() for each in part.parameters())
 pd.Series(sizes, name="weights").to_frame()
 
 # %% [markdown]
+# Nearly all of them are in the convolution and the Transformer, about half in each; the FFN, the two dense layers at
+# the end, has few.
+#
 # And the number that cannot be. "A dimension of 546 with [...] 4 multi-heads": the heads share the width among them,
 # and 546 does not divide by four. It is the width of what goes *in*, 512 from ResNet-18 and 34 from action units.
-# The library takes 128 as the width of the attention, as the same sentence says, which leaves 32 for each head; it
-# refuses a width that does not divide.
+# The library takes 128 as the width of the attention, as the quotation's second sentence says, which leaves 32 for each
+# head; it refuses a width that does not divide.
 
 # %%
 try:
@@ -407,9 +416,9 @@ emibook.check_exercise("11.3", alike, model=model, valid=valid)
 pd.Series(alike, corpus.targets, name="correlation").round(3).to_frame()
 
 # %% [markdown]
-# A branch that only averages would give ones. What is below one is order, or at least direction, that it has learnt to
-# use; whether that is any good is another question, and one for the score. Drawn clips rise and fall much alike, so
-# there is less to be had from order here than in people.
+# A branch that only averages would give ones. What is below one comes of order, or at least of direction, which moves its
+# answers; whether for the better is another question, and one for the score. Drawn clips rise and fall much alike, so
+# there may be less to be had from order here than in people.
 # ```{solution-end}
 # ```
 
