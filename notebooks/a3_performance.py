@@ -51,7 +51,7 @@ banner(profile, corpus)
 # **How long does it take to turn thirty hours of video into features, and where does the time go?**
 #
 # A doctoral student has the data, the code of a paper and one computer. She starts the first script on a Friday. On
-# Monday it has done a twentieth of the clips. Most replications end here, and nobody hears of them: not because the
+# Monday it is still looking for faces. Most replications end here, and nobody hears of them: not because the
 # method is wrong, but because a loop looks at millions of frames one at a time. This chapter measures that loop beside
 # ours, and works out what the whole data set would take.
 #
@@ -94,10 +94,13 @@ glue("large_decode", f"{frame['of_decode'].iloc[-1]:.1f}", display=False)
 # The column *paper* is MTCNN on every frame, one at a time, with all cores. *Ours* follows a face from frame to frame
 # and does as many clips at once as there are cores, see [From video to faces](06_faces.ipynb). *Decode* does nothing
 # but turn the file into pictures: no way of finding faces can be faster than that. All three are milliseconds a frame
-# of all cores together. The rest of the table says how near the faces are to those of the cascade on every frame, and
-# how near the cascade is to itself on a frame one twentieth smaller.
+# of all cores together; *ratio* is *paper* over *ours*, *of decode* is *ours* over *decode*. The rest of the
+# table says how near the faces are to those of the cascade on every frame: on what share of frames both find a face or
+# both find none (*faces*), how much of the two boxes' joint area they share (*IoU*, one where they are the same), and how
+# far apart the landmarks lie, in distances between the eyes (*marks*). Behind *itself* stands the same for the cascade
+# and the cascade on frames one twentieth smaller: so far it disagrees with itself.
 
-# %% mystnb={"image": {"alt": "Three groups of three horizontal bars on a logarithmic axis, one group for each size of picture. In each group the bar of the paper's loop is by far the longest, and the bar of the library is little longer than that of decoding."}, "figure": {"caption": "Milliseconds a frame, all cores together: the paper's loop, the library, and decoding alone. The axis is logarithmic.", "name": "performance-frame"}}
+# %% mystnb={"image": {"alt": "Three groups of three horizontal bars on a logarithmic axis, one group for each size of picture. In each group the bar of the paper's loop is by far the longest, and the bar of the library is much nearer to that of decoding."}, "figure": {"caption": "Milliseconds a frame, all cores together: the paper's loop, the library, and decoding alone. The axis is logarithmic.", "name": "performance-frame"}}
 fig, ax = plt.subplots()
 names = {"paper": "the paper's loop", "ours": "the library", "decode": "decoding alone"}
 for place, (column, label) in enumerate(names.items()):
@@ -111,7 +114,7 @@ plt.show()
 # On this machine ({glue:text}`machine`) the library takes a frame of the smallest size {glue:text}`small_ratio` times
 # as fast as the loop, and one of the largest {glue:text}`large_ratio` times. Preprocessing then takes
 # {glue:text}`small_decode` times as long as decoding alone at the smallest size, and {glue:text}`large_decode` times
-# at the largest: there is little left to be gained.
+# at the largest ({numref}`performance-frame`): no way of finding faces can gain more than that.
 #
 # Why does the gain grow with the picture? The cascade's first network looks at every place of the picture, so its
 # cost grows with the number of pixels. Following looks at one face, whatever surrounds it.
@@ -120,7 +123,7 @@ plt.show()
 #
 # Then each crop goes through an encoder. A network that is given one picture at a time spends its time on fetching
 # its own weights. In a batch it fetches them once for many pictures; and where the processor can multiply in
-# sixteen bits, it does so.
+# sixteen bits, it does so. Times in the next table are milliseconds a face, and for sound a second of it.
 
 # %% tags=["hide-input"]
 told = (results / "extract.txt").read_text()
@@ -138,7 +141,7 @@ glue("resnet_one", f"{slowest['resnet18']:.1f}", display=False)
 glue("resnet_batch", f"{best['resnet18']:.1f}", display=False)
 glue("resnet_times", f"{slowest['resnet18'] / best['resnet18']:.1f}", display=False)
 
-# %% mystnb={"image": {"alt": "Horizontal bars of milliseconds a face for the two image networks: for each, one picture at a time takes longest, batches in thirty-two bits less, and batches in sixteen bits least."}, "figure": {"caption": "Milliseconds a face on one core, for the two image networks: one face at a time, in batches, and in batches with sixteen bits. The axis is logarithmic.", "name": "performance-face"}}
+# %% mystnb={"image": {"alt": "Horizontal bars of milliseconds a face for the two image networks: for ResNet-18 one picture at a time takes longest, batches less, and batches in sixteen bits least; for the vision transformer, whose bars are many times as long, batches alone help little or not at all, and sixteen bits do."}, "figure": {"caption": "Milliseconds a face on one core, for the two image networks: one face at a time, in batches, and in batches with sixteen bits. The axis is logarithmic.", "name": "performance-face"}}
 shown = single[single["features"].isin(["resnet18", "vit"])].iloc[::-1]
 colors = np.where(shown["features"] == "vit", figures.ORANGE, figures.BLUE)
 fig, ax = plt.subplots()
@@ -148,8 +151,10 @@ plt.show()
 
 # %% [markdown]
 # One core gives a face its ResNet-18 features in {glue:text}`resnet_one` milliseconds alone, and in
-# {glue:text}`resnet_batch` in a batch: {glue:text}`resnet_times` times as fast. The last columns of the table are the
-# least cosine between a face's row and its row by the plain way, as it is and with the mean of all faces taken off.
+# {glue:text}`resnet_batch` in a batch with sixteen bits: {glue:text}`resnet_times` times as fast. The vision transformer
+# has so much to compute for one picture that fetching its weights hardly counts; for it the sixteen bits are what helps
+# ({numref}`performance-face`). The last columns of the table are the least cosine between a face's row and its row by the
+# plain way, as it is and with the mean of all faces taken off: one means the same direction, so nothing was lost.
 #
 # ## Many workers
 #
@@ -160,7 +165,7 @@ plt.show()
 print((results / "engine.txt").read_text())
 
 # %% [markdown]
-# *Gain* is how many times the first way's clips a second a way does. A worker with two threads gains little, because
+# *Ratio* is how many times the first way's clips a second a way does. A worker with two threads gains little, because
 # most of what it does cannot be split; two workers with one thread each share nothing but the disk. The second part
 # counts what the engine itself takes: its time for an item that does nothing, and its memory for few and for many.
 #
@@ -219,7 +224,7 @@ glue("all_hours", f"{plan['two cores'].sum():.0f}", display=False)
 glue("all_hours_sixteen", f"{plan['16 cores'].sum():.1f}", display=False)
 glue("all_minutes_cluster", f"{60 * plan['ten nodes of 16 cores'].sum():.0f}", display=False)
 
-# %% mystnb={"image": {"alt": "Dots on a logarithmic axis of hours for six stages on three machines. Faces and the two image networks take longest; on ten nodes every stage ends within an hour or so."}, "figure": {"caption": "Hours for all clips of the paper's data set, by stage and machine, worked out from the measured times. The axis is logarithmic.", "name": "performance-plan"}}
+# %% mystnb={"image": {"alt": "Dots on a logarithmic axis of hours for six stages on three machines. The vision transformer takes longest, then the speech network, the faces and ResNet-18, each for hours on two cores; on ten nodes every stage ends within an hour or so."}, "figure": {"caption": "Hours for all clips of the paper's data set, by stage and machine, worked out from the measured times. The axis is logarithmic.", "name": "performance-plan"}}
 fig, ax = plt.subplots()
 for marker, name in zip("osD", plan, strict=True):
     ax.plot(plan[name], plan.index, marker, label=name)
@@ -233,9 +238,9 @@ plt.show()
 # {glue:text}`ours_hours` hours. With every encoder of the table it is {glue:text}`all_hours` hours on two cores,
 # {glue:text}`all_hours_sixteen` on sixteen, and {glue:text}`all_minutes_cluster` minutes on ten nodes of a cluster.
 #
-# **One GPU** is missing from the plan, because none was at hand to measure. What can be said without one: on a GPU
+# **One GPU** is missing from the plan, because none was at hand to measure. What can be expected without one: on a GPU
 # the image networks and wav2vec 2.0 become the small part, and decoding, which stays on the processor, the large one.
-# So the row *faces* is the time to plan for, by the number of cores beside the card.
+# So the row *faces* would be the time to plan for, by the number of cores beside the card.
 #
 # A run of hours will be stopped by something. Whatever stops it, the same command goes on where it was:
 #
@@ -249,7 +254,7 @@ plt.show()
 # :label: performance-exercise-own
 # ```
 # CREMA-D has 7,442 clips of about two and a half seconds, of 480 by 360 pixels. How long do its faces take on two
-# cores? Use the smallest size of the table.
+# cores? Use the smallest size of the table; its times are milliseconds of both cores together.
 #
 # Give the minutes: `emibook.check_exercise("a3.1", minutes, frame=frame)`.
 # ```{exercise-end}
@@ -267,7 +272,7 @@ emibook.check_exercise("a3.1", crema_minutes, frame=frame)
 round(crema_minutes)
 
 # %% [markdown]
-# That many minutes. The pictures are smaller than those of the table, so it is a little less.
+# The pictures are smaller than those of the table, so in truth it is a little less.
 # ```{solution-end}
 # ```
 
@@ -306,7 +311,7 @@ times.round(2)
 #
 # - seen what a frame costs, and how near that is to decoding alone;
 # - seen what a face costs, and what batches and sixteen bits are worth;
-# - a plan for the whole data set, and know which stage to look at first.
+# - made a plan for the whole data set, and seen which stage to look at first.
 #
 # ## Sources
 #
