@@ -114,7 +114,7 @@ for clip in rates.index:
         rates.loc[clip, "average"] = count / readable["seconds"][clip]
 believed = (rates["base"] * readable["seconds"]).round()
 
-# %% mystnb={"image": {"alt": "Scatter plot with a logarithmic upright axis. Most clips lie on a line low in the picture, where the base rate and the clock agree on the number of frames; a few lie far above it."}, "figure": {"caption": "Frames on the clock, and frames that the base rate would make of the same seconds. On the line the two agree.", "name": "faces-clock"}}
+# %% mystnb={"image": {"alt": "Scatter plot with a logarithmic upright axis. Most clips lie on a line low in the picture, where the base rate and the clock agree on the number of frames; one or a few lie far above it."}, "figure": {"caption": "Frames on the clock, and frames that the base rate would make of the same seconds. On the line the two agree.", "name": "faces-clock"}}
 counted = readable["frames"]
 agreed = np.arange(counted.min(), counted.max() + 1)
 fig, ax = plt.subplots()
@@ -132,10 +132,11 @@ glue("absurd_frames", int(counted[absurd]), display=False)
 glue("absurd_believed", f"{believed[absurd]:,.0f}", display=False)
 
 # %% [markdown]
-# The clip {glue:text}`absurd_clip` in {numref}`faces-clock` lasts {glue:text}`absurd_seconds` seconds, and its base
-# rate is {glue:text}`absurd_rate` frames a second. Whoever believes that expects {glue:text}`absurd_believed`
-# frames; by timestamps there are {glue:text}`absurd_frames` on a clock of 30 a second. The library never asks for a
-# rate. It asks one question at every tick of the clock: *which picture was on the screen at this moment?*
+# The clip {glue:text}`absurd_clip`, furthest above the line in {numref}`faces-clock`, lasts
+# {glue:text}`absurd_seconds` seconds, and its base rate is {glue:text}`absurd_rate` frames a second. Whoever believes
+# that expects {glue:text}`absurd_believed` frames; by timestamps there are {glue:text}`absurd_frames` on a clock of 30 a
+# second. The library never asks for a rate. It asks one question at every tick of the clock: *which picture was on the
+# screen at this moment?* So it gets as many pictures of that clip as the clock has ticks:
 
 # %%
 moments = list(frames(videos[absurd]))
