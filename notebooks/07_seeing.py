@@ -320,9 +320,9 @@ glue("see_resnet_who", f"{recognised['resnet18']:.0%}", display=False)
 glue("see_vit_who", f"{recognised['vit']:.0%}", display=False)
 
 # %% [markdown]
-# The first bar of each pair is the moment's part: what changes while a clip runs. The rest stands still in a clip, and
-# differs from clip to clip: the person, and with the person light and camera. Whether it gives the person away is what
-# the second bar says.
+# In {numref}`see-person` the first bar of each pair is the moment's part: what changes while a clip runs. The rest
+# stands still in a clip, and differs from clip to clip: the person, and with the person light and camera. Whether it
+# gives the person away is what the second bar says.
 #
 # By chance the nearest clip shows the same person in {glue:text}`see_chance` of the cases. With action units it does in
 # {glue:text}`see_aus_who`, with ResNet-18 in {glue:text}`see_resnet_who`, with the ViT in {glue:text}`see_vit_who`. A network
