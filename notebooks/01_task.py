@@ -53,8 +53,8 @@ banner(profile, corpus)
 # **Six numbers for one clip: who says what they should be, and when is a guess a good one?**
 #
 # Sit down before a webcam. A stranger appears on the screen, bites a lip, shakes a fist, beams: the *seed video*. You
-# are asked to do the same. For a few seconds you mimic the stranger, and your face, your voice and your living room
-# are recorded. Then somebody ticks what is in the recording: amusement, perhaps, and joy. (Who, is the first question
+# are asked to do the same. For a few seconds you mimic the stranger, and your face, your voice and your living room are
+# recorded. Then somebody ticks what is in the recording: amusement, perhaps, and joy. (Who does, is the first question
 # of this chapter.) The ticks become six numbers. A program that has never met you is to guess them from the recording.
 #
 # Mimicry is old, quick and mostly unnoticed: people who look at a smiling face begin to smile
@@ -479,8 +479,9 @@ pd.DataFrame(scores, rows, ["mean correlation", "squared error"]).round(3)
 #
 # ## Sources
 #
-# The paper, abstract and sections 1, 4.1 and 4.2 {cite:p}`yu2024`; the challenge {cite:p}`kollias2024`; the correlation
-# {cite:p}`pearson1895` and the order of pairs {cite:p}`sheppard1899`; mimicry {cite:p}`dimberg1982,hess2013`.
+# The paper, its abstract and sections 4.1, 4.2 and 1 {cite:p}`yu2024`; the challenge {cite:p}`kollias2024`; the
+# correlation {cite:p}`pearson1895` and the order of pairs {cite:p}`sheppard1899`; mimicry
+# {cite:p}`dimberg1982,hess2013`.
 #
 # ## How long it takes
 
