@@ -302,9 +302,9 @@ glue("people_errors_quiet", f"{fusion.loc['mean', 'errors_no_luck']:.2f}", displ
 # The emotions in which the average is worse than the better room: {glue:text}`people_loses`. Take Happy. A smile is
 # seen by everybody, so those who saw it are nearly perfect, at {glue:text}`people_happy_face`. A smile can be heard,
 # but not so well: {glue:text}`people_happy_voice`. Half of the vote goes to those who can tell less, and the average
-# comes to {glue:text}`people_happy_average`. What they do hear the others have mostly seen
-# ({glue:text}`people_happy_between` is the correlation between the two rooms), so that little of what they say is new,
-# and their errors are only added.
+# comes to {glue:text}`people_happy_average`. What they say goes together with what the others say
+# ({glue:text}`people_happy_between`) nearly as closely as with the truth, so that little of it is new, and their errors
+# are only added.
 #
 # The formula gives the measured average digit for digit, because it is arithmetic. For five and five raters more is
 # asked of it: the correlations are first brought down to five raters each. Raters really drawn, a hundred times, differ
@@ -360,11 +360,11 @@ glue("people_most", f"{guess['perfect_most']:.3f}", display=False)
 # they are a group, not the truth.
 #
 # The labels of the paper's data set come without votes. Only the fractions are there, and their smallest common
-# denominator is the least number of raters that fits (exercise 1.3): two of ten look like one of five. The most that is
-# likely is its largest multiple up to the largest denominator of any clip. Where the votes are known one can measure
-# how far that leads astray. Here clips have {glue:text}`people_true_raters` raters on average, and denominators say
-# between {glue:text}`people_least_raters` and {glue:text}`people_most_raters`; the perfect predictor comes out
-# between {glue:text}`people_least` and {glue:text}`people_most`, on either side of what the votes say.
+# denominator is the least number of raters that fits (an exercise of chapter 1): two of ten look like one of five. The
+# most that is likely is its largest multiple up to the largest denominator of any clip. Where the votes are known one
+# can measure how far that leads astray. Here clips have {glue:text}`people_true_raters` raters on average, and
+# denominators say between {glue:text}`people_least_raters` and {glue:text}`people_most_raters`; the perfect predictor
+# comes out between {glue:text}`people_least` and {glue:text}`people_most`, on either side of what the votes say.
 #
 # `emibook ceiling ROOT` does this for any corpus. Here for the one that this page's banner names:
 
