@@ -120,6 +120,19 @@ plt.show()
 # Why does the gain grow with the picture? The cascade's first network looks at every place of the picture, so its
 # cost grows with the number of pixels. Following looks at one face, whatever surrounds it.
 #
+# ## Does following change what comes of it?
+#
+# Boxes that agree are a means. What counts is whether features and correlations move. So the corpus was preprocessed
+# twice, once following and once with the cascade on every frame, and everything after was done alike.
+
+# %% tags=["hide-input"]
+print((results / "following.txt").read_text())
+
+# %% [markdown]
+# The upper part compares each face's row from either crop: the cosine, its median and its lowest twentieth, as it is and
+# with the mean of all faces taken off. The lower one trains a branch on either, with the same three seeds, and gives the
+# mean correlation with its interval over participants and seeds. These are drawings: the numbers say nothing about people.
+#
 # ## A face
 #
 # Then each crop goes through an encoder. A network that is given one picture at a time spends its time on fetching
