@@ -87,6 +87,7 @@ def test_what_kills_workers_is_set_aside_and_its_neighbours_are_done_once(tmp_pa
     for item in [once, *others]:
         process, environment = results[item]
         assert process != os.getpid() and environment == attempt.WORKER_ENVIRONMENT
+        assert {text for name, text in environment.items() if "THREADS" in name} == {"1"}
     expected = {**dict.fromkeys([*raising, *others], 1), **dict.fromkeys(killers, 3), once: 2}
     assert starts(log) == expected
 
@@ -322,7 +323,9 @@ def test_slurm_is_asked_for_workers(tmp_path, monkeypatch):
     items = [("sleeps", log, 0.5, i) for i in range(8)]
     results = dict(spread(items, slurm="night", workers=2))
     assert set(results) == set(items) and len({process for process, _ in results.values()}) == 2
-    assert all(environment == attempt.WORKER_ENVIRONMENT for _, environment in results.values())
+    for _, environment in results.values():
+        assert environment == attempt.WORKER_ENVIRONMENT
+        assert {text for name, text in environment.items() if "THREADS" in name} == {"1"}
     jobs = [path.read_text() for path in tmp_path.glob("job-*")]
     assert len(jobs) == 2 and all("#SBATCH -p night\n" in job and "--cpus-per-task=1\n" in job for job in jobs)
     assert is_true_within(10, lambda: not any(alive(process) for process, _ in results.values()))

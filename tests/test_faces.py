@@ -86,6 +86,19 @@ def test_what_is_seen_at_another_scale_is_told_in_pixels_of_the_image(detector, 
             assert np.abs(one.boxes - other.boxes).max() < 15
 
 
+def test_a_large_face_is_refined_as_a_small_one(detector, portraits):
+    """Of a large face the networks see a part that was halved; where it lies is told in pixels of the image."""
+    for image, truth in zip(portraits, detector.detect(portraits), strict=True):
+        width = truth.boxes[0, 2] - truth.boxes[0, 0]
+        near = detector.refine(image, truth.boxes)
+        large = np.pad(image.repeat(4, axis=0).repeat(4, axis=1), ((70, 0), (130, 0), (0, 0)), mode="edge")
+        moved = np.array([130, 70])
+        found = detector.refine(large, 4 * truth.boxes + np.tile(moved, 2))
+        assert len(found) == len(near) == 1
+        assert np.abs((found.boxes - np.tile(moved, 2)) / 4 - near.boxes).max() < 0.05 * width
+        assert np.abs((found.landmarks - moved) / 4 - near.landmarks).max() < 0.03 * width
+
+
 def test_a_box_near_a_face_is_refined_to_the_face(detector, portraits):
     """Whatever the box is off by, the answer is what the cascade finds, and off the face there is none."""
     for image, truth in zip(portraits, detector.detect(portraits), strict=True):

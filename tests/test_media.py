@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import tracemalloc
 from fractions import Fraction
 from math import floor
@@ -295,3 +296,16 @@ def test_the_reason_is_told_however_often_it_is_asked(tmp_path):
             next(frames(torn))
         said.add(str(told.value))
     assert len(said) == 1 and "moov atom" in said.pop()
+
+
+def test_pictures_that_were_read_do_not_wait_for_the_garbage_collection(tmp_path):
+    path = write_clip(tmp_path / "a.mp4", [numbered(number) for number in range(40)])
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in frames(path):
+            pass
+        held = sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
+    finally:
+        gc.enable()
+    assert held < 5
