@@ -545,8 +545,9 @@ participants = int(sizes.loc["valid", "people"])
 
 # %%
 people = participants * (chance / difference) ** 2
-given = {"difference": difference, "chance": chance, "participants": participants}
-emibook.check_exercise("14.2", people, **given)
+emibook.check_exercise(
+    "14.2", people, difference=difference, chance=chance, participants=participants
+)
 round(people)
 
 # %% [markdown]
