@@ -39,7 +39,7 @@ FEWEST_CLIPS = 3  # two clips correlate by plus or minus one whatever they are
 SMALLEST_VARIANCE = 1e-8  # added to variances of a batch: an emotion may have one value in all of its clips
 # So many clips of a batch go through the model together, and on a CPU, which then keeps all of it in its cache, in at
 # least so many parts.
-PART_CLIPS, PARTS = {"cpu": 8, "cuda": 512}, {"cpu": 4, "cuda": 1}
+PART_CLIPS, PARTS = {"cpu": 16, "cuda": 512}, {"cpu": 4, "cuda": 1}
 STEPS_AT_ONCE = {"cpu": 8 * 300, "cuda": 2048 * 300}  # in predictions, padding counted
 PRECISIONS = ("float32", "bfloat16", "native")
 

@@ -73,10 +73,10 @@ def causal(layer: nn.Conv1d, values: Tensor) -> Tensor:
     channels, features, taps = layer.weight.shape
     time, dilation = values.shape[1], layer.dilation[0]
     by_tap = functional.linear(values, layer.weight.permute(2, 0, 1).reshape(taps * channels, features))
-    total = by_tap[..., -channels:] + layer.bias  # the last tap: the step itself
-    for tap in range(taps - 1):
+    *earlier, now = by_tap.split(channels, dim=-1)
+    total = now + layer.bias
+    for tap, made in enumerate(earlier):
         back = (taps - 1 - tap) * dilation
         if back < time:
-            moved = by_tap[:, : time - back, tap * channels : (tap + 1) * channels]
-            total = total + functional.pad(moved, (0, 0, back, 0))
+            total = total + functional.pad(made, (0, 0, back, -back))  # later by so many steps, the last ones cut off
     return total
