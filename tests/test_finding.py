@@ -10,7 +10,7 @@ from made_clips import seen
 
 from emibook.corpus.puppet import UNITS, Identity, Pose, Puppet, Scene
 from emibook.preprocess import frames
-from emibook.preprocess.faces import Detector, shares
+from emibook.preprocess.faces import Detector, in_half, shares
 from emibook.preprocess.finding import INTERVAL, SKIPPED, STRIDE, THOROUGH, find
 from emibook.preprocess.following import agreement
 
@@ -173,12 +173,16 @@ def acted(count, x=0.0):
         yield puppet.draw(units, pose=Pose(x=x + 0.3 * np.sin(i / 9), roll=0.15 * np.sin(i / 7)), noise_rng=rng)
 
 
-def assert_as_near_as_the_cascade_is_to_itself(detector, *clips):
+def followed(images, detector):
+    return [faces for _, faces in find(images, detector)]
+
+
+def assert_as_near_as_the_cascade_is_to_itself(detector, *clips, answer=followed):
     """Over all frames of the clips: the cascade beside itself on a smaller picture is how steady it is."""
     ours, itself = [], []
     for images in clips:
         truth = detector.detect(images)
-        ours.append(agreement(truth, [faces for _, faces in find(images, detector)]))
+        ours.append(agreement(truth, answer(images, detector)))
         itself.append(agreement(truth, detector.detect(images, scale=0.95)))
     (_, overlap, distance), (_, own_overlap, own_distance) = (np.nanmedian(np.concatenate(each), axis=0)
                                                               for each in (ours, itself))
@@ -197,6 +201,18 @@ def test_two_faces_are_told_apart_as_the_cascade_tells_them(detector):
     images = [np.hstack([one, cv2.copyMakeBorder(cv2.resize(two, (240, 180)), 30, 30, 0, 0, cv2.BORDER_REPLICATE)])
               for one, two in zip(acted(40), acted(40, x=0.3), strict=True)]
     assert_as_near_as_the_cascade_is_to_itself(detector, images)
+
+
+def test_half_precision_moves_a_face_no_more_than_another_size_of_the_picture(detector):
+    """As on a GPU, pictures go through the networks several at once and in float16."""
+    half = Detector()
+    half.batch = 8
+    for network in (half._cascade.pnet, half._cascade.rnet, half._cascade.onet):
+        in_half(network)
+    images = [*acted(11), np.full((240, 320, 3), 90, np.uint8), *acted(4, x=0.2)]
+    answers = half.detect(images)
+    assert not np.array_equal(answers[0].boxes, detector.detect(images[:1])[0].boxes), "it is the same precision"
+    assert_as_near_as_the_cascade_is_to_itself(detector, images, answer=lambda images, _: answers)
 
 
 @pytest.mark.skipif(not CLIPS.exists(), reason="the real clips are not at hand")

@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pandas
 import pytest
+from test_cluster import Hosts
 
 from emibook import InputError
 from emibook.cli import main
@@ -58,6 +59,33 @@ def test_of_two_runs_one_fails_and_both_notebooks_are_kept(notebook, tmp_path, c
     assert list(again["status"]) == ["ok", "ok"] and (tmp_path / "three.txt").read_text() == "30"
     assert (out / "good.ipynb").stat().st_mtime_ns == before, "a run that had ended well was made again"
     assert not (out / "bad.failed.ipynb").exists()
+
+
+def test_through_a_dask_scheduler_too_what_failed_and_what_did_not_are_kept(notebook, tmp_path, capsys):
+    """A scheduler and a worker in processes of their own, which have been started somewhere else."""
+    (tmp_path / "runs.yml").write_text("good: {number: 4, text: made.txt}\nbad: {number: 2}\n")
+    (tmp_path / "elsewhere").mkdir()
+    hosts, out = Hosts(tmp_path / "elsewhere"), tmp_path / "out"
+    try:
+        hosts.host()
+        command = ["sweep", "notebook.py", "--parameters", "runs.yml", "--out", "out", "--scheduler", hosts.address]
+        code = main(command)
+        said = capsys.readouterr()
+        assert main(command) == 1, "a run that fails again is a failure again"
+    finally:
+        for process in hosts.running:
+            hosts.kill(process)
+    failed = out / "bad.failed.ipynb"
+    told = f"chapter bad: a cell stopped with AssertionError: two is not allowed; as far as it ran: {failed}"
+    assert code == 1 and said.out.splitlines() == ["1 ok, 1 failed", "out/sweep.csv"]
+    assert [line for line in said.err.splitlines() if line.startswith("failed")] == [f"failed: bad: {told}"]
+    assert {path.name for path in out.iterdir()} == {"good.ipynb", "good.json", "bad.failed.ipynb", "sweep.csv"}
+    assert (tmp_path / "made.txt").read_text() == "40" and "two is not allowed" in failed.read_text()
+    good = nbformat.read(out / "good.ipynb", as_version=4)
+    printed = "".join(output.get("text", "") for cell in good.cells for output in cell.get("outputs", []))
+    assert "wrote 40" in printed
+    table = pandas.read_csv(out / "sweep.csv", keep_default_na=False).set_index("run")
+    assert table["status"].to_dict() == {"good": "ok", "bad": "failed"} and table.loc["bad", "error"] == told
 
 
 def test_a_grid_is_every_combination():
