@@ -40,7 +40,8 @@ def notebook(tmp_path, monkeypatch) -> Path:
 
 def printed(path: Path) -> str:
     cells = nbformat.read(path, as_version=4).cells
-    return "".join(output.text for cell in cells for output in cell.get("outputs", []) if output.get("name") == "stdout")
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return "".join(output.text for output in outputs if output.get("name") == "stdout")
 
 
 def test_of_two_runs_one_fails_and_both_notebooks_are_kept(notebook, tmp_path, capsys):
