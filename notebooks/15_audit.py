@@ -250,23 +250,25 @@ of_kind("result")
 # ## What would you have tolerated?
 #
 # A tolerance that is chosen after the result is a way to write the verdict by hand. So they were written down, and
-# their hash with them, before any check had run; since then claims may be added at the end of the file, and nothing
-# else.
+# their hash with them, before any check had run. Since then claims may be added at the end of the file, with a new hash
+# before their checks run, and nothing else.
 
 # %%
-count, digest = claims.FIXED[0]
-digest, claims.fixed_before(paper.claims)
+columns = ["claims", "SHA-256 of their tolerances"]
+fixed = pd.DataFrame(claims.FIXED, columns=columns)
+fixed.assign(unchanged=claims.fixed_before(paper.claims))
 
 # %% tags=["remove-cell"]
 same = all(claims.fixed_before(paper.claims))
+count, digest = claims.FIXED[0]
 glue("fixed_count", count, display=False)
 glue("fixed_hash", digest[:12], display=False)
 glue("fixed_same", "still have" if same else "no longer have", display=False)
 
 # %% [markdown]
 # The first {glue:text}`fixed_count` claims {glue:text}`fixed_same` the tolerances whose SHA-256 begins with
-# {glue:text}`fixed_hash` and was taken before the first run. The next best safeguard is to show what other tolerances would have
-# said. Here all of them are multiplied by the same factor.
+# {glue:text}`fixed_hash` and was taken before the first run; those that came later have a line of their own. The next best
+# safeguard is to show what other tolerances would have said. Here all of them are multiplied by the same factor.
 
 # %%
 counts = pd.DataFrame(claims.sensitivity(paper, licensed)).rename_axis(columns="factor")

@@ -18,6 +18,7 @@ from emibook.claims import (
     PARTLY,
     REPRODUCED,
     UNDERSPECIFIED,
+    VERDICTS,
     Claim,
     Evidence,
     Finding,
@@ -104,6 +105,15 @@ def above_in_table(claim: Claim, evidence: Evidence) -> Finding:
     return Finding(REPRODUCED if all(above) else CONTRADICTS, words)
 
 
+def above_both(claim: Claim, evidence: Evidence) -> Finding:
+    """Rows of Table 3 lie above both rows of Table 2 that they average."""
+    single, both = evidence.paper.tables["2"], evidence.paper.tables["3"]
+    above = [all(both[row] > single[branch] + claim.tolerance for branch in branches)
+             for row, branches in claim.arguments["rows"].items()]
+    words = f"{sum(above)} of {len(above)} averages lie above both of their branches"
+    return Finding(REPRODUCED if all(above) else CONTRADICTS, words)
+
+
 def has_row(claim: Claim, evidence: Evidence) -> Finding:
     """A row of a table that joins a feature set of either list."""
     table = claim.arguments["table"]
@@ -131,6 +141,18 @@ def gains(claim: Claim, evidence: Evidence) -> Finding:
             level = " (which is the level)" if distance(table[row], gain) == 0 else ""
             words[-1] += f", not {gain}{level}"
     return Finding(REPRODUCED if all(held) else CONTRADICTS, "; ".join(words))
+
+
+def per_cent(claim: Claim, evidence: Evidence) -> Finding:
+    """Each pair is a row, its baseline and per cents; partly where only the difference is meant, in hundredths."""
+    table, verdicts, words = evidence.paper.tables[claim.arguments["table"]], [], []
+    for row, baseline, given in claim.arguments["pairs"]:
+        difference = 100 * (table[row] - table[baseline])
+        share = difference / table[baseline]
+        held = [distance(each, float(given)) <= claim.tolerance for each in (share, difference)]
+        verdicts.append(REPRODUCED if held[0] else PARTLY if held[1] else CONTRADICTS)
+        words.append(f"{row}: {share:.0f} per cent of the baseline, {difference:.2f} percentage points")
+    return Finding(max(verdicts, key=VERDICTS.index), "; ".join(words))
 
 
 def digits(claim: Claim, evidence: Evidence) -> Finding:
@@ -202,6 +224,15 @@ def one_of_these(claim: Claim, evidence: Evidence) -> Finding:
     return Finding(REPRODUCED if all(each == named[0] for each in named) else CONTRADICTS, f"named are: {words}")
 
 
+def as_cited(claim: Claim, evidence: Evidence) -> Finding:
+    """What the paper lists of another work, beside what that work lists."""
+    said, cited = (set(claim.arguments[name]) for name in ("said", "cited"))
+    parts = [f"{words}: {', '.join(sorted(rest))}" for words, rest in (("not named", cited - said),
+                                                                     ("not there", said - cited)) if rest]
+    words = f"{len(said)} beside {len(cited)} ({claim.arguments['source']})"
+    return Finding(NOT_REPRODUCED if parts else REPRODUCED, "; ".join([words, *parts]))
+
+
 def cites_about(claim: Claim, evidence: Evidence) -> Finding:
     """Each title has one of the words."""
     titles = [evidence.paper.references[number] for number in claim.arguments["references"]]
@@ -254,7 +285,7 @@ def fused_gain(claim: Claim, evidence: Evidence) -> Finding:
 CHECKS: dict[str, Callable[[Claim, Evidence], Finding]] = {
     check.__name__: check
     for check in (
-        measured, readings, repeated, in_table, above_in_table, has_row, gains, digits, adds_up, more_than, mean_length,
-        divides, one_of_these, cites_about, cites_original, fused, fused_gain,
+        measured, readings, repeated, in_table, above_in_table, above_both, has_row, gains, per_cent, digits, adds_up,
+        more_than, mean_length, divides, one_of_these, as_cited, cites_about, cites_original, fused, fused_gain,
     )
 }

@@ -18,7 +18,8 @@ import torch
 from emibook import preprocess
 from emibook.corpus.layout import EMOTIONS
 from emibook.dataset import joined
-from emibook.features import EXTRACTORS, action_units, store, visual
+from emibook.features import EXTRACTORS, acoustic, action_units, store, visual
+from emibook.features.weights import Weights
 from emibook.preprocess import faces, media
 
 TILT = 20.0  # degrees by which a head is tilted, to see what a crop leaves of it
@@ -119,33 +120,35 @@ def _resnet18_is_a_mean() -> bool:
     return torch.allclose(trunk(pixels), maps[0].mean(dim=(2, 3)), atol=1e-5) if trunk(pixels).numel() else False
 
 
-def _unit_columns() -> list[float]:
-    """The ends of the scale of our columns: what an estimator far beyond both ends gives."""
+def _units(offset: float) -> np.ndarray:
+    """(column,) what our estimator of action units gives of a face whose every unit it puts at ``offset``."""
     encoder = object.__new__(action_units.ActionUnits)  # its weights are fitted on drawings, which takes minutes
     encoder.label = "builtin"
-    found = []
-    for offset in (-100.0, 100.0):
-        encoder.slopes = np.zeros((action_units.DESCRIPTION, encoder.width), np.float32)
-        encoder.offsets = np.full(encoder.width, offset, np.float32)
-        crop = np.zeros((1, faces.CROP, faces.CROP, 3), np.uint8)
-        found.append(float(encoder(crop, np.zeros(1), faces.TEMPLATE[None]).values[0, 0]))
-    return found
+    encoder.slopes = np.zeros((action_units.DESCRIPTION, encoder.width), np.float32)
+    encoder.offsets = np.full(encoder.width, offset, np.float32)
+    crop = np.zeros((1, faces.CROP, faces.CROP, 3), np.uint8)
+    return encoder(crop, np.zeros(1), faces.TEMPLATE[None]).values[0]
+
+
+def _unit_columns() -> list[float]:
+    """The ends of the scale of our columns: what an estimator far beyond both ends gives."""
+    return [float(_units(offset)[0]) for offset in (-100.0, 100.0)]
+
+
+def _presence_is_yes_or_no() -> bool:
+    """Whether a unit of which our estimator is not sure is called absent or present, and nothing between."""
+    presences = _units(0.4)[[name.endswith("_c") for name in action_units.NAMES]]
+    return bool(np.isin(presences, (0, 1)).all())
 
 
 def _gain_left_by_wav2vec2_extractor() -> float:
-    """How much of a doubling of the sound is left in what wav2vec 2.0 is given: 1 all, 0 nothing."""
-    from transformers import Wav2Vec2FeatureExtractor
-
-    extractor = Wav2Vec2FeatureExtractor(feature_size=1, sampling_rate=media.SAMPLE_RATE, do_normalize=True)
-    sound = _sound() / 32768
-    spreads = [np.std(extractor(gain * sound, sampling_rate=media.SAMPLE_RATE, return_tensors="np").input_values)
-               for gain in (0.5, 1.0)]
-    return round(float(spreads[1] / spreads[0] - 1), 3)
+    """How much of a doubling of the sound is left in what our wav2vec 2.0 is given: 1 all, 0 nothing."""
+    encoder = acoustic.Wav2Vec2(Weights("small"), Path())
+    quiet, loud = (float(encoder._windows((gain * _sound()).astype(np.int16))[0].std()) for gain in (0.5, 1.0))
+    return round(loud / quiet - 1, 3)
 
 
 def _steps_of_a_second() -> int:
-    from emibook.features import acoustic
-
     return acoustic.rows(media.SAMPLE_RATE)
 
 
@@ -154,8 +157,6 @@ def _exhaustive_is_default() -> bool:
 
 
 def _mfcc_coefficients() -> int:
-    from emibook.features import acoustic
-
     return acoustic.MFCC.coefficients
 
 
@@ -190,6 +191,7 @@ MEASURES: dict[str, Callable[[], Any]] = {
     "tilt_left_by_our_crop": _tilt_left_by_our_crop,
     "crop_shape": _crop_shape,
     "vit_can_be_pretrained": lambda: "pretrained" in EXTRACTORS["vit"].sources,
+    "vit_is_fitted_here": lambda: "builtin" in EXTRACTORS["vit"].sources,
     "width_vit": lambda: _width("vit"),
     "width_resnet18": lambda: _width("resnet18"),
     "resnet18_is_the_mean_of_its_last_maps": functools.cache(_resnet18_is_a_mean),
@@ -198,6 +200,7 @@ MEASURES: dict[str, Callable[[], Any]] = {
     "action_unit_presences": lambda: _kinds("c"),
     "width_aus": lambda: _width("aus"),
     "action_unit_column_range": _unit_columns,
+    "action_unit_presence_is_0_or_1": _presence_is_yes_or_no,
     "action_unit_intensity_scale": lambda: [0.0, action_units.HIGHEST],
     "aus_can_come_from_openface": lambda: "openface" in EXTRACTORS["aus"].sources,
     "sound_peak_db": lambda: round(20 * float(np.log10(np.abs(_sound().astype(float)).max() / 32767)), 3),

@@ -49,7 +49,7 @@ def audit(*, work: Work | None = None) -> int:
     for verdict, count in counts(findings).items():
         print(f"{verdict:23} {count:4}")
     for (count, digest), same in zip(FIXED, fixed_before(paper.claims), strict=True):
-        print(f"tolerances of the first {count} claims, before the first run: {digest} "
+        print(f"tolerances of the first {count} claims, before the last of them were checked: {digest} "
               f"({'unchanged' if same else 'CHANGED SINCE'})")
     return 0
 
