@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 REQUIRED = ("torch", "torchvision", "facenet-pytorch", "transformers", "av", "opencv-python-headless", "librosa")
 BOOK = ("jupyter-book", "jupytext", "papermill", "jupyterlab")
-EXTRAS = {"opensmile": "eGeMAPS features", "dask-jobqueue": "work spread over a SLURM cluster"}
+EXTRAS = {"opensmile": "eGeMAPS features", "dask-jobqueue": "work spread over a SLURM cluster",
+          "tensorboard": "curves as TensorBoard's files"}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 

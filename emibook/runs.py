@@ -211,23 +211,31 @@ def _made(
     }
 
 
+def tensorboard_writer() -> type:
+    """TensorBoard's own writer of files. Raises ``InputError`` where the package is not there."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise InputError("TensorBoard's files need the package tensorboard; install it with "
+                         "pip install --constraint constraints.txt --editable .[tensorboard]") from None
+    return SummaryWriter
+
+
 def write_tensorboard(run: Path | str) -> Path:
     """A run's curves (loss, rate, correlations by epoch) as TensorBoard's files, in ``RUN/tensorboard``.
 
     Raises ``InputError`` where the package is not there.
     """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise InputError("TensorBoard's files need the package tensorboard: pip install tensorboard; "
-                         f"the same curves are in {Path(run) / LOG}") from None
+    writer_of = tensorboard_writer()
     folder = Path(run) / "tensorboard"
-    shutil.rmtree(folder, ignore_errors=True)
+    partial = folder.with_name(f".tensorboard.{os.getpid()}")
     log = pandas.read_csv(Path(run) / LOG).set_index("epoch")
-    with SummaryWriter(str(folder)) as writer:
+    with writer_of(str(partial)) as writer:
         for curve in log.columns.drop("seconds"):
             for epoch, value in log[curve].items():
                 writer.add_scalar(curve.replace(" ", "/"), value, epoch)
+    shutil.rmtree(folder, ignore_errors=True)  # a reader adds up all files of a folder
+    os.replace(partial, folder)
     return folder
 
 

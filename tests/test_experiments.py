@@ -3,7 +3,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
+import types
 from dataclasses import replace
+from pathlib import Path
 
 import made
 import numpy as np
@@ -11,6 +14,7 @@ import pandas
 import pytest
 
 from emibook import InputError, experiments, runs
+from emibook.cli import main
 from emibook.corpus import Corpus
 from emibook.evaluation import CLIPS
 from emibook.experiments import EXTRA_TABLE2, EXTRA_TABLE3, RECIPES, TABLE2, TABLE3, recipe_for, tables, train
@@ -388,21 +392,15 @@ def test_a_variants_tables_lie_apart(planted):
     assert folder == work / "tables" / "last-step" and len(pandas.read_csv(folder / "table2.csv")) == 1
 
 
-def test_curves_as_tensorboards_files_or_one_line(planted, monkeypatch):
-    import sys
-    import types
-
+def test_curves_as_tensorboards_files(planted, monkeypatch):
     corpus, work, _ = planted
     folder = train(corpus, work, "mfcc", 0, QUICK, progress=False)
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(InputError, match="pip install tensorboard") as error:
-        runs.write_tensorboard(folder)
-    assert "\n" not in str(error.value)
     written = {}
 
     class Writer:
         def __init__(self, log_dir):
-            written["folder"] = log_dir
+            Path(log_dir).mkdir()
+            (Path(log_dir) / "events").touch()
 
         def __enter__(self):
             return self
@@ -414,10 +412,42 @@ def test_curves_as_tensorboards_files_or_one_line(planted, monkeypatch):
             written.setdefault(curve, {})[step] = value
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=Writer))
-    assert runs.write_tensorboard(folder) == folder / "tensorboard" and written["closed"]
+    for _ in range(2):
+        assert runs.write_tensorboard(folder) == folder / "tensorboard" and written["closed"]
+        assert [path.name for path in (folder / "tensorboard").iterdir()] == ["events"]
+    assert not list(folder.glob(".tensorboard*"))
     log = pandas.read_csv(folder / "log.csv").set_index("epoch")
     assert written["loss"] == log["loss"].to_dict() and written["rate"] == log["rate"].to_dict()
     assert written["mean_pearson"] == log["mean_pearson"].to_dict() and written["pearson/Joy"]
+    shutil.rmtree(folder / "tensorboard")
+
+
+def test_tensorboards_files_as_tensorboard_reads_them(planted):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    corpus, work, _ = planted
+    folder = train(corpus, work, "mfcc", 0, QUICK, progress=False)
+    runs.write_tensorboard(folder)
+    events = reader.EventAccumulator(str(runs.write_tensorboard(folder)))  # the second time in the first one's place
+    events.Reload()
+    log = pandas.read_csv(folder / "log.csv").set_index("epoch").drop(columns="seconds")
+    log.columns = log.columns.str.replace(" ", "/")
+    assert set(events.Tags()["scalars"]) == set(log.columns)
+    for curve in log.columns:
+        read = {event.step: event.value for event in events.Scalars(curve)}
+        assert list(read) == list(log.index)
+        np.testing.assert_allclose(list(read.values()), log[curve], rtol=1e-6)  # they are float32
+    shutil.rmtree(folder / "tensorboard")
+
+
+def test_tensorboard_that_is_not_there_is_one_line_before_any_training(planted, monkeypatch, capsys):
+    corpus, work, _ = planted
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    before = files(work)
+    code = main(["train", str(corpus.root), "--work", str(work), "--features", "mfcc", "--tensorboard"])
+    said = capsys.readouterr()
+    assert code == 1 and said.out == "" and said.err.count("\n") == 1
+    assert "package tensorboard; install it with pip install" in said.err and ".[tensorboard]" in said.err
+    assert files(work) == before
 
 
 def test_the_data_sets_own_features_stand_for_the_papers_rows_of_that_name():

@@ -45,8 +45,10 @@ def train(
     """
     from emibook.corpus import open_corpus
     from emibook.experiments import train
-    from emibook.runs import write_tensorboard
+    from emibook.runs import tensorboard_writer, write_tensorboard
 
+    if tensorboard:
+        tensorboard_writer()  # what is missing is said before the training, not after it
     corpus = open_corpus(root, participants=participants, ratings=ratings, fold=fold)
     run = train(corpus, work, features, seed=seed, recipe=recipe, variant=variant, device=device)
     if tensorboard:
