@@ -4,7 +4,8 @@ Prints one table: milliseconds a face (for sound: a second of it), how often tha
 and the least cosine of a face's row with its row alone in float32, as it is and after the mean of all faces is taken
 off (which shows whether what tells faces apart is kept). All is made on the spot: drawn faces, noise for sound,
 networks of the published sizes with random weights. ``--folder`` takes 112x112 crops instead, for example WORK/faces;
-``--encoder`` a ResNet-18 checkpoint, for example WORK/encoders/resnet18-builtin.safetensors.
+``--encoder`` a ResNet-18 checkpoint, for example WORK/encoders/resnet18-builtin.safetensors. On a machine with a GPU
+the networks are measured there too.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from safetensors.torch import save_file
 from torchvision import transforms
 from transformers import ViTImageProcessor
 
+from emibook.corpus.synthetic import random_stills
 from emibook.doctor import machine
 from emibook.features.acoustic import MFCC, SAMPLE_RATE, Wav2Vec2
 from emibook.features.action_units import DESCRIPTION, ActionUnits
@@ -36,18 +38,18 @@ from emibook.features.visual import (
 )
 from emibook.features.vit import PIXELS, ViT
 from emibook.features.weights import Weights, file_fingerprint
-from emibook.preprocess.faces import TEMPLATE
+from emibook.preprocess.faces import TEMPLATE, Detector
 
 REPEATS, SPAN = 3, 2.0  # at least so often and so many seconds; the fastest counts
 PEOPLE, STILLS = 12, 8  # drawn faces
 MOST = 256  # faces of a folder
 TIMED = 64  # faces on which the clock runs
 SOUND_SECONDS = 5.0
+FRAMES, MANY, SOUNDS = 64, 4096, 128  # on a GPU: pictures, faces, clips
 
 
 def drawn_faces() -> np.ndarray:
     """(face, 112, 112, 3) uint8: drawn people, found and aligned."""
-    from emibook.corpus.synthetic import random_stills
     from emibook.features.builtin import aligned
 
     stills = (still for person in range(PEOPLE) for still in random_stills(np.random.default_rng(person), STILLS))
@@ -143,6 +145,29 @@ def table(faces: np.ndarray, trunk: torch.nn.Module, folder: Path) -> None:
     line("(reading", "a crop from JPEG)", seconds(lambda: [cv2.imdecode(each, 1) for each in packed]) / len(faces))
 
 
+def on_gpu(faces: np.ndarray, folder: Path) -> None:
+    """The whole chain's networks on the GPU: the cascade on every picture, the image encoders, sounds in batches."""
+    if not torch.cuda.is_available():
+        print("GPU: the cascade, faces and sounds in batches: not measured yet (no GPU here)")
+        return
+    pictures = [still for still, *_ in random_stills(np.random.default_rng(0), FRAMES)]
+    detector = Detector("cuda")
+    line("(cascade", f"batches of {detector.batch}, GPU)", seconds(lambda: detector.detect(pictures)) / FRAMES)
+    many = np.resize(faces, (MANY, *faces.shape[1:]))
+    times, landmarks = np.arange(MANY) / 30, np.tile(TEMPLATE, (MANY, 1, 1))
+    digest = file_fingerprint(folder / "resnet18.safetensors")
+    for encoder in (
+        ResNet18(Weights("file", "resnet18.safetensors", digest, precision=native_precision("cuda")), folder, "cuda"),
+        ViT(Weights("untrained", precision=native_precision("cuda")), folder, "cuda"),
+    ):
+        each = seconds(lambda encoder=encoder: encoder(many, times, landmarks)) / MANY
+        line(encoder.name, f"batches of {encoder.batch}, GPU", each)
+    sound = (np.random.default_rng(0).standard_normal(round(SOUND_SECONDS * SAMPLE_RATE)) * 5000).astype(np.int16)
+    wav2vec2 = Wav2Vec2(Weights("untrained"), folder, "cuda")
+    each = seconds(lambda: wav2vec2.together([sound] * SOUNDS)) / SOUNDS / SOUND_SECONDS
+    line("wav2vec2", f"{SOUNDS} clips together, GPU", each)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path)
@@ -165,6 +190,7 @@ def main() -> None:
         for threads in options.threads:
             torch.set_num_threads(threads)
             table(faces, trunk, folder)
+        on_gpu(faces, folder)
 
 
 if __name__ == "__main__":
