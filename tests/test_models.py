@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from emibook.models import KINDS, TCN, IntensityRegressor, describe, rebuild
+from emibook.models import KINDS, TCN, IntensityRegressor, describe, rebuild, transformer
 from emibook.models.regressor import masked_mean
 from emibook.models.transformer import SelfAttention, TransformerEncoder, positions
 
@@ -108,6 +108,28 @@ def test_attention_equals_one_written_out_in_numpy():
     mask = np.array([[True] * 7, [True] * 4 + [False] * 3])
     ours = module(torch.from_numpy(values), torch.from_numpy(mask)).detach().numpy()
     np.testing.assert_allclose(ours, attention_in_numpy(module, values, mask), atol=1e-12)
+
+
+def test_attention_in_bfloat16_on_a_processor_is_the_fused_kernels(monkeypatch):
+    """There it is written out in products; forwards and backwards both give the same up to rounding."""
+    torch.manual_seed(5)
+    module = SelfAttention(32, heads=4)
+    values, mask = torch.randn(3, 20, 32), torch.arange(20) < torch.tensor([20, 13, 0])[:, None]
+
+    def asked(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        values = values.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16):
+            out = module(values, mask).float() * mask[..., None]
+        (out * torch.linspace(0, 1, 32)).sum().backward()
+        return out.detach(), values.grad
+
+    out, gradient = asked(values)
+    assert torch.isfinite(out).all() and torch.isfinite(gradient).all()
+    changed, _ = asked(values.masked_fill(~mask[..., None], 1e3))
+    assert torch.equal(out, changed), "a step outside the mask is attended"
+    monkeypatch.setattr(transformer, "_by_products", transformer._fused)
+    for one, other in zip((out, gradient), asked(values), strict=True):
+        assert 0 < (one - other).norm() < 0.02 * other.norm(), "not the same up to rounding, or not another way"
 
 
 def test_attention_alone_knows_no_order_and_positions_give_it_one():
