@@ -95,6 +95,8 @@ def test_10_4_wants_past_and_future():
     assert "past" in hint("10.4", lambda values: values.flip(1).cumsum(1).flip(1))
     assert "time has to stay" in hint("10.4", lambda values: values[:, :-1])
     assert "A function" in hint("10.4", torch.zeros(2))
+    assert "each time" in hint("10.4", lambda values: torch.rand(1, 41, 2))
+    assert "makes a NoneType" in hint("10.4", lambda values: None)
 
 
 def test_12_2_counts_as_the_training_does():

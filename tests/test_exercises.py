@@ -91,15 +91,52 @@ def test_numbers_are_judged_without_being_told():
     assert "(2,)" in hints.numbers([1, 2], [1, 2, 3], 0.1)
 
 
-def test_choices_sets_and_functions():
+def test_choices_and_sets():
     assert not hints.chosen("a", "a", ["a", "b"]) and "not the one" in hints.chosen("b", "a", ["a", "b"])
     assert "none of those" in hints.chosen("z", "a", ["a", "b"])
     assert not hints.members([2, 1], [1, 2])
     assert hints.members([1, 9], [1, 2, 3]) == "2 of them missing and 1 that do not belong there."
-    assert not hints.function(lambda x: x * x, np.square, [(1.0,), (2.0,)], 1e-9)
-    assert hints.function(lambda x: 2 * x, np.square, [(2.0,), (3.0,)], 1e-9).startswith("At (3): Value 1 is too small")
-    assert "ZeroDivisionError" in hints.function(lambda x: x / 0, np.square, [(1,)], 1e-9)
-    assert "A function was asked for" in hints.function(3, np.square, [(1,)], 1e-9)
+
+
+class Unreadable:
+    def __array__(self, *_, **__):
+        raise RuntimeError("not an array")
+
+
+NONSENSE = (None, "abc", "", np.nan, np.inf, 10**400, 3 + 4j, [], (), {}, {"a": None}, [[1, 2], [3]], object(),
+            Unreadable(), float, True, lambda *_: None, lambda *_: "x", [None] * 3, [(None, None, None)] * 3, pd.DataFrame(), b"ab",
+            (None, None, None), np.ones((3, 3)))
+SMALL = {  # a check of each form of answer: one number, a row, two things, a table, functions, sets, texts by name
+    "8.1": {}, "2.1": {"found": {"ceiling": pd.DataFrame({"agreement": [0.8]}, pd.MultiIndex.from_tuples(
+        [("both", "mean")]))}}, "1.3": {"labels": np.zeros((4, 2))}, "1.4": {}, "10.4": {}, "11.2": {}, "17.2": {},
+    "17.3": {}, "6.1": {"rates": pd.DataFrame({"average": [30.0, 5.0]}, ["00000", "00001"])}, "a1.1": {}, "5.2": {},
+    "13.1": {"by_emotion": pd.DataFrame({"r1": [0.3, 0.1], "r2": [0.15, 0.1]})},
+}
+
+
+@pytest.mark.parametrize("number", SMALL)
+def test_whatever_is_given_is_answered_with_a_sentence(number):
+    def stops(*_):
+        raise RuntimeError("my own mistake")
+
+    for answer in (*NONSENSE, stops, iter([1, 2]), pytest.importorskip("torch").zeros(3, requires_grad=True)):
+        said = hint(number, answer, **SMALL[number])
+        assert len(said) > 30 and "\n" not in said, repr(answer)
+    if number in ("1.4", "10.4"):
+        assert "Your function stops with RuntimeError: my own mistake" in hint(number, stops)
+
+
+def test_a_right_answer_may_be_of_any_type():
+    torch = pytest.importorskip("torch")
+    row = np.array([0.25, 0.5])
+    for answer in (row, list(row), tuple(row), pd.Series(row), pd.DataFrame(row), row[None], iter(row),
+                   {"b": 0.5, "a": 0.25}, torch.tensor(row, requires_grad=True), {"a": 0.25, "b": 0.5}.values(),
+                   [torch.tensor(each) for each in row]):
+        assert not hints.numbers(hints.plain(answer), row, 1e-6, ["a", "b"])
+    for answer in (0.25, [0.25], np.float32(0.25), pd.Series([0.25]), torch.tensor(0.25, requires_grad=True), "0.25"):
+        assert not hints.number(hints.plain(answer), 0.25, 1e-6)
+    assert "'b' is missing" in hints.numbers({"a": 1}, row, 0.1, ["a", "b"])
+    assert "true or false" in hints.number(True, 1.0, 0.1)
 
 
 @pytest.fixture

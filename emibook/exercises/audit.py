@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from emibook import claims
 from emibook.claims.arithmetic import seconds
 from emibook.exercises import hints
@@ -22,7 +24,7 @@ def lengths(answer: Any, paper: claims.Paper) -> str:
     for name, each in given.items():
         mean = seconds(each["duration"]) / each["samples"]
         wrong = hints.number(values[name], mean, 0.01, f"the mean length of {name}")
-        if wrong and abs(float(values[name]) - mean / 60) < 0.01:
+        if wrong and abs(hints.one(values[name]) - mean / 60) < 0.01:
             return "Seconds were asked for, not minutes."
         if wrong:
             return f"{wrong} A duration is given as hours, minutes and seconds."
@@ -40,7 +42,9 @@ def gain(answer: Callable[[float, float, float, int], bool], paper: claims.Paper
     table = paper.tables["2"]
     levels = [(table[row], table["ViT(baseline)"], table[row], 2) for row in ("ResNet18", "AUs")]
     for each in (*GAINS, *levels):
-        said, expected = answer(*each), may_follow(*each)
+        said, expected = hints.called(answer, *each), may_follow(*each)
+        if np.shape(said) or np.asarray(said).dtype != bool:
+            return f"It should say True or False; it gives {said!r:.40}."
         if bool(said) != expected:
             level, baseline, claimed, decimals = each
             return (f"For the level {level}, the baseline {baseline} of {decimals} decimals and the gain {claimed} it "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from emibook.exercises import hints
@@ -36,10 +37,14 @@ def both_ways(answer: Any) -> str:
     plain = torch.rand(1, 41, 1, generator=torch.Generator().manual_seed(0))
     changed = plain.clone()
     changed[0, 20] += 1
-    before, after = answer(plain), answer(changed)
-    if before.shape[:2] != plain.shape[:2] or before.dim() != 3:
-        return f"Of (batch, time, feature) {tuple(plain.shape)} it makes {tuple(before.shape)}; time has to stay."
-    moved = (before != after).any(dim=2)[0]
+    before, again, after = (hints.called(answer, each) for each in (plain, plain, changed))
+    if not isinstance(before, np.ndarray):
+        return f"A tensor (batch, time, channels) was asked for; it makes a {type(before).__name__}."
+    if before.shape[:2] != plain.shape[:2] or before.ndim != 3:
+        return f"Of (batch, time, feature) {tuple(plain.shape)} it makes {before.shape}; time has to stay."
+    if not np.array_equal(before, again):
+        return "Of one and the same clip it makes something else each time."
+    moved = (before != after).any(axis=2)[0]
     if not moved[:20].any():
         return "A step that was changed changes nothing before it: the future is not seen yet."
     return "" if moved[21:].any() else "A step that was changed changes nothing after it: the past is no longer seen."

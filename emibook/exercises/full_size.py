@@ -28,7 +28,9 @@ def agreement(answer: Any, rows: pandas.DataFrame) -> str:
 def people(answer: Any, difference: float, chance: float, participants: int) -> str:
     """14.2: with how many people chance is as large as ``difference``, if it is ``chance`` with ``participants``."""
     needed = participants * (chance / difference) ** 2
-    value = float(np.asarray(answer, dtype=float))
+    value = hints.one(answer)
+    if not np.isfinite(value):
+        return hints.number(answer, needed, 0.0, "the number of people")
     if abs(value - participants * chance / difference) < 1 < abs(needed - value):
         return "Chance shrinks with the root of the number of people, not with the number itself."
     if abs(value - needed) <= max(2.0, 0.02 * needed):

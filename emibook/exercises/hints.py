@@ -1,22 +1,41 @@
-"""What is wrong with a number, a row of numbers, a choice or a function, in words that do not tell the right one.
+"""What is wrong with a number, a row of numbers, a choice or a set, in words that do not tell the right one.
 
 Each returns a sentence, or empty text where nothing is wrong, so that hints are joined by ``or``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import Any
 
 import numpy as np
 
 
+def plain(answer: Any) -> Any:
+    """The answer with tensors as arrays and what can be gone through once as lists, inside lists and tuples too."""
+    if hasattr(answer, "detach"):
+        return answer.detach().cpu().numpy()
+    if isinstance(answer, Iterator | KeysView | ValuesView):
+        answer = list(answer)
+    if type(answer) in (list, tuple):
+        return type(answer)(plain(each) for each in answer)
+    return {key: plain(each) for key, each in answer.items()} if type(answer) is dict else answer
+
+
+def one(answer: Any) -> float:
+    """The number that was given, be it in a list or an array; NaN where it is not one number."""
+    value = np.asarray(answer, dtype=float)
+    return float(value.reshape(())) if value.size == 1 else float("nan")
+
+
 def number(answer: Any, truth: float, within: float, what: str = "the number") -> str:
     """Whether ``answer`` is ``truth``, as nearly as ``within``; otherwise how it differs."""
-    value = np.asarray(answer, dtype=float)
-    if value.size != 1:
-        return f"One number was asked for {what}, {value.size} were given."
-    value = float(value.reshape(()))
+    count = np.size(np.asarray(answer, dtype=float))
+    if count != 1:
+        return f"One number was asked for {what}, {count} were given."
+    if np.asarray(answer).dtype == bool:
+        return f"One number was asked for {what}, true or false was given."
+    value = one(answer)
     if not np.isfinite(value):
         return f"For {what} {value} was given, which is no number to compare."
     if abs(value - truth) <= within:
@@ -33,8 +52,17 @@ def number(answer: Any, truth: float, within: float, what: str = "the number") -
 
 
 def numbers(answer: Any, truth: Any, within: float, names: Sequence[str] | None = None, what: str = "value") -> str:
-    """The same for several numbers in their order: how many are off, and in which way the first of them is."""
+    """The same for several numbers in their order: how many are off, and in which way the first of them is.
+
+    They may also stand under their ``names``, or in a table of one row or column.
+    """
+    if isinstance(answer, Mapping):
+        if lacking := [name for name in names or () if name not in answer]:
+            return f"{lacking[0]!r} is missing among the names that were given."
+        answer = [answer[name] for name in names] if names is not None else list(answer.values())
     values, expected = np.asarray(answer, dtype=float), np.asarray(truth, dtype=float)
+    if values.squeeze().shape == expected.shape:
+        values = values.squeeze()
     if values.shape != expected.shape:
         return f"The answer has the shape {values.shape}, {expected.shape} was asked for."
     off = ~np.isclose(values, expected, rtol=0, atol=within, equal_nan=True)
@@ -66,22 +94,16 @@ def members(answer: Collection[Any], truth: Collection[Any], what: str = "of the
     return f"{' and '.join(parts)}."
 
 
-def function(
-    answer: Any, reference: Callable[..., Any], arguments: Sequence[tuple], within: float, what: str = "the function"
-) -> str:
-    """Whether a function gives what ``reference`` gives; otherwise for which of ``arguments`` it does not."""
-    if not callable(answer):
-        return f"A function was asked for, a {type(answer).__name__} was given."
-    for each in arguments:
-        shown = ", ".join(f"{value:.3g}" if isinstance(value, float) else str(value) for value in each)
-        try:
-            result = answer(*each)
-        except Exception as error:  # the reader's own code, whatever it does
-            return f"{_capital(what)} stops at ({shown}) with {type(error).__name__}: {error}"
-        wrong = numbers(result, reference(*each), within)
-        if wrong:
-            return f"At ({shown}): {wrong}"
-    return ""
+class Stopped(Exception):
+    """The reader's own function stopped; the text says with what."""
+
+
+def called(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a reader's function makes of ``arguments``, as ``plain`` has it. Raises ``Stopped`` where it stops."""
+    try:
+        return plain(function(*arguments))
+    except Exception as error:  # the reader's own code, whatever it does
+        raise Stopped(f"Your function stops with {type(error).__name__}: {' '.join(str(error).split())}") from None
 
 
 def _capital(text: str) -> str:

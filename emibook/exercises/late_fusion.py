@@ -41,18 +41,19 @@ def weight(answer: Any, truth: np.ndarray, seen: np.ndarray, heard: np.ndarray, 
     people = np.asarray(people, str)
     if len(set(people)) > 1 and set(people[half]) & set(people[~half]):
         return "Somebody is on both sides, so the one half knows the other's faces: split by participant."
-    if not all(0 <= float(each) <= 1 for each in weights):
+    weights = [hints.one(each) for each in weights]
+    if not all(0 <= each <= 1 for each in weights):
         return "A weight lies between 0 (only heard) and 1 (only seen)."
     choices = np.linspace(0, 1, 21)
     best = [[_score(truth[part], each * seen[part] + (1 - each) * heard[part]) for each in choices]
             for part in (half, ~half)]
     found = [_score(truth[part], each * seen[part] + (1 - each) * heard[part])
-             for each, part in zip(map(float, weights), (half, ~half), strict=True)]
+             for each, part in zip(weights, (half, ~half), strict=True)]
     lost = [max(scores) - score for scores, score in zip(best, found, strict=True)]
     if max(lost) <= NEAR:
         return ""
     swapped = [max(scores) - _score(truth[part], each * seen[part] + (1 - each) * heard[part])
-               for scores, each, part in zip(best, map(float, weights[::-1]), (half, ~half), strict=True)]
+               for scores, each, part in zip(best, weights[::-1], (half, ~half), strict=True)]
     if max(swapped) <= NEAR:
         return "These are the weights that do best on the half where you score. Choose on the one, score on the other."
     side = "first" if lost[0] > NEAR else "second"

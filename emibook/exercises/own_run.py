@@ -17,7 +17,7 @@ def one_night(answer: Any, core_hours: Any) -> str:
     total = float(np.sum(np.asarray(core_hours, float)))
     if not hints.number(answer, total, 0.5):
         return "That many cores need one hour; there are eight."
-    if float(answer) < total / NIGHT_HOURS <= float(answer) + 1:
+    if hints.one(answer) < total / NIGHT_HOURS <= hints.one(answer) + 1:
         return "A little too few: the night is over before the last stage is."
     return hints.number(answer, float(np.ceil(total / NIGHT_HOURS)), 0.5, "the number of cores")
 

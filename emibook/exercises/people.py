@@ -19,7 +19,7 @@ def to_ask(answer: Any, found: Mapping[str, pandas.DataFrame]) -> str:
     exact = 10 * WANTED * (1 - agreement) / (agreement * (1 - WANTED))
     if not hints.number(answer, exact / 10, 0.05):
         return "That is how many times ten; the number of raters was asked for."
-    if abs(float(answer) - exact) < 1 and float(answer) < exact:
+    if 0 < exact - hints.one(answer) < 1:
         return "It falls just short: with that many the agreement stays below what is wanted."
     return hints.number(answer, float(np.ceil(exact)), 0.5, "the number of raters")
 

@@ -17,9 +17,9 @@ def minutes(answer: Any, frame: pandas.DataFrame) -> str:
     milliseconds = CLIPS * SECONDS * RATE * frame["ours"].iloc[0]
     truth = float(milliseconds / 60e3)
     wrong = hints.number(answer, truth, 0.02 * truth, "the number of minutes")
-    if wrong and abs(float(answer) - milliseconds / 1e3) <= 0.02 * milliseconds / 1e3:
+    if wrong and abs(hints.one(answer) - milliseconds / 1e3) <= 0.02 * milliseconds / 1e3:
         return "Those are seconds; minutes were asked for."
-    if wrong and abs(float(answer) - truth / RATE) <= 0.02 * truth / RATE:
+    if wrong and abs(hints.one(answer) - truth / RATE) <= 0.02 * truth / RATE:
         return "A second of video has many frames, and the table's time is that of one."
     return wrong
 

@@ -29,7 +29,7 @@ def doubles(answer: Any, changes: Sequence[np.ndarray]) -> str:
     strange = [name for row in rows for name in row[:2] if name not in UNIT_NAMES]
     if strange:
         return f"{strange[0]!r} is no unit; their names are as in UNIT_NAMES, {UNIT_NAMES[0]} and so on."
-    given = {frozenset(row[:2]): float(row[2]) for row in rows}
+    given = {frozenset(row[:2]): hints.one(row[2]) for row in rows}
     if any(len(pair) < 2 for pair in given):
         return "A unit is always like itself; two different ones were asked for."
     if set(given) - set(truth) and all(value > 0 for value in given.values()) and min(truth.values()) < 0:
@@ -52,7 +52,7 @@ def ceiling(answer: Any) -> str:
         rated = many.raters == count
         truth = float(pearson(many.values[rated], many.felt[rated]).mean())
         wrong = wrong or hints.number(values[f"{count} raters"], truth, BY_RATERS, f"'{count} raters'")
-    if wrong and float(values["as drawn"]) > 1 - OVERALL:
+    if wrong and hints.one(values["as drawn"]) > 1 - OVERALL:
         wrong += " Correlate the labels with what is felt, not a thing with itself."
     return wrong
 

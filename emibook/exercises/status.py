@@ -13,9 +13,9 @@ def bound(answer: Any, seconds: pandas.Series) -> str:
     """a2.1: seconds that two workers need at least for jobs that cannot be divided."""
     half, longest = float(seconds.sum()) / 2, float(seconds.max())
     wrong = hints.number(answer, max(half, longest), 0.5, "the bound")
-    if wrong and abs(float(answer) - min(half, longest)) <= 0.5:
+    if wrong and abs(hints.one(answer) - min(half, longest)) <= 0.5:
         return "That bound holds, but there is another one that is larger. Think of the longest chapter and of the sum."
-    if wrong and abs(float(answer) - 2 * half) <= 0.5:
+    if wrong and abs(hints.one(answer) - 2 * half) <= 0.5:
         return "That is the time of one worker; there are two."
     return wrong
 

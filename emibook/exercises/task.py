@@ -44,7 +44,7 @@ def unnoticed(answer: Any) -> str:
     rng = np.random.default_rng(0)
     truth = rng.random((50, 6))
     guess = truth + rng.normal(0, 0.3, truth.shape)
-    changed = np.asarray(answer(guess.copy()), float)
+    changed = np.asarray(hints.called(answer, guess.copy()), float)
     if changed.shape != guess.shape:
         return f"It makes a table of the shape {changed.shape} of one of {guess.shape}."
     if abs(np.square(truth - changed).mean() - np.square(truth - guess).mean()) < 1e-9:
