@@ -104,8 +104,8 @@ class Unreadable:
 
 
 NONSENSE = (None, "abc", "", np.nan, np.inf, 10**400, 3 + 4j, [], (), {}, {"a": None}, [[1, 2], [3]], object(),
-            Unreadable(), float, True, lambda *_: None, lambda *_: "x", [None] * 3, [(None, None, None)] * 3, pd.DataFrame(), b"ab",
-            (None, None, None), np.ones((3, 3)))
+            Unreadable(), float, True, lambda *_: None, lambda *_: "x", [None] * 3, [(None, None, None)] * 3, b"ab",
+            pd.DataFrame(), (None, None, None), np.ones((3, 3)))
 SMALL = {  # a check of each form of answer: one number, a row, two things, a table, functions, sets, texts by name
     "8.1": {}, "2.1": {"found": {"ceiling": pd.DataFrame({"agreement": [0.8]}, pd.MultiIndex.from_tuples(
         [("both", "mean")]))}}, "1.3": {"labels": np.zeros((4, 2))}, "1.4": {}, "10.4": {}, "11.2": {}, "17.2": {},

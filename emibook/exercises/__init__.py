@@ -83,6 +83,8 @@ def check_exercise(number: str, answer: Any, **given: Any) -> None:
         raise InputError(f"no exercise {number} can be checked; there are {others}")
     if answer is ...:
         raise Unsolved(f"Exercise {number} has no answer yet: put yours in the place of the three dots.")
+    if answer is None:
+        raise Unsolved(f"Exercise {number}, not yet: None was given, as by a function that returns nothing.")
     try:
         inspect.signature(known[number]).bind(answer, **given)
     except TypeError as error:
@@ -92,8 +94,8 @@ def check_exercise(number: str, answer: Any, **given: Any) -> None:
     except hints.Stopped as stop:
         wrong = str(stop)
     except Exception as error:  # an answer may be anything at all
-        wrong = (f"The check cannot read it as the exercise describes it: a {type(answer).__name__} was given "
-                 f"({' '.join(str(error).split())[:120]}).")
+        wrong = (f"The check cannot read it as the exercise describes it: something of the type "
+                 f"{type(answer).__name__} was given ({' '.join(str(error).split())[:120]}).")
     if wrong:
         raise Unsolved(f"Exercise {number}, not yet: {wrong}")
     print(f"Exercise {number}: right.")

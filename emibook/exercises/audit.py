@@ -38,7 +38,7 @@ def gain(answer: Callable[[float, float, float, int], bool], paper: claims.Paper
         return abs(level - baseline - claimed) <= 0.5 * 10**-decimals + 1e-9
 
     if not callable(answer):
-        return f"A function was asked for, a {type(answer).__name__} was given."
+        return f"A function was asked for, something of the type {type(answer).__name__} was given."
     table = paper.tables["2"]
     levels = [(table[row], table["ViT(baseline)"], table[row], 2) for row in ("ResNet18", "AUs")]
     for each in (*GAINS, *levels):

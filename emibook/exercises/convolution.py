@@ -33,7 +33,7 @@ def dense(answer: Any) -> str:
 def both_ways(answer: Any) -> str:
     """10.4: a function from (batch, time, 1) to (batch, time, channels) whose steps see what was and what comes."""
     if not callable(answer):
-        return f"A function was asked for, a {type(answer).__name__} was given."
+        return f"A function was asked for, something of the type {type(answer).__name__} was given."
     plain = torch.rand(1, 41, 1, generator=torch.Generator().manual_seed(0))
     changed = plain.clone()
     changed[0, 20] += 1

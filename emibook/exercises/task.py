@@ -40,7 +40,7 @@ def raters(answer: Any, labels: Any) -> str:
 def unnoticed(answer: Any) -> str:
     """1.4: a function of a table of guesses that changes the squared error and not the correlation."""
     if not callable(answer):
-        return f"A function was asked for, a {type(answer).__name__} was given."
+        return f"A function was asked for, something of the type {type(answer).__name__} was given."
     rng = np.random.default_rng(0)
     truth = rng.random((50, 6))
     guess = truth + rng.normal(0, 0.3, truth.shape)
