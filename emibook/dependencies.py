@@ -3,6 +3,8 @@
 From the names in a chapter the search goes on to the names in what they stand for, through imports and re-exports. A
 module that is handed on as a whole, or named in a text such as ``"emibook.features."`` from which something is imported
 late, counts with all that is in it; a name that a package loads late counts where one of its modules defines it.
+
+Comments and docstrings change no result, so they count only in what a chapter shows with ``listing``.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ ROOT = "emibook"
 Name = tuple[str, str]
 """A module and what it defines; ``*`` for all of it, and empty text for what it runs when it is imported."""
 ALL, RUNS = "*", ""
+SHOWS = "listing"
+"""The function by which a chapter shows source as it is written."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,10 @@ class Module:
     imported: dict[str, str]
     """Local name to the dotted name that it stands for."""
     text: str = field(repr=False)
+
+    def code(self, name: str) -> str:
+        """The statements that define ``name``, without comments and docstrings."""
+        return "\n".join(map(ast.unparse, self.defined[name]))
 
     def source(self, name: str) -> str:
         """The statements that define ``name``, as they are written."""
@@ -53,18 +61,34 @@ class Library:
             self.modules[name] = read_module(path.read_text(encoding="utf-8"), name, package)
 
     def used(self, source: str, also: Iterable[Name] = ()) -> dict[Name, str]:
-        """All that a chapter of this text uses, and what each is: its source, or the import of a foreign package."""
+        """All that a chapter of this text uses, and what each is: its code, or the import of a foreign package."""
         chapter = read_module(source, "chapter", False)
         found: dict[Name, str] = {}
+        shown = set(self._shown(chapter))
         waiting = [*also, *(each for name in chapter.defined for each in self._in_statements(chapter, name))]
         while waiting:
             each = waiting.pop()
             if each in found:
                 continue
             module = self.modules.get(each[0])
-            found[each] = module.source(each[1]) if module and each[1] in module.defined else each[1]
+            if module and each[1] in module.defined:
+                found[each] = module.source(each[1]) if each in shown else self._code(*each)
+            else:
+                found[each] = each[1]
             waiting += self._next(each)
         return dict(sorted(found.items()))
+
+    def _shown(self, chapter: Module) -> Iterator[Name]:
+        """What the chapter prints the source of."""
+        for node in ast.walk(ast.parse(chapter.text)):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == SHOWS:
+                for dotted in map(_dotted, node.args):
+                    if dotted and dotted[0] in chapter.imported:
+                        yield from self._resolved(chapter.imported[dotted[0]], dotted[1:])
+
+    @functools.cache  # noqa: B019 - a library is read once a build
+    def _code(self, module: str, name: str) -> str:
+        return self.modules[module].code(name)
 
     def _next(self, each: Name) -> Iterator[Name]:
         module = self.modules.get(each[0])
@@ -140,16 +164,29 @@ def read_module(text: str, name: str, package: bool) -> Module:
     """A file's statements by what they define."""
     defined: dict[str, list[ast.stmt]] = {}
     imported: dict[str, str] = {}
-    body = list(ast.parse(text).body)
+    body = _WithoutDocstrings().visit(ast.parse(text)).body
     for statement in body:
         if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test):
             imported |= dict(_imports(ast.walk(statement)))
         elif isinstance(statement, ast.Import | ast.ImportFrom):
             imported |= dict(_imports([statement]))
-        elif not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
+        else:
             for each in _defines(statement) or [RUNS]:
                 defined.setdefault(each, []).append(statement)
     return Module(name, package, defined, imported, text)
+
+
+class _WithoutDocstrings(ast.NodeTransformer):
+    """Takes out every text that stands alone as a statement."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.stmt | None:
+        return None if isinstance(node.value, ast.Constant) else node
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        node = super().generic_visit(node)
+        if isinstance(node, ast.stmt) and not getattr(node, "body", True):
+            node.body = [ast.copy_location(ast.Pass(), node)]
+        return node
 
 
 def _defines(statement: ast.stmt) -> list[str]:

@@ -88,6 +88,28 @@ def test_a_changed_function_changes_the_chapters_that_use_it_and_only_those(fold
     assert prints()[0] != after[0]
 
 
+def test_words_about_code_count_only_where_they_are_shown(folder, tmp_path):
+    uses, shows = tmp_path / "10_uses.ipy", tmp_path / "11_shows.ipy"
+    uses.write_text("from emibook import fusion\nfusion.fused()")
+    shows.write_text("from emibook.fusion import fused\nfrom emibook.publish import listing\nlisting(fused)")
+
+    def prints(text, name="fusion"):
+        (folder / f"{name}.py").write_text(text)
+        library = dependencies.Library(folder)
+        return [chapters.fingerprint(path, {}, library) for path in (uses, shows)]
+
+    first = FILES["fusion"].replace("fused():", "fused():\n    \"\"\"Words.\"\"\"")
+    before = prints(first)
+    for changed in (first.replace("Words.", "Other words."),
+                    first.replace("    return metrics", "    # why\n    return metrics")):
+        after = prints(changed)
+        assert after[0] == before[0] and after[1] != before[1]
+    before = prints(first)
+    assert prints(FILES["metrics"].replace("return SCALE", '"Words."\n    return SCALE'), "metrics") == before
+    changed = prints(FILES["metrics"].replace("return SCALE", "return 2 * SCALE"), "metrics")
+    assert changed[0] != before[0] and changed[1] != before[1]
+
+
 def test_a_file_that_a_chapter_names_counts(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     chapter, claims = tmp_path / "15_audit.ipy", tmp_path / "claims.yml"
@@ -125,4 +147,7 @@ def test_nothing_of_the_library_is_lost():
 def test_a_source_is_what_is_written():
     module = dependencies.read_module("import x\n\n@x.y\ndef f():\n    return 1\n\nA = B = 2\nC, D = 1, 2", "m", False)
     assert module.source("f") == "@x.y\ndef f():\n    return 1"
+    assert module.code("f") == module.source("f")
+    only = dependencies.read_module('class A(Exception):\n    """Words."""  # more', "m", False)
+    assert only.code("A") == "class A(Exception):\n    pass" and '"""Words."""' in only.source("A")
     assert {"f", "A", "B", "C", "D"} == set(module.defined) and ast.parse(module.source("C"))
