@@ -21,6 +21,9 @@ from emibook.exercises import CHAPTERS, chapter_of
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
+RESULTS = "results"
+"""Folders of this name hold what was computed once and is kept beside the book."""
+
 
 def read_chapter(path: Path) -> NotebookNode:
     """A percent file as a notebook whose cell ids depend on its text only."""
@@ -174,7 +177,7 @@ def _blank_checks(solution: NotebookNode) -> Iterator[str]:
 
 def _plain(text: str, exercise: int) -> str:
     """Markdown for JupyterLab, which knows none of the site's directives and roles."""
-    text = re.sub(r"```\{exercise-start\} (.*)\n:label: .*\n```", rf"### Exercise {exercise}: \1", text)
+    text = re.sub(r"```\{exercise-start\} (.*)\n(?::.*\n)+```", rf"### Exercise {exercise}: \1", text)
     text = re.sub(r"```\{exercise-end\}\n```", "", text)
     text = re.sub(r"\{glue:\w*\}`[^`]*`", "…", text)
     text = re.sub(r"\{numref\}`[^`]*`", "the figure", text)
@@ -204,7 +207,15 @@ def fingerprint(chapter: Path, parameters: dict[str, Any], library: Library) -> 
 
 
 def _files_named(source: str) -> list[Path]:
-    """Files of the project that a chapter names by their path from its folder, as ``book/claims.yml``."""
+    """Files of the project that a chapter names by their path from its folder, as ``book/claims.yml``.
+
+    Of a folder ``results`` that it names, or names a file of, those too whose first word occurs in one of its texts:
+    ``book/results`` and ``rehearsal_{name}.csv`` mean all that begin with ``rehearsal``.
+    """
     texts = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)
-             and isinstance(node.value, str) and re.fullmatch(r"[\w/.-]+\.\w+", node.value)}
-    return [Path(text) for text in sorted(texts) if Path(text).is_file()]
+             and isinstance(node.value, str) and re.fullmatch(r"[\w/.*-]+", node.value)}
+    files = {path for path in map(Path, texts) if path.suffix and path.is_file()}
+    folders = {path for path in map(Path, texts) if path.name == RESULTS and path.is_dir()}
+    for folder in folders | {path.parent for path in files if path.parent.name == RESULTS}:
+        files |= {path for path in folder.iterdir() if any(re.split("[_.]", path.name)[0] in text for text in texts)}
+    return sorted(files)

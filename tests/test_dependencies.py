@@ -121,6 +121,17 @@ def test_a_file_that_a_chapter_names_counts(folder, tmp_path, monkeypatch):
     assert chapters.fingerprint(chapter, {}, library) != before
 
 
+def test_kept_results_that_a_chapter_reads_count(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    kept = tmp_path / "book/results"
+    kept.mkdir(parents=True)
+    for name in ("people.json", "people_fusion.csv", "rehearsal.json", "rehearsal_tiny.csv"):
+        (kept / name).write_text("one")
+    texts = ["open('book/results/people.json')", "kept = 'book/results'\n[kept + f'rehearsal_{n}.csv' for n in 'ab']"]
+    expected = [["people.json", "people_fusion.csv"], ["rehearsal.json", "rehearsal_tiny.csv"]]
+    assert [[path.name for path in chapters._files_named(text)] for text in texts] == expected
+
+
 def test_the_checks_of_a_chapters_exercises_count_and_no_others():
     library = dependencies.Library(PACKAGE)
     text = "import emibook\nemibook.check_exercise('13.1', 1)"
