@@ -22,7 +22,9 @@ from matplotlib.patches import Rectangle
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#595959"
 WIDTH = 4.8  # inches
-SMALLEST_TEXT = 9  # points
+SMALLEST_TEXT = 9.5  # points; eight where a phone shows a figure from edge to edge
+STAND_INS = ("builtin", "untrained")
+"""What labels of weights say of encoders that were fitted on drawings or have random numbers."""
 
 UNIT_WORDS = {
     "AU01": "inner brows raised", "AU02": "outer brows raised", "AU04": "brows lowered", "AU05": "upper lids raised",
@@ -140,8 +142,10 @@ def show_rows(table: pandas.DataFrame, paper: bool = False) -> None:
 
     ``table`` has the columns ``features``, ``mean``, ``low``, ``high``, ``weights``, ``paper``, and ``by_seed`` where
     each seed is to be a dot of its own; the paper's value is drawn only where ``paper`` is true, because it belongs
-    beside results on the paper's own corpus, or on a rehearsal calibrated to it, and no others.
+    beside results on the paper's own corpus, or on a rehearsal calibrated to it, and no others; and even there not
+    beside a row whose encoders were fitted on drawings or have random weights.
     """
+    theirs = _papers(table, paper)
     _, axis = plt.subplots(figsize=(WIDTH, 0.7 + 0.46 * len(table)))
     axis.axvline(0, color=GREY, linewidth=1, linestyle=":")
     for place, row in enumerate(table.itertuples()):
@@ -152,17 +156,23 @@ def show_rows(table: pandas.DataFrame, paper: bool = False) -> None:
         if seeds:
             axis.plot(seeds, [place - 0.22] * len(seeds), "o", color=color, markersize=3.5, alpha=0.6)
         axis.plot(row.mean, place, "o", color=color, markersize=8, markerfacecolor="white" if control else color)
-        if paper and np.isfinite(row.paper):
-            axis.plot(row.paper, place, "D", color=ORANGE, markersize=6)
+        if np.isfinite(theirs.iloc[place]):
+            axis.plot(theirs.iloc[place], place, "D", color=ORANGE, markersize=6)
     names = [row.features.replace(" & ", "\n& ") for row in table.itertuples()]
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
     axis.set_xlabel("mean Pearson correlation, validation")
     hollow = plt.Line2D([], [], color=GREY, marker="o", markerfacecolor="white", label="untrained control")
     filled = plt.Line2D([], [], color=BLUE, marker="o", label="no untrained encoder")
-    theirs = plt.Line2D([], [], color=ORANGE, marker="D", linestyle="", label="the paper")
-    marks = [filled, hollow, theirs][: 3 if paper else 2]
+    diamond = plt.Line2D([], [], color=ORANGE, marker="D", linestyle="", label="the paper")
+    marks = [filled, hollow, diamond][: 3 if theirs.notna().any() else 2]
     axis.figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), handletextpad=0.4, columnspacing=1)
+
+
+def _papers(table: pandas.DataFrame, paper: bool) -> pandas.Series:
+    """(row,) the paper's values that may stand beside the table's, NaN in the place of the others."""
+    stands_in = table["weights"].astype(str).str.contains("|".join(STAND_INS))
+    return pandas.to_numeric(table["paper"]).where(~stands_in & paper)
 
 
 def write_rows(table: pandas.DataFrame, folder: Path, name: str, *, paper: bool = False) -> None:
@@ -170,7 +180,8 @@ def write_rows(table: pandas.DataFrame, folder: Path, name: str, *, paper: bool 
 
     As in ``show_rows``, the paper's values are on neither unless ``paper``.
     """
-    shown = table if paper else table.drop(columns="paper")
+    theirs = _papers(table, paper)
+    shown = table.assign(paper=theirs) if theirs.notna().any() else table.drop(columns="paper")
     notes = "; ".join(sorted({f"{row.corpus}: {row.note}" if row.note else row.corpus for row in table.itertuples()}))
     figure = io.StringIO()
     with plt.rc_context():

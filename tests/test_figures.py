@@ -17,7 +17,7 @@ from emibook.corpus.puppet import UNIT_NAMES
 
 ROWS = pd.DataFrame({
     "features": ["aus", "vit & wav2vec2"], "mean": [0.5, 0.1], "low": [0.4, -0.1], "high": [0.6, 0.3],
-    "weights": ["builtin", "untrained control & untrained control"], "paper": [0.77, np.nan],
+    "weights": ["pretrained", "untrained control & untrained control"], "paper": [0.77, 0.66],
 })  # fmt: skip
 
 
@@ -42,6 +42,18 @@ def test_no_text_is_small_and_the_paper_stays_out():
     assert 0.77 not in drawn_x(figure.axes[0])
     figures.show_rows(ROWS, paper=True)
     assert 0.77 in drawn_x(plt.gca())
+
+
+@pytest.mark.parametrize("weights", ["builtin", "builtin+pretrained", "pretrained & small untrained control"])
+def test_the_papers_value_is_set_beside_no_drawing_and_no_random_weights(weights, tmp_path):
+    table = ROWS.assign(weights=["pretrained & file:0123", weights], corpus="hume-vidmimic2", note="")
+    figures.show_rows(table, paper=True)
+    assert 0.77 in drawn_x(plt.gca()) and 0.66 not in drawn_x(plt.gca())
+    figures.write_rows(table, tmp_path, "table2", paper=True)
+    page = (tmp_path / "table2.html").read_text()
+    assert "0.7700" in page and "0.6600" not in page
+    figures.write_rows(table[1:], tmp_path, "none", paper=True)
+    assert "<th>paper</th>" in page and "<th>paper</th>" not in (tmp_path / "none.html").read_text()
 
 
 def test_an_untrained_control_is_hollow():
