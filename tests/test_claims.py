@@ -108,6 +108,7 @@ def test_every_verdict_occurs_and_none_is_a_surprise(paper, findings):
         "affectnet-categories": "not reproduced",  # contempt is not named
         "speech-models-citation": "partly",  # BERT is about written language
         "au-presence": "not reproduced",  # ours is a share
+        "framework": "reproduced",
         "gain-per-cent": "partly",  # points, not per cent
     }
     assert {name: findings[name].verdict for name in expected} == expected

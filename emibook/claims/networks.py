@@ -20,6 +20,7 @@ from emibook.experiments import RECIPES
 from emibook.fusion import late_fusion
 from emibook.metrics import mean_pearson, pearson
 from emibook.models import TCN, IntensityRegressor
+from emibook.models.tcn import causal
 from emibook.packing import Sequences
 from emibook.training import Recipe, train
 from emibook.variants import MODELS
@@ -73,7 +74,7 @@ def _plain() -> TCN:
 def _taps() -> int:
     """How many steps of its input a layer reads: those whose gradient is not nothing."""
     tcn, values = _plain(), torch.ones(1, 50, 1, requires_grad=True)
-    tcn.convolutions[0](values.transpose(1, 2))[0, 0, 40].backward()
+    causal(tcn.convolutions[0], values)[0, 40, 0].backward()
     return int((values.grad[0, :, 0] != 0).sum())
 
 
@@ -239,7 +240,7 @@ MEASURES: dict[str, Callable[[], Any]] = {
     "loss_over_samples": _loss_over_samples,
     "mean_pearson_less_equation_8": lambda: float(abs(mean_pearson(*_tables()) - sum(_written_pearson()) / TARGETS)),
     "pearson_less_equation_9": lambda: float(np.abs(pearson(*_tables()) - _written_pearson()).max()),
-    "framework": lambda: type(_branch("A")).__bases__[0].__module__.split(".")[0],
+    "framework": lambda: type(_branch("A")).__mro__[-2].__module__.split(".")[0],
     "optimizer": _optimizer,
     "recipe_rate": lambda: RECIPES["paper"].rate,
     "recipe_batch": lambda: RECIPES["paper"].batch,
