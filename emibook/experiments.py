@@ -19,6 +19,7 @@ from emibook import InputError, cluster, people
 from emibook.corpus import Corpus
 from emibook.dataset import feature_names, is_drawn, modality
 from emibook.features import extract
+from emibook.features.official import OfficialViT, OfficialWav2Vec2
 from emibook.preprocess import preprocess
 from emibook.runs import Run, is_finished, make_run, run_folder, write_text
 from emibook.scoring import score
@@ -128,13 +129,35 @@ def _officially(row: Row) -> Row:
 OFFICIAL = tuple(map(_officially, (*TABLE2, *TABLE3)))
 
 
-def chosen_rows(names: Sequence[str] | None = None) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+def has_official(corpus: Corpus) -> bool:
+    """Whether the organisers' ViT and wav2vec 2.0 features came with the corpus."""
+    try:
+        for features in (OfficialViT, OfficialWav2Vec2):
+            features.require(corpus.root)
+    except InputError:
+        return False
+    return True
+
+
+def chosen_rows(
+    names: Sequence[str] | None = None, *, official: bool = False
+) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     """The rows of Tables 2 and 3: the paper's and ours, or those that ``names``, feature sets, make.
 
     Each name is a row of Table 2, each pair of a visual and a sound one a row of Table 3; a row of the paper's keeps
-    its value. Raises ``InputError`` for a feature set that there is not, or one named twice.
+    its value. Without names and where the ``official`` features are there, they stand in the paper's rows, and what is
+    extracted anew has rows of its own beside them, without the paper's value.
+
+    Raises ``InputError`` for a feature set that there is not, or one named twice.
     """
     table2, table3 = (*TABLE2, *EXTRA_TABLE2), (*TABLE3, *EXTRA_TABLE3)
+    if not names and official:
+        return tuple(
+            (*map(_officially, papers),
+             *(replace(row, paper=None, against=_officially(row).features) for row in papers
+               if _officially(row).features != row.features and BASELINE not in row.features), *extra)
+            for papers, extra in ((TABLE2, EXTRA_TABLE2), (TABLE3, EXTRA_TABLE3))
+        )
     if not names:
         return table2, table3
     if len(set(names)) < len(names):
@@ -229,7 +252,7 @@ def tables(
     if seeds < 1:
         raise InputError(f"{seeds} seeds asked for; give 1 or more")
     work, variant = Path(work), variant_for(variant)
-    wanted = dict(zip(("table2.csv", "table3.csv"), chosen_rows(rows), strict=True))
+    wanted = dict(zip(("table2.csv", "table3.csv"), chosen_rows(rows, official=has_official(corpus)), strict=True))
     branches = list(dict.fromkeys(branch for table in wanted.values() for row in table for branch in row.branches))
     chosen = _ready(corpus, work, branches, recipe, device, workers, progress)
     items = [(branch, seed) for branch in branches for seed in range(seeds)]

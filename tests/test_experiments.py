@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import types
@@ -461,3 +462,34 @@ def test_the_data_sets_own_features_stand_for_the_papers_rows_of_that_name():
     assert by_name["official_vit & official_wav2vec2"].against == "official_vit & official_wav2vec2 (baseline)"
     assert by_name["official_vit (baseline) & official_wav2vec2"].paper is None
     assert experiments.chosen_rows(["resnet18"])[0][0].against == "vit (baseline)"
+
+
+def test_where_the_official_features_are_there_they_stand_in_the_papers_rows_and_ours_beside_them(tmp_path):
+    corpus = made.corpus(tmp_path)
+    (tmp_path / "vit").mkdir()
+    assert not experiments.has_official(corpus), "one of two is not enough"
+    (tmp_path / "wav2vec2").mkdir()
+    assert experiments.has_official(corpus)
+    for rows, papers, extra in zip(experiments.chosen_rows(official=True), (TABLE2, TABLE3),
+                                   (EXTRA_TABLE2, EXTRA_TABLE3), strict=True):
+        names = [row.features for row in rows]
+        assert len(set(names)) == len(names) and {row.features for row in extra} < set(names)
+        assert [row.paper for row in rows if row.paper is not None] == [row.paper for row in papers]
+        assert not any(re.search(r"\b(vit|wav2vec2)\b", row.features) for row in rows if row.paper is not None)
+        ours = {row.features for row in papers if "vit" in row.features or "wav2vec2" in row.features}
+        assert {name for name in ours if "baseline" not in name} < set(names)
+        assert all(row.against is None or row.against in {*names, "mfcc"} for row in rows)
+
+
+def test_tables_take_the_official_features_where_they_are_there(planted, tmp_path, monkeypatch):
+    """Which rows are made; the files themselves are read by ``test_official``."""
+    corpus, work, _ = planted
+    asked = []
+    monkeypatch.setattr(experiments, "_ready", lambda corpus, work, branches, *_: asked.extend(branches) or QUICK)
+    monkeypatch.setattr(experiments, "_runs", lambda *_: (_ for _ in ()).throw(InputError("far enough")))
+    for folder in ("vit", "wav2vec2"):
+        (tmp_path / folder).mkdir()
+    with pytest.raises(InputError, match="far enough"):
+        tables(replace(corpus, root=tmp_path), work, seeds=1)
+    assert {"official_vit", "official_vit (baseline)", "official_wav2vec2 (baseline)", "vit", "wav2vec2"} < set(asked)
+    assert "vit (baseline)" not in asked
