@@ -179,10 +179,19 @@ def _plain(text: str, exercise: int) -> str:
     """Markdown for JupyterLab, which knows none of the site's directives and roles."""
     text = re.sub(r"```\{exercise-start\} (.*)\n(?::.*\n)+```", rf"### Exercise {exercise}: \1", text)
     text = re.sub(r"```\{exercise-end\}\n```", "", text)
+    text = re.sub(r"```\{figure\} \S*?static/(\S+)\n((?::.*\n)*)\n?([^`]*?)\n```", _picture, text)
     text = re.sub(r"\{glue:\w*\}`[^`]*`", "…", text)
+    text = re.sub(r"(^|\n\n|[.!?:]\s)\{numref\}`[^`]*`", r"\1The figure", text)
     text = re.sub(r"\{numref\}`[^`]*`", "the figure", text)
     text = re.sub(r"\s*\{cite:\w+\}`[^`]*`", "", text)
     return text.strip()
+
+
+def _picture(figure: re.Match) -> str:
+    """A figure of the site as Markdown has it, seen from ``notebooks/exercises``."""
+    name, options, caption = figure.groups()
+    words = re.search(r":alt: (.*)", options)
+    return f"![{words.group(1) if words else ''}](../../book/static/{name})\n\n{caption}"
 
 
 def _cells(notebook: NotebookNode) -> str:

@@ -25,6 +25,14 @@ CHAPTER = HEADER + '''
 # # A product
 #
 # As {glue:text}`seven` shows {cite:p}`yu2024`.
+# {numref}`product-picture` shows more.
+#
+# ```{figure} ../static/branches.svg
+# :name: product-picture
+# :alt: Two columns of boxes
+#
+# All of it.
+# ```
 
 # %% tags=["parameters"]
 seed = 0
@@ -107,6 +115,7 @@ def test_a_notebook_without_solutions(project):
     text = "\n".join(cell.source for cell in notebook.cells)
     for gone in ("Add it up", "sum([of]", "product = ", "That was easy", "Indeed", "{glue", "{cite", "```"):
         assert gone not in text
+    assert "The figure shows more.\n\n![Two columns of boxes](../../book/static/branches.svg)\n\nAll of it." in text
     assert "### Exercise 1: Six times" in text and "### Exercise 2: One" in text and "## After" in text
     answers = [cell.source for cell in notebook.cells if cell.source.startswith("answer")]
     assert answers == ['answer = ...  # yours\nemibook.check_exercise("90.1", answer, of=of)',
@@ -153,7 +162,9 @@ def test_no_solution_leaks_from_a_chapter(name):
     without = chapters.without_solutions(notebook)
     text = "\n".join(cell.source for cell in without.cells)
     words = "\n".join(cell.source for cell in without.cells if cell.cell_type == "markdown")
-    assert "{solution" not in words and "{exercise" not in words
+    assert not re.search(r"\{[a-z:]+\}`|```\{|^:[a-z]+:", words, re.MULTILINE), "a directive or role of the site"
+    for path in re.findall(r"\]\(\.\./\.\./(\S+)\)", words):
+        assert (Path(__file__).parents[1] / path).is_file()
     for cell in solutions:
         assert cell.source not in text
         for line in cell.source.splitlines() if cell.cell_type == "markdown" else []:
@@ -176,7 +187,7 @@ def test_the_page_that_hands_them_out(project):
         (project / f"emibook/{name}.py").write_text('"""What it is."""')
     pages.write_pages({"90_product": Path("notebooks/90_product.py")}, project / "emibook")
     page = (pages.GENERATED / "exercises.md").read_text()
-    assert "[A product](../executed/90_product.ipynb) | 2 | {download}`90_product.ipynb <exercises/90" in page
+    assert "[90. A product](../executed/90_product.ipynb) | 2 | {download}`90_product.ipynb <exercises/90" in page
     assert nbformat.read(pages.GENERATED / "exercises/90_product.ipynb", as_version=4).cells
     stamp = (pages.GENERATED / "api/metrics.md").stat().st_mtime_ns
     (pages.GENERATED / "api/gone.md").write_text("of a module that is no more")
