@@ -15,7 +15,7 @@ from emibook.chapters import has_exercises, read_chapter, without_solutions
 
 GENERATED = Path("book/generated")
 LIST = re.compile(r"(Args|Arguments|Returns|Raises|Attributes):$")
-WIDEST = 88  # characters of a signature on one line
+WIDEST = 78  # characters of a signature on one line
 
 
 def write_pages(sources: dict[str, Path], library: Path) -> None:
@@ -50,7 +50,8 @@ def exercise_pages(sources: dict[str, Path]) -> Iterator[tuple[str, str]]:
         title = next(cell.source for cell in notebook.cells if cell.cell_type == "markdown").splitlines()[0]
         count = sum("answer = ..." in cell.source for cell in blank.cells if cell.cell_type == "code")
         yield f"exercises/{name}.ipynb", nbformat.writes(blank) + "\n"
-        rows.append(f"| [{title.removeprefix('# ')}](../executed/{name}.ipynb) | {count} | "
+        number = re.sub(r"^0*(\d+)_.*|.*", lambda found: f"{found[1]}. " if found[1] else "", name, count=1)
+        rows.append(f"| [{number}{title.removeprefix('# ')}](../executed/{name}.ipynb) | {count} | "
                     f"{{download}}`{name}.ipynb <exercises/{name}.ipynb>` |")
     yield "exercises.md", EXERCISES.format(rows="\n".join(rows))
 
@@ -220,6 +221,6 @@ def _entries(lines: list[str]) -> Iterator[str]:
 
 def _inline(text: str) -> str:
     """Words with ``code`` in them: what MyST would take for markup is written so that it does not."""
-    parts = re.split(r"``(.+?)``", text)
+    parts = re.split(r"``(.+?)``", text.replace(" -> ", " → "))
     return "".join(f"`{part}`" if place % 2 else re.sub(r"([\\`*_{}\[\]<>$|#~])", r"\\\1", part)
                    for place, part in enumerate(parts))

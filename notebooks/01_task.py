@@ -194,7 +194,7 @@ above, guess_above = truth - truth.mean(), guess - guess.mean()
 covariance = (above * guess_above).mean()
 by_hand = covariance / np.sqrt((above**2).mean() * (guess_above**2).mean())
 by_library = pearson(truth[:, None], guess[:, None])[0]
-round(by_hand, 6), round(by_library, 6)
+round(float(by_hand), 6), round(float(by_library), 6)
 
 # %% mystnb={"image": {"alt": "Five points on a plane of label against guess, with a cross at the two averages. A rectangle spans from the cross to each point; three are blue, to the upper right or lower left, two are orange."}, "figure": {"caption": "Five clips. Each rectangle reaches from the averages to a clip; its area counts for the guess (blue) or against it (orange).", "name": "task-rectangles"}}
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 3.4))
@@ -394,7 +394,7 @@ round(float(wanted_rho), 4)
 
 # %% [markdown]
 # It is far above what the paper reports. Later entries to the challenge, which also read what is said, report about
-# as much on their validation clips (arXiv:2503.10603).
+# as much on their validation clips ([arXiv:2503.10603](https://arxiv.org/abs/2503.10603)).
 # ```{solution-end}
 # ```
 

@@ -370,7 +370,7 @@ glue("people_most", f"{guess['perfect_most']:.3f}", display=False)
 
 # %%
 own = ceiling(root, seed=seed)
-own.table.round(3)
+own.table.round(3).rename(columns=lambda name: name.replace("_", " "))
 
 # %% tags=["remove-cell"]
 upper = own.table.loc["mean"].get("perfect_most", own.table.loc["mean", "perfect"])

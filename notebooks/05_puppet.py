@@ -394,9 +394,10 @@ glue("labels_zero_here", f"{(drawn.to_numpy() == 0).mean():.0%}", display=False)
 #
 # ## Which modality tells which emotion
 #
-# In published work on the real corpus, voices were the better witness for Admiration, Determination and Empathic
-# Pain, and faces for Amusement, Excitement and Joy. The puppet is made so: its face holds back the first three. The
-# table says how strongly either shows what is felt.
+# The puppet is made so that voices are the better witness for Admiration, Determination and Empathic Pain, and faces for
+# Amusement, Excitement and Joy; its face holds back the first three. So it is said to be among entries to the challenge
+# that look at each emotion by itself. The paper does not, so take it for a choice of this book, and not for a finding.
+# The table says how strongly either shows what is felt.
 
 # %%
 shown_by = {"by the face": acting.BY_FACE, "by the voice": acting.BY_VOICE}
@@ -685,7 +686,7 @@ alike["one"], alike["other"] = np.array(UNIT_NAMES)[[first, second]]
 most = alike.loc[alike["correlation"].abs().nlargest(3).index]
 rows = most[["one", "other", "correlation"]].to_numpy()
 emibook.check_exercise("5.1", rows, changes=changes)
-most.replace(figures.UNIT_WORDS).round(2)
+most.replace(figures.UNIT_WORDS).set_index("one").round(2)
 
 # %% [markdown]
 # A positive correlation is a pair that can be confused, a negative one a pair that can cancel.

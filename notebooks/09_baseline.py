@@ -91,8 +91,11 @@ banner(profile, corpus)
 # well, because with so many slopes one can fit luck. *Ridge regression* {cite:p}`hoerl1970` puts every slope on a
 # leash. It makes the squared error small, plus a penalty $\lambda$ times the squared slopes:
 #
-# $$\min_w \; \sum_i (y_i - x_i^{\top} w)^2 + \lambda \sum_j w_j^2
-# \qquad\Rightarrow\qquad w = (X^{\top} X + \lambda I)^{-1} X^{\top} y$$
+# $$\min_w \; \sum_i (y_i - x_i^{\top} w)^2 + \lambda \sum_j w_j^2$$
+#
+# The slopes that do so are
+#
+# $$w = (X^{\top} X + \lambda I)^{-1} X^{\top} y$$
 #
 # Here $x_i$ is the row of clip $i$ and $y_i$ its label for one emotion; $w$ are the slopes, one for each feature $j$;
 # and $X$ has all rows under one another. The larger the penalty, the shorter the leash. Features must be on one scale

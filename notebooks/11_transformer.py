@@ -164,7 +164,8 @@ for known in (False, True):
     with torch.no_grad():
         ordered, mixed = (encoder(each, mask).mean(dim=1) for each in (steps, shuffled))
     distance = float((ordered - mixed).norm() / ordered.norm())
-    print(f"positions {known!s:5}  moved by {distance:.0e} of its length")
+    name = "with" if known else "without"
+    print(f"{name} positions it moves by {distance:.0e} of its length")
 
 # %% [markdown]
 # Without positions the difference is rounding. So each step is given its place, as a pattern that is added to it:

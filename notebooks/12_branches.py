@@ -280,7 +280,7 @@ glue("branch_epochs", len(every[0]), display=False)
 table2, _ = experiments.tables(corpus, work, seeds=seeds, progress=False)
 table2.set_index("features")[["mean", "honest", "low", "high", "weights"]].round(3)
 
-# %% mystnb={"image": {"alt": "Rows of Table 2, one under another: a dot for the mean correlation of each feature set and a line for its interval; rows of untrained encoders have hollow grey dots."}, "figure": {"caption": "Table 2 on this corpus: one modality a row, mean over seeds, interval over participants and seeds.", "name": "branch-table-2"}}
+# %% mystnb={"image": {"alt": "Rows of Table 2, one under another: a dot for the mean correlation of each feature set and a line for its interval; rows of untrained encoders have hollow grey dots."}, "figure": {"caption": "Table 2 on this corpus: one modality a row, mean over seeds, interval over participants and seeds. Small dots: seed by seed.", "name": "branch-table-2"}}
 figures.show_rows(table2, paper=profile == "paper")
 plt.show()
 

@@ -69,7 +69,8 @@ banner(profile, corpus)
 # - check it, and meet the four clips that are known to be broken;
 # - work out hours and gigabytes for your machine from rates that were measured;
 # - run both tables, and know what to hold them against;
-# - keep people apart, with a split that others use or with folds of your own.
+# - keep people apart, with a split that others use or with folds of your own;
+# - know what changes with a cluster, a GPU, papermill and the licensed data: a few words of a command.
 #
 # ## What the paper says
 #
@@ -167,6 +168,7 @@ hours.round(2)
 glue("run_frames", f"{frames:,.0f}", display=False)
 glue("run_media", f"{media_gb:.1f}", display=False)
 glue("run_laptop", f"{hours.loc['together'].iloc[0]:.1f}", display=False)
+glue("run_core_hours", f"{core_hours.sum():.0f}", display=False)
 glue("run_cluster", f"{60 * hours.loc['together'].iloc[-1]:.0f}", display=False)
 glue("run_slowest", core_hours.idxmax(), display=False)
 glue("run_machine", measured.splitlines()[0].split(";")[0], display=False)
@@ -302,6 +304,40 @@ glue("run_met", f"{100 * np.mean(met):.0f}", display=False)
 # ({numref}`run-folds`), nobody is met twice, the folds are about as large as each other, and every clip is validated
 # on once.
 #
+# ## More machines, more runs
+#
+# `preprocess` and `extract` share their clips among the cores of one machine. With `--slurm PARTITION --workers 64` they
+# ask a SLURM cluster for workers, with `--scheduler ADDRESS` a Dask scheduler that runs already. Networks run on a GPU
+# where there is one; `--device cpu` keeps them off it. All stages together are {glue:text}`run_core_hours` core hours,
+# and that, times what somebody takes for one, is the bill.
+#
+# Each chapter is a notebook with parameters, so papermill runs it on your clips, and `emibook sweep` one for each line
+# of a file of parameters, on as many machines. The whole book on your clips is the last line.
+#
+# ```bash
+# emibook preprocess CREMA-D --work W --slurm PARTITION --workers 64
+# papermill notebooks/06_faces.ipynb out.ipynb --cwd . \
+#     -p profile open -p root CREMA-D -p work W
+# emibook sweep notebooks/06_faces.py --parameters sweep.yml --out W/sweep
+# emibook book --profile open --root CREMA-D --work W
+# ```
+#
+# ## When the licence comes
+#
+# Hume-Vidmimic2 is a folder like any other, and the commands stay the same. What it holds stays on the machines of those
+# who signed, clips and whatever is computed from them (chapter 17). Its test clips have no labels: `submit` writes
+# the file that the challenge asks for, from one run of each branch below `H/runs`. And what the audit could not say
+# before, it now says.
+#
+# ```bash
+# emibook check HUME
+# emibook tables HUME --work H --seeds 5
+# emibook tables HUME --work H --rows official_vit official_wav2vec2
+# emibook submit HUME --run H/runs/VISUAL H/runs/ACOUSTIC --out test.csv
+# emibook audit --work H
+# emibook book --profile paper --root HUME --work H
+# ```
+#
 # ## What goes wrong otherwise
 #
 # Notes of Git LFS look like files: a decoder calls all of them broken, and whoever skips broken clips without counting
@@ -378,7 +414,8 @@ round(share, 2)
 # - seen what a check answers, and what becomes of four broken clips;
 # - worked out hours and gigabytes for three machines, from measured rates and one clip's length;
 # - the four commands to both tables, and three things to hold a row against;
-# - dealt clips and people into folds, and seen how many are met twice.
+# - dealt clips and people into folds, and seen how many are met twice;
+# - the commands for more machines, for more runs, and for the day when the licence comes.
 #
 # ## Sources
 #

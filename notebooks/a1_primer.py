@@ -124,7 +124,7 @@ labels = np.array([[0.0], [0.2], [0.4], [0.6], [0.8]])
 guesses = np.array([0.0, 0.2, 0.4, 0.6, 0.8])
 wrong = np.square(labels - guesses)
 right = np.square(labels[:, 0] - guesses)
-wrong.shape, round(wrong.mean(), 3), right.shape, right.mean()
+wrong.shape, round(float(wrong.mean()), 3), right.shape, float(right.mean())
 
 # %% [markdown]
 # A perfect guess, and the error is not nought. This is why docstrings here name every direction, as in
@@ -138,7 +138,7 @@ wrong.shape, round(wrong.mean(), 3), right.shape, right.mean()
 # (batch, time, feature) and (batch, time)
 values = torch.tensor([[[1.0], [3.0], [0.0]], [[2.0], [4.0], [6.0]]])
 mask = torch.tensor([[True, True, False], [True, True, True]])
-masked_mean(values, mask)[:, 0].tolist(), values.mean(dim=1)[:, 0].tolist()
+masked_mean(values, mask)[:, 0].tolist(), values.mean(dim=1)[:, 0].numpy().round(2).tolist()
 
 # %% [markdown]
 # ## A window that slides
@@ -260,6 +260,7 @@ glue("primer_last", f"{errors[-1]:.4f}", display=False)
 # %% [markdown]
 # ```{exercise-start} Shapes
 # :label: primer-exercise-shapes
+# :nonumber:
 # ```
 # A batch of 16 clips has 300 steps of 546 features. What is the shape of its mean over time? Of what is left when one
 # subtracts from it the mean over the batch?
@@ -289,6 +290,7 @@ shape, (over_time - over_time.mean(axis=0)).shape
 # %% [markdown]
 # ```{exercise-start} Too far
 # :label: primer-exercise-rate
+# :nonumber:
 # ```
 # On the bowl above, what happens at a rate of one? At a little more than one? Try before you think, and then think.
 #
@@ -321,6 +323,7 @@ ends
 # %% [markdown]
 # ```{exercise-start} Without the bend
 # :label: primer-exercise-bend
+# :nonumber:
 # ```
 # Take the ReLU out of the smallest network. How well can it learn the wave now, however long you train? Why?
 #

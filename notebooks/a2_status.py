@@ -196,6 +196,7 @@ plt.show()
 # %% [markdown]
 # ```{exercise-start} Two at a time
 # :label: status-exercise-two
+# :nonumber:
 # ```
 # All chapters have to run again, two at a time. Each takes as long as in `seconds`, and no chapter can be divided. How
 # soon could the last of them be done, at best?
@@ -225,6 +226,7 @@ round(float(bound), 1)
 # %% [markdown]
 # ```{exercise-start} Wordy and terse
 # :label: status-exercise-words
+# :nonumber:
 # ```
 # Which chapter spends the most words on a line of code, and which the fewest?
 #
@@ -242,7 +244,7 @@ round(float(bound), 1)
 share = sizes["words"] / sizes["lines"]
 both_ends = (share.idxmax(), share.idxmin())
 emibook.check_exercise("a2.2", both_ends, sizes=sizes)
-share[list(both_ends)].round(1)
+share[list(both_ends)].round(1).to_frame("words a line")
 
 # %% [markdown]
 # Neither end is a virtue. What matters is that a cell is short enough to be read before it is run.
