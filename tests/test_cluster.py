@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,20 @@ def test_bad_settings_are_named(monkeypatch):
         list(spread([1], scheduler="tcp://127.0.0.1:1"))
     with pytest.raises(InputError, match="both the scheduler"):
         list(spread([1], scheduler="tcp://127.0.0.1:1", slurm="night"))
+
+
+def test_what_answers_but_is_no_scheduler_is_told_in_time(monkeypatch):
+    monkeypatch.setattr(machines, "CONNECT_SECONDS", 1)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)  # as a scheduler's dashboard
+    server.handle_error = lambda *_: None
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    monkeypatch.setattr(BaseHTTPRequestHandler, "log_message", lambda *_: None)
+    started = time.monotonic()
+    with pytest.raises(InputError, match=f"no Dask scheduler answers at tcp://127.0.0.1:{server.server_port}"):
+        list(spread([1], scheduler=f"tcp://127.0.0.1:{server.server_port}"))
+    assert time.monotonic() - started < 10
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.mark.parametrize(("what", "said"), [("full", "test: No space left on device: .*make room and repeat"),

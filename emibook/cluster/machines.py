@@ -38,6 +38,7 @@ def connect(
     }))
     if scheduler is not None:
         try:
+            _ask(scheduler)
             client = stack.enter_context(Client(scheduler, timeout=CONNECT_SECONDS))
         except (OSError, ValueError) as error:
             raise InputError(f"no Dask scheduler answers at {scheduler} ({type(error).__name__}); start one, or "
@@ -52,6 +53,24 @@ def connect(
     if progress and client.dashboard_link:
         print(f"{label}: dashboard at {client.dashboard_link}", file=sys.stderr)
     return client
+
+
+def _ask(scheduler: str) -> None:
+    """Raises ``OSError`` or ``ValueError`` where no scheduler answers: a client waits for ever for something else's
+    answer, its dashboard's for example."""
+    from distributed.core import rpc
+    from distributed.utils import LoopRunner, sync
+
+    async def identity() -> None:
+        async with rpc(scheduler, timeout=CONNECT_SECONDS) as remote:
+            await remote.identity()
+
+    runner = LoopRunner()
+    runner.start()
+    try:
+        sync(runner.loop, identity, callback_timeout=CONNECT_SECONDS)
+    finally:
+        runner.stop()
 
 
 def _local(workers: int, *, progress: bool) -> Any:
