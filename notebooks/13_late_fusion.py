@@ -253,9 +253,9 @@ plt.show()
 #
 # ## What the paper's rows imply
 #
-# The paper reports both branches and the average, and no spreads. Take them to be equal; or take the branches to be
-# *calibrated*, which means that they spread as much as they know, $s_1 = r_1$ and $s_2 = r_2$, as a squared error would
-# have it. Then the formula can be solved for the one number that is missing, row by row:
+# The paper reports both branches and the average, and no spreads. Take the branches to be *calibrated*: they spread as
+# much as they know, $s_1 = r_1$ and $s_2 = r_2$, as a squared error would have it. Then the formula can be solved for
+# the one number that is missing, row by row:
 
 # %%
 theirs = {row.features: row.paper for row in experiments.TABLE2}
@@ -263,12 +263,12 @@ solved = {
     row.features: implied(*(theirs[branch] for branch in row.branches), row.paper)
     for row in experiments.TABLE3 if row.paper is not None
 }
-solved = pd.DataFrame(solved).T[["equal", "calibrated"]]
-solved.round(2)
+solved = pd.DataFrame(solved).loc["calibrated"].rename("implied correlation")
+solved.round(2).to_frame()
 
 # %% tags=["remove-cell"]
-glue("implied_last", f"{solved['calibrated'].iloc[-1]:+.2f}", display=False)
-glue("implied_most", f"{solved['calibrated'].max():+.2f}", display=False)
+glue("implied_last", f"{solved.iloc[-1]:+.2f}", display=False)
+glue("implied_most", f"{solved.max():+.2f}", display=False)
 
 # %% [markdown]
 # This is arithmetic on what the paper prints, and nothing on this page was measured for it. Calibrated branches would
