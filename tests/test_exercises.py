@@ -152,6 +152,13 @@ def test_13_1(by_emotion):
     assert "Joy" in said and "0.125" not in said
 
 
+def test_numbers_may_stand_under_their_names(by_emotion):
+    emibook.check_exercise("13.1", {"Amusement": 1.0, "Joy": 1.5**2 / 2 - 1}, by_emotion=by_emotion)
+    assert "weaker branch" in hint("13.1", {"Amusement": 1.0, "Joy": 3**2 / 2 - 1}, by_emotion=by_emotion)
+    with pytest.raises(Unsolved, match="Joy"):
+        emibook.check_exercise("13.1", {"Amusement": 1.0}, by_emotion=by_emotion)
+
+
 def test_13_2():
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(400, 2))

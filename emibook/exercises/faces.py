@@ -29,7 +29,7 @@ def speed(answer: Any, rates: pandas.DataFrame) -> str:
 def sure_enough(answer: Any, kept: pandas.DataFrame, both: pandas.DataFrame) -> str:
     """6.2: a table by threshold with the columns ``faces kept``, ``hit rate`` and ``false alarms``, as shares."""
     levels = np.asarray(answer.index, dtype=float)
-    if len(levels) < 3 or not ((0 <= levels) & (levels < 1)).all():
+    if len(set(levels)) < 3 or not ((0 <= levels) & (levels < 1)).all():
         return "The index should hold three thresholds or more, each a probability below 1."
     truth = pandas.DataFrame({"faces kept": [(kept["probability"] > level).mean() for level in levels]}, answer.index)
     for name, truly in (("hit rate", 1), ("false alarms", 0)):

@@ -17,7 +17,7 @@ def agreement(answer: Any, rows: pandas.DataFrame) -> str:
     """14.1: for each of ``rows`` (``visual, sound, fused``) the r12 of two branches of equal spread."""
     found = {case: [bounds.implied(row.visual, row.sound, row.fused)[case] for row in rows.itertuples()]
              for case in ("equal", "calibrated", "best")}  # fmt: skip
-    answer = np.asarray(answer, dtype=float)
+    answer = hints.row(answer, list(rows.index))
     if answer.shape == (len(rows),):
         for case, words in (("calibrated", "calibrated branches"), ("best", "the best weights")):
             if np.allclose(answer, found[case], atol=NEAR):

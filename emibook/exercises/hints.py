@@ -28,6 +28,13 @@ def one(answer: Any) -> float:
     return float(value.reshape(())) if value.size == 1 else float("nan")
 
 
+def row(answer: Any, names: Sequence[str] | None = None) -> np.ndarray:
+    """Several numbers in their order, or in that of ``names`` where they stand under them."""
+    if isinstance(answer, Mapping):
+        answer = [answer[name] for name in (answer if names is None else names)]
+    return np.asarray(answer, dtype=float)
+
+
 def number(answer: Any, truth: float, within: float, what: str = "the number") -> str:
     """Whether ``answer`` is ``truth``, as nearly as ``within``; otherwise how it differs."""
     count = np.size(np.asarray(answer, dtype=float))
@@ -42,8 +49,8 @@ def number(answer: Any, truth: float, within: float, what: str = "the number") -
         return ""
     for changed, words in (
         (-value, "has the right size and the wrong sign"),
-        (value / 100, "is a hundred times too large: a share was asked for, not per cent"),
-        (value * 100, "is a hundred times too small: per cent were asked for, not a share"),
+        (value / 100, "is a hundred times too large, as per cent are beside a share"),
+        (value * 100, "is a hundred times too small, as a share is beside per cent"),
         (1 / value if value else np.nan, "is upside down: one over it would be right"),
     ):
         if abs(truth) > 10 * within and abs(changed - truth) <= within:
@@ -56,11 +63,9 @@ def numbers(answer: Any, truth: Any, within: float, names: Sequence[str] | None 
 
     They may also stand under their ``names``, or in a table of one row or column.
     """
-    if isinstance(answer, Mapping):
-        if lacking := [name for name in names or () if name not in answer]:
-            return f"{lacking[0]!r} is missing among the names that were given."
-        answer = [answer[name] for name in names] if names is not None else list(answer.values())
-    values, expected = np.asarray(answer, dtype=float), np.asarray(truth, dtype=float)
+    if isinstance(answer, Mapping) and (lacking := [name for name in names or () if name not in answer]):
+        return f"{lacking[0]!r} is missing among the names that were given."
+    values, expected = row(answer, names), np.asarray(truth, dtype=float)
     if values.squeeze().shape == expected.shape:
         values = values.squeeze()
     if values.shape != expected.shape:

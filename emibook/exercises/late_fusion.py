@@ -20,7 +20,7 @@ def threshold(limits: Any, by_emotion: pandas.DataFrame) -> str:
     rows = by_emotion[["r1", "r2"]]
     share = rows.min(axis=1) / rows.max(axis=1)
     truth = (1 + share) ** 2 / 2 - 1
-    limits = np.asarray(limits, dtype=float)
+    limits = hints.row(limits, list(by_emotion.index))
     if limits.shape == truth.shape and np.allclose(limits, (1 + 1 / share) ** 2 / 2 - 1, atol=NEAR):
         return "That is the limit for beating the weaker branch; q is the weaker one's share of the better."
     if limits.shape == truth.shape and np.allclose(limits, share, atol=NEAR):

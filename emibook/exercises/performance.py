@@ -26,7 +26,7 @@ def minutes(answer: Any, frame: pandas.DataFrame) -> str:
 
 def without(answer: Any, hours: pandas.Series) -> str:
     """a3.2: the whole over what is left of it without each stage."""
-    values = np.asarray(answer, dtype=float)
+    values = hints.row(answer, list(map(str, hours.index)))
     if values.shape == hours.shape and np.allclose(values, hours / hours.sum(), rtol=0.01):
         return "Those are the stages' shares. What is left without a stage, and how does the whole compare with it?"
     return hints.numbers(values, hours.sum() / (hours.sum() - hours), 0.01, list(map(str, hours.index)), "gain")
