@@ -201,7 +201,7 @@ def test_6_2():
     given = {"kept": kept, "both": both}
     emibook.check_exercise("6.2", right, **given)
     assert "count it as 0" in hint("6.2", right.assign(**{"hit rate": [1.0, 1.0, 2 / 3]}), **given)
-    assert "not per cent" in hint("6.2", right.assign(**{"faces kept": [100.0, 75.0, 50.0]}), **given)
+    assert "as per cent are" in hint("6.2", right.assign(**{"faces kept": [100.0, 75.0, 50.0]}), **given)
     assert "'hit rate'" in hint("6.2", right.drop(columns="hit rate"), **given)
     assert "three thresholds" in hint("6.2", right.iloc[:1], **given)
 
