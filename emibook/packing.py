@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 
 from emibook import InputError
@@ -25,7 +26,8 @@ from emibook import InputError
 PRECISIONS = {"float16": "F16", "bfloat16": "BF16"}
 """What steps are stored in, and what the format calls it. NumPy has no bfloat16: here its bits, as ``uint16``."""
 LARGEST = {"float16": float(np.finfo(np.float16).max), "bfloat16": float(torch.finfo(torch.bfloat16).max)}
-SHARE = 0.5  # of a GPU's free memory that a partition's steps may take; what does not fit is sent batch by batch
+SHARE = {"cuda": 0.5, "cpu": 1.0}
+"""Of the memory that is free, what a partition's steps may take: on a GPU a model and its batches lie beside them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,10 +95,10 @@ class Feed:
     def __init__(self, sequences: Sequences, device: torch.device | str) -> None:
         self.device = torch.device(device)
         self.values = sequences.tensor()
-        if self.device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(self.device)
-            if fits(sequences.features, self.values.nbytes, free):
-                self.values = self.values.to(self.device)
+        cuda = self.device.type == "cuda"
+        free = torch.cuda.mem_get_info(self.device)[0] if cuda else psutil.virtual_memory().available
+        if fits(sequences.features, self.values.nbytes, free, self.device.type) and cuda:
+            self.values = self.values.to(self.device)
         self.starts, self.lengths = sequences.offsets[:-1], sequences.lengths
         self.targets = torch.tensor(sequences.targets, device=self.device)
 
@@ -118,12 +120,17 @@ class Feed:
         return values.to(self.device, non_blocking=True), mask.to(self.device, non_blocking=True)
 
 
-def fits(features: str, bytes_: int, free: int) -> bool:
-    """Whether a partition's steps may lie on a GPU with so much free memory; says so on standard error where not."""
-    if bytes_ < SHARE * free:
+def fits(features: str, bytes_: int, free: int, device: str = "cuda") -> bool:
+    """Whether a partition's steps can lie in so much free memory of a device; says on standard error where not.
+
+    What does not fit is streamed: to a GPU batch by batch, on a processor from the mapped file.
+    """
+    if bytes_ <= SHARE[device] * free:
         return True
-    print(f"features {features}: {bytes_ / 2**30:.1f} GiB are more than {SHARE:.0%} of the {free / 2**30:.1f} GiB free "
-          "on the GPU; they are sent batch by batch, which is slower", file=sys.stderr)
+    told = {"cuda": f"{SHARE[device]:.0%} of the {free / 2**30:.1f} GiB free on the GPU; they are sent batch by batch",
+            "cpu": f"the {free / 2**30:.1f} GiB of free memory; they are read from disk in every epoch"}
+    print(f"features {features}: {bytes_ / 2**30:.1f} GiB are more than {told[device]}, which is slower",
+          file=sys.stderr)
     return False
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import types
 from dataclasses import replace
 
 import made
@@ -9,11 +10,12 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from emibook import InputError
+from emibook import InputError, packing
 from emibook.dataset import drawn_file, is_drawn, load
 from emibook.features import store
 from emibook.packing import Feed, Sequences, fits, read, stored, write
 from emibook.steps import Reading
+from emibook.training import Recipe, train
 
 RNG = np.random.default_rng(0)
 TABLES = [RNG.normal(size=(length, 3)).astype(np.float32) for length in (4, 0, 7, 1)]
@@ -151,3 +153,18 @@ def test_a_set_too_large_for_the_gpu_is_sent_batch_by_batch_and_that_is_said(cap
     said = capsys.readouterr().err
     assert "resnet18+aus: 3.0 GiB" in said and "4.0 GiB free" in said and "batch by batch" in said
     assert said.count("\n") == 1
+
+
+def test_a_set_larger_than_the_memory_is_trained_on_from_its_file_and_that_is_said(work, capsys, monkeypatch):
+    corpus, folder = work
+    parts = load(corpus, folder, "aus", "train"), load(corpus, folder, "aus", "valid")
+    recipe = Recipe("quick", rate=3e-3, batch=10, epochs=2, threads=1)
+    made_weights = []
+    for name, free in (("enough", 2**40), ("little", 100)):
+        monkeypatch.setattr(packing.psutil, "virtual_memory", lambda free=free: types.SimpleNamespace(available=free))
+        train(*parts, recipe, 0, folder / name, device="cpu", progress=False)
+        made_weights.append((folder / name / "weights.safetensors").read_bytes())
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == (0 if name == "enough" else 2), "a line a partition"
+    assert all("features aus" in line and "read from disk in every epoch" in line for line in said)
+    assert made_weights[0] == made_weights[1]
