@@ -102,12 +102,19 @@ def audit(paper: Paper, work: Path | str | None = None, scale: float = 1.0) -> d
     ``scale`` multiplies every tolerance. Raises ``InputError`` for a claim whose check does not exist or does not fit
     its arguments.
     """
-    from emibook.claims import arithmetic, networks, results, steps
+    return _audit(paper, _evidence(paper, work), scale)
 
-    measures = {**steps.MEASURES, **networks.MEASURES}
-    evidence = Evidence(paper, measures, results.licensed(work))
-    checks = {**arithmetic.CHECKS, **results.CHECKS}
-    findings = {}
+
+def _evidence(paper: Paper, work: Path | str | None) -> Evidence:
+    from emibook.claims import networks, results, steps
+
+    return Evidence(paper, {**steps.MEASURES, **networks.MEASURES}, results.licensed(work))
+
+
+def _audit(paper: Paper, evidence: Evidence, scale: float) -> dict[str, Finding]:
+    from emibook.claims import arithmetic, results
+
+    checks, findings = {**arithmetic.CHECKS, **results.CHECKS}, {}
     for claim in paper.claims:
         if claim.check not in checks:
             raise InputError(f"claim {claim.id}: no check {claim.check}; there are {', '.join(checks)}")
@@ -143,7 +150,8 @@ SCALES = (0.0, 0.5, 1.0, 1.5)
 
 def sensitivity(paper: Paper, work: Path | str | None = None) -> dict[float, dict[str, int]]:
     """``counts`` with every tolerance multiplied by each of ``SCALES``."""
-    return {scale: counts(audit(paper, work, scale)) for scale in SCALES}
+    evidence = _evidence(paper, work)
+    return {scale: counts(_audit(paper, evidence, scale)) for scale in SCALES}
 
 
 def fixed_before(claims: Sequence[Claim]) -> list[bool]:
