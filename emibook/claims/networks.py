@@ -60,6 +60,14 @@ def _steps_changed_before() -> int:
     return int(changed[:80].sum())
 
 
+@functools.cache
+def _steps_depended_on() -> int:
+    """How many steps of its input a step of the TCN's output depends on: those whose gradient is not nothing."""
+    values = _values(1024).clone().requires_grad_()
+    _branch("A").tcn(values)[0, 100].sum().backward()
+    return int((values.grad[0].abs().amax(dim=1) > 0).sum())
+
+
 def _plain() -> TCN:
     """One layer of one channel, so that a step of the output can be followed to the steps that made it."""
     with torch.random.fork_rng(devices=[]):
@@ -214,7 +222,7 @@ def _recurrent_layers() -> int:
 MEASURES: dict[str, Callable[[], Any]] = {
     "tcn_kernel": lambda: _branch("A").tcn.kernel_size,
     "tcn_layers": lambda: len(_branch("A").tcn.convolutions),
-    "tcn_receptive_field": lambda: _branch("A").tcn.receptive_field,
+    "tcn_receptive_field": _steps_depended_on,
     "tcn_steps_changed_before_a_change": _steps_changed_before,
     "tcn_layer_is_relu_of_weights_and_bias": _layer_follows_equation,
     "taps_of_a_tcn_layer": _taps,
