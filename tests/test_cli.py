@@ -198,7 +198,7 @@ def test_a_folder_without_one_usable_clip_is_a_failure(tmp_path, capsys):
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "one.mp4").write_text("no video at all")
     code, complaint = run(capsys, "preprocess", tmp_path / "clips", "--work", tmp_path / "w")
-    assert code == 1 and "failed: clip one" in complaint
+    assert code == 1 and "none of the 1 clips of" in complaint and "clip one: " in complaint
     code, complaint = run(capsys, "predict", tmp_path / "clips" / "one.mp4", "--run", tmp_path)
     assert code == 1 and complaint.count("\n") == 1
 

@@ -243,7 +243,7 @@ def test_a_worker_that_died_is_a_row_and_leaves_nothing(in_this_process, tmp_pat
 
     monkeypatch.setattr(corpora.cluster, "run", died)
     row = preprocess(open_corpus(tmp_path), tmp_path / "work", progress=False).iloc[0]
-    assert row["status"] == "failed" and row["error"] == "WorkerDied: the process died"
+    assert row["status"] == "failed" and row["error"] == "the process died"
     assert not list((tmp_path / "work" / "faces").iterdir())
 
 
@@ -338,7 +338,7 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_is_one_line_and_with_room_the_run_goes_on(root, made, small_disk):
     disk, make_room = small_disk
-    with pytest.raises(InputError, match="No space left on device.*repeat the command to go on") as caught:
+    with pytest.raises(InputError, match=f"No space left on device: {disk}.*repeat the command to go on") as caught:
         preprocess(open_corpus(root), disk / "work", workers=1, progress=False)
     assert "\n" not in str(caught.value)
     assert "No space" not in (disk / "work" / "preprocess.csv").read_text()
@@ -375,14 +375,19 @@ def test_a_folder_that_may_not_be_written_into_is_one_line_here_and_on_a_worker(
     assert not (tmp_path / "other").exists()
 
 
-def test_many_files_that_are_no_videos_are_a_table_and_a_few_lines(in_this_process, tmp_path, capsys):
+def test_many_files_that_are_no_videos_are_a_table_and_one_line(in_this_process, tmp_path, capsys):
     (tmp_path / "root").mkdir()
     for i in range(300):
         (tmp_path / "root" / f"{i:03}.mp4").write_text(f"no video {i}")
     assert main(["preprocess", str(tmp_path / "root"), "--work", str(tmp_path / "work")]) == 1
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 11 and lines[-1] == "failed: 290 more; the reasons are in the table"
+    assert len(lines) == 1 and "clip 000: " in lines[0] and lines[0].endswith("and 299 more; the reasons are in "
+                                                                              f"{tmp_path / 'work' / 'preprocess.csv'}")
     assert (corpora.read_table(tmp_path / "work")["error"] != "").sum() == 300
+    write_clip(tmp_path / "root" / "good.mp4", [numbered(0, 90, 120)] * 2)
+    assert main(["preprocess", str(tmp_path / "root"), "--work", str(tmp_path / "work")]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 11 and lines[-1] == "failed: 290 more; the reasons are in the table"
 
 
 @pytest.mark.parametrize("seen", [0, 1, 2])

@@ -82,13 +82,17 @@ def preprocess(
                        slurm=slurm)
     counts = table["status"].value_counts()
     print(", ".join(f"{counts.get(status, 0)} {status}" for status in ("ok", "no_face", "failed")))
-    failed = table[table["status"] == "failed"]
+    failed, path = table[table["status"] == "failed"], Path(work) / "preprocess.csv"
+    if len(failed) == len(table):
+        first = failed.iloc[0]
+        raise InputError(f"none of the {len(table)} clips of {root} can be used: clip {first['clip']}: {first['error']}"
+                         + (f", and {len(table) - 1} more; the reasons are in {path}" if len(table) > 1 else ""))
     for row in failed[:SHOWN].itertuples():
         print(f"failed: clip {row.clip}: {row.error}", file=sys.stderr)
     if len(failed) > SHOWN:
         print(f"failed: {len(failed) - SHOWN} more; the reasons are in the table", file=sys.stderr)
-    print(Path(work) / "preprocess.csv")
-    return 1 if counts.get("failed", 0) == len(table) else 0
+    print(path)
+    return 0
 
 
 @command

@@ -76,6 +76,9 @@ def save(sequence: FeatureSequence, path: Path) -> None:
         # One metadata entry, because the order of several is not fixed by the format's writer.
         temporary.write_bytes(pack(tensors, metadata={"sequence": json.dumps(about)}))
         os.replace(temporary, path)
+    except OSError as error:  # a full disk does not say where it is
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -95,7 +95,11 @@ def _preprocess_item(item: Item, *, work: Path, exhaustive: bool) -> Row:
     if reason := _unwritable(work):
         raise cluster.EndRun(f"{reason} on {socket.gethostname()}; its workers need the same folder")
     clip, path, sound = item
-    return preprocess_clip(clip, path, sound or None, work, exhaustive=exhaustive)
+    try:
+        return preprocess_clip(clip, path, sound or None, work, exhaustive=exhaustive)
+    except OSError as error:  # of a disk without room, which does not say where it is
+        error.filename = error.filename or str(work)
+        raise
 
 
 def _unwritable(work: Path) -> str | None:
@@ -115,7 +119,8 @@ def _is_failure(result: Row | Exception) -> bool:
 def _set_aside(clip: str, error: Exception, work: Path) -> Row:
     """The row of a clip whose worker had to go, or went; what that left half-written is removed."""
     clear(clip, work)
-    return {"clip": clip, "status": "failed", "error": one_line(error), "frames": 0, "faces": 0, "seconds": None,
+    reason = str(error) if isinstance(error, (cluster.WorkerDied, cluster.LimitExceeded)) else one_line(error)
+    return {"clip": clip, "status": "failed", "error": reason, "frames": 0, "faces": 0, "seconds": None,
             "audio_seconds": None}
 
 
