@@ -8,6 +8,7 @@ Every number here is about simulated features (``corpus.simulated``): it says wh
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,13 +25,12 @@ from emibook.corpus.layout import EMOTIONS
 from emibook.corpus.simulated import Simulation
 from emibook.drawn import sequences
 from emibook.evaluation import halves, paired_difference
-from emibook.experiments import RECIPES
+from emibook.experiments import ABLATIONS, BASE, RECIPES, Variant
 from emibook.metrics import pearson
 from emibook.packing import Sequences
 from emibook.progress import HALVES, LOG
 from emibook.runs import write_text
 from emibook.training import Recipe, load_model, predict, replace_whole, train
-from emibook.variants import MODELS
 
 PENALTIES = np.geomspace(1, 1e6, 13)
 """Of ridge regression, in clips: what a penalty of as many clips without signal would do."""
@@ -69,9 +69,13 @@ SIZES = {
 """``full``: as the real set, for a GPU. ``reduced``: every clip, a quarter of the steps, at most 64 features a set."""
 
 PAPERS = RECIPES["paper"]
-MENDED = replace(PAPERS, name="rate-0.0003", rate=3e-4, epochs=8)
+MENDED = ABLATIONS["rate-3e-4"] | Variant("epochs-8", recipe={"epochs": 8})
 """The smallest change that mends the paper's recipe: ten times its rate; a quarter of the epochs are then enough."""
-FASTEST = replace(PAPERS, name="rate-0.001", rate=1e-3, epochs=10)
+EPOCHS_10 = Variant("epochs-10", recipe={"epochs": 10})
+FASTER = ABLATIONS["rate-1e-3"] | EPOCHS_10
+NARROW = FASTER | Variant("batch-16", recipe={"batch": 16}) | Variant("channels-32", model={"channels": 32})
+"""What reached most of those tried where signals lie in onsets and rhythms: few weights, many small batches."""
+ALONE = 0.9  # of what joined feature sets allow together, each of them alone: about as in Table 2
 FEWEST = 200  # training clips that are worth a case
 
 
@@ -83,33 +87,54 @@ class Case:
     level: float
     patterns: str
     train_clips: int
-    recipe: Recipe
+    variant: Variant = BASE
+    """What is otherwise than in ``recipe`` and in the paper's model."""
     seed: int = 0
+    """Of the training."""
+    drawn: int = 0
+    """Of the simulation: other people, clips and features."""
+    recipe: Recipe = PAPERS
     inputs: str = "as drawn"
     """``as drawn``, or ``decorrelated``."""
+    width: int | None = None
+    """Features a set, where fewer than the size has: six of them hold the six emotions and nothing else."""
 
     @property
     def name(self) -> str:
         """A folder's name: what it is, and a hash of all that decides it."""
         digest = sha256(repr(self).encode()).hexdigest()[:8]
-        return f"{self.features}-{self.patterns}-{self.level:g}-{self.train_clips}-{self.recipe.name}-{digest}"
+        return f"{self.features}-{self.patterns}-{self.level:g}-{self.train_clips}-{self.variant.name}-{digest}"
+
+    def plan(self, size: Size) -> Simulation:
+        """What is drawn; with more training clips than the size has, other clips altogether."""
+        clips = (max(self.train_clips, size.clips[0]), *size.clips[1:])
+        size = replace(size, clips=clips, width=self.width or size.width)
+        levels = {name: self.level * ALONE for name in self.features.split("+")} | {self.features: self.level}
+        return size.plan(levels, self.patterns, self.drawn)
 
 
 def cases(size: Size) -> list[Case]:
-    """What is measured: the recipes by training size, by signal and by where it lies, in the sound branch.
-
-    The visual one, with its Transformer, takes four times as long; on a GPU, add it.
-    """
+    """What is measured: the recipes by training size, by signal and by where it lies; then what mends them, and why."""
     every = size.clips[0]
+    sound = functools.partial(Case, "wav2vec2")
     found = [
-        Case("wav2vec2", 0.6, "mean", every, PAPERS),
-        Case("wav2vec2", 0.6, "mean", every, MENDED),
-        Case("wav2vec2", 0.6, "mixed", every, FASTEST),
-        Case("wav2vec2", 0.6, "mean", every // 4, MENDED),
-        Case("wav2vec2", 0.6, "mean", every // 4, PAPERS),
-        Case("wav2vec2", 0.6, "mean", every // 16, PAPERS),
-        Case("wav2vec2", 0.28, "mean", every, MENDED),
-        Case("wav2vec2", 0.6, "mean", every, MENDED, seed=1),
+        sound(0.6, "mean", every),
+        sound(0.6, "mean", every, MENDED),
+        sound(0.6, "mean", every, MENDED, seed=1, drawn=1),
+        sound(0.6, "mean", every // 4),
+        sound(0.6, "mean", every // 4, MENDED),
+        sound(0.6, "mean", every // 16),
+        sound(0.28, "mean", every),
+        sound(0.28, "mean", every, MENDED),
+        Case("resnet18+aus", 0.6, "mean", every, MENDED),
+        sound(0.6, "mixed", every),
+        sound(0.6, "mixed", every, FASTER),
+        sound(0.6, "mixed", every, NARROW),
+        sound(0.6, "mixed", every, NARROW | ABLATIONS["attention-pooling"]),
+        sound(0.6, "mixed", every, NARROW | ABLATIONS["loss-pearson"]),
+        sound(0.6, "mixed", every, NARROW, inputs="decorrelated"),
+        sound(0.6, "mixed", every, NARROW, width=len(EMOTIONS)),
+        sound(0.6, "mixed", 4 * every, NARROW),
     ]
     return [case for case in found if case.train_clips >= FEWEST]
 
@@ -174,7 +199,7 @@ def score(case: Case, size: Size, out: Path, *, progress: bool = True) -> dict:
     folder = out / "runs" / case.name
     if (folder / RESULT).is_file():
         return json.loads((folder / RESULT).read_text())
-    simulation = size.plan({case.features: case.level}, case.patterns)
+    simulation, recipe = case.plan(size), replace(case.recipe, **case.variant.recipe)
     parts = {name: sequences(simulation, case.features, name) for name in ("valid", "test")}
     training = sequences(simulation, case.features, "train", case.train_clips)
     beside = _beside(simulation, case, training, parts, out)
@@ -182,7 +207,8 @@ def score(case: Case, size: Size, out: Path, *, progress: bool = True) -> dict:
         training, parts["valid"], parts["test"] = decorrelated(training, parts["valid"], parts["test"])
     kind = simulated.MODALITY[case.features.split("+")[0]]
     half = halves(parts["valid"].participants)
-    train(training, parts["valid"], case.recipe, case.seed, folder, model=MODELS[kind], halves=half, progress=progress)
+    model = case.variant.model_of(kind)
+    train(training, parts["valid"], recipe, case.seed, folder, model=model, halves=half, progress=progress)
     model = load_model(folder)
     predicted = {name: predict(model, part) for name, part in parts.items()}
     replace_whole(folder / "predictions.safetensors", lambda path: save_file(predicted, path))
@@ -192,8 +218,9 @@ def score(case: Case, size: Size, out: Path, *, progress: bool = True) -> dict:
     low, high = reachable.bounds(simulation, case.features).mean(axis=0)
     result = {
         "features": case.features, "patterns": case.patterns, "attainable": case.level,
-        "train_clips": case.train_clips, "inputs": case.inputs, "recipe": case.recipe.name, "rate": case.recipe.rate,
-        "epochs": case.recipe.epochs, "seed": case.seed, "bound_low": low, "bound_high": high,
+        "train_clips": case.train_clips, "width": len(training.names), "inputs": case.inputs, "recipe": recipe.name,
+        "variant": case.variant.name, "rate": recipe.rate, "batch": recipe.batch, "epochs": recipe.epochs,
+        "seed": case.seed, "drawn": case.drawn, "bound_low": low, "bound_high": high,
         "reached": _mean(truth["valid"], predicted["valid"]), "best": _mean(truth["valid"], beside["best valid"]),
         "ridge": _mean(truth["valid"], beside["ridge valid"]),
         "honest": np.mean([_mean(truth["valid"][half == each], unseen[half == each]) for each in (0, 1)]),

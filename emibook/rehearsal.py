@@ -23,6 +23,7 @@ import torch
 from emibook import InputError, __version__, agreement, recovery, specification, uncertainty
 from emibook.agreement import LEVELS, PAIRS, papers
 from emibook.corpus.simulated import CROSSING, LEGIBLE
+from emibook.doctor import machine
 from emibook.drawn import write_corpus
 from emibook.recovery import SIZES, Size
 from emibook.runs import write_text
@@ -145,8 +146,8 @@ def _note(out: Path, name: str, size: Size, seconds: float) -> None:
         "size": asdict(size),
         "seconds": round(seconds, 1),
         "made": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads"
-        + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"),
+        "machine": machine().partition(";")[0],  # its versions stand below
+        "threads": torch.get_num_threads(),
         "versions": {"emibook": __version__, "python": platform.python_version(), "torch": torch.__version__,
                      "numpy": np.__version__},
     }  # fmt: skip

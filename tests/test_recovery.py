@@ -13,6 +13,7 @@ from emibook.drawn import sequences, subset
 from emibook.metrics import pearson
 from emibook.recovery import Case, Size, averages, decorrelated, ridge, score
 from emibook.training import Recipe
+from emibook.variants import Variant
 
 SIZE = Size("test", (600, 300, 200), 12, 4.0, 8)
 QUICK = Recipe("quick", rate=3e-3, batch=32, epochs=4, threads=1)
@@ -74,7 +75,7 @@ def test_a_subset_holds_few_people_and_their_own_steps(drawn):
 
 
 def test_a_case_is_scored_once_and_learns(tmp_path):
-    case = Case("wav2vec2", 0.6, "mean", 600, QUICK)
+    case = Case("wav2vec2", 0.6, "mean", 600, recipe=QUICK)
     row = score(case, SIZE, tmp_path, progress=False)
     assert 0.25 < row["reached"] < row["best"] + 0.05 and row["bound_low"] == pytest.approx(0.6, abs=1e-4)
     assert row["over_ridge"] == pytest.approx(row["reached"] - row["ridge"], abs=1e-6)
@@ -86,6 +87,22 @@ def test_a_case_is_scored_once_and_learns(tmp_path):
     result.unlink()
     again = score(case, SIZE, tmp_path, progress=False)
     assert again | {"seconds": 0} == row | {"seconds": 0}
-    slower = replace(case, recipe=replace(QUICK, rate=1e-4))
-    others = [replace(case, seed=1), replace(case, inputs="decorrelated"), slower]
-    assert len({each.name for each in (case, *others)}) == 4
+    slower = Variant("slower", recipe={"rate": 1e-4})
+    changes = {"seed": 1, "drawn": 1, "inputs": "decorrelated", "width": 6, "variant": slower}
+    others = [replace(case, **{name: value}) for name, value in changes.items()]
+    assert len({each.name for each in (case, *others)}) == 6
+
+
+def test_a_case_is_drawn_and_trained_as_it_says(tmp_path):
+    narrow = Variant("narrow", model={"channels": 4}, recipe={"epochs": 1, "batch": 64})
+    case = Case("resnet18+aus", 0.6, "mixed", 700, narrow, drawn=3, recipe=QUICK, width=6)
+    simulation = case.plan(SIZE)
+    assert simulation.clips == (700, 300, 200) and simulation.seed == 3
+    assert [each.width for each in simulation.sets] == [6, 6]
+    assert bounds(simulation, "resnet18+aus")[:, 1].mean() == pytest.approx(0.6, abs=1e-4)
+    for name in ("resnet18", "aus"):
+        assert bounds(simulation, name)[:, 1].mean() == pytest.approx(0.54, abs=1e-4)
+    row = score(case, SIZE, tmp_path, progress=False)
+    assert (row["width"], row["batch"], row["epochs"], row["rate"]) == (12, 64, 1, QUICK.rate)
+    made = json.loads(next(tmp_path.glob("runs/*/training.json")).read_text())["model"]
+    assert (made["channels"], made["transformer_layers"], made["in_features"]) == (4, 2, 12)
