@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 
 from emibook import InputError
@@ -154,6 +156,13 @@ def test_unknown_people_are_drawn_as_clips_and_labelled():
     for unknown in ([""] * 40, [*who[:-1], ""], ["one"] * 40):
         interval = bootstrap_interval(truth, [prediction], unknown)
         assert interval.over == CLIPS and interval.high - interval.low < known.high - known.low
+
+
+def test_the_label_says_how_much_too_narrow_as_the_kept_results_do():
+    kept = Path(__file__).parents[1] / "book" / "results" / "people_correlations.csv"
+    table = pandas.read_csv(kept).dropna()
+    wider = ((table["high"] - table["low"]) / (table["high_by_clip"] - table["low_by_clip"])).mean()
+    assert f"by participants {wider:.1f} times as wide on CREMA-D" in CLIPS
 
 
 def test_draws_without_variation_are_dropped_and_counted():

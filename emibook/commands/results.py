@@ -98,6 +98,8 @@ def tables(
                         workers=workers):
         if len(table):
             print(table[shown].to_string(index=False, float_format=lambda value: f"{value:.4f}"))
+            for over in sorted(set(table["interval_over"]) - {"participants"}):
+                print(f"intervals over {over}; --participants FILE says who is who")
     if corpus.note:
         print(f"{corpus.name}: {corpus.note}")
     print(tables_folder(work, variant))
