@@ -78,6 +78,7 @@ def test_a_case_is_scored_once_and_learns(tmp_path):
     case = Case("wav2vec2", 0.6, "mean", 600, recipe=QUICK)
     row = score(case, SIZE, tmp_path, progress=False)
     assert 0.25 < row["reached"] < row["best"] + 0.05 and row["bound_low"] == pytest.approx(0.6, abs=1e-4)
+    assert row["share mean"] == pytest.approx(row["reached"] / row["best"])
     assert row["over_ridge"] == pytest.approx(row["reached"] - row["ridge"], abs=1e-6)
     assert row["over_ridge_low"] < row["over_ridge"] < row["over_ridge_high"]
     assert abs(row["fresh"] - row["reached"]) < 0.25 and 1 <= row["best_epoch"] <= 4
@@ -104,5 +105,9 @@ def test_a_case_is_drawn_and_trained_as_it_says(tmp_path):
         assert bounds(simulation, name)[:, 1].mean() == pytest.approx(0.54, abs=1e-4)
     row = score(case, SIZE, tmp_path, progress=False)
     assert (row["width"], row["batch"], row["epochs"], row["rate"]) == (12, 64, 1, QUICK.rate)
+    assert [name for name in row if name.startswith("share")] == ["share mean", "share onset", "share rhythm"]
+    sums = [sum(row[f"{what} {name}"] for name in ("Determination", "Joy")) for what in ("reached", "best")]
+    assert simulation.sets[0].patterns[2::3] == ("rhythm", "rhythm")
+    assert row["share rhythm"] == pytest.approx(sums[0] / sums[1])
     made = json.loads(next(tmp_path.glob("runs/*/training.json")).read_text())["model"]
     assert (made["channels"], made["transformer_layers"], made["in_features"]) == (4, 2, 12)
