@@ -198,7 +198,7 @@ of_kind("arithmetic")
 # %% [markdown]
 # Look at `heads-divide`: an encoder of that width cannot share it among four heads, so one of the two numbers means
 # something else than it says. Look at `combined-with-official`: the sentence says what is "evident from Table 2", and
-# Table 2 has no such row. In `equation-7` the same letter counts the six emotions in one line and the clips in the
+# Table 2 has no such row. In `equation-7` the same letter $i$ counts the six emotions in one line and the clips in the
 # next, and the loss differs by a factor of six between the two. And `fusion-all` is the question that has a chapter of
 # its own, the one at full size: the best row of Table 3 is more than two branches that know nothing of each other
 # reach, if all emotions are alike. `gain-per-cent` is partly right: what the text calls per cent are hundredths of a
@@ -264,16 +264,15 @@ of_kind("result")
 # before their checks run, and nothing else.
 
 # %%
-columns = ["claims", "SHA-256 of their tolerances"]
-fixed = pd.DataFrame(claims.FIXED, columns=columns)
-fixed.assign(unchanged=claims.fixed_before(paper.claims))
+unchanged = claims.fixed_before(paper.claims)
+for (count, digest), same in zip(claims.FIXED, unchanged, strict=True):
+    print(count, digest, "unchanged" if same else "CHANGED")
 
 # %% tags=["remove-cell"]
-same = all(claims.fixed_before(paper.claims))
 count, digest = claims.FIXED[0]
 glue("fixed_count", count, display=False)
 glue("fixed_hash", digest[:12], display=False)
-glue("fixed_same", "still have" if same else "no longer have", display=False)
+glue("fixed_same", "still have" if unchanged[0] else "no longer have", display=False)
 
 # %% [markdown]
 # The first {glue:text}`fixed_count` claims {glue:text}`fixed_same` the tolerances whose SHA-256 begins with
