@@ -65,6 +65,16 @@ def test_silence_is_one_colour_and_surrounds_the_sound(encoder):
     assert first[:100].max() == 0 and first[124:].min() > 100
 
 
+def test_a_long_clip_is_drawn_batch_by_batch(encoder, monkeypatch):
+    samples, seen = tone(1.1, 700), []
+    whole, pictures = encoder(samples).values, encoder.pictures(samples)
+    monkeypatch.setattr(encoder, "batch", 5)
+    monkeypatch.setattr(encoder.network, "forward", lambda images, inner=encoder.network.forward: (
+        seen.append(len(images)), inner(images))[1])
+    np.testing.assert_allclose(encoder(samples).values, whole, atol=1e-5)
+    assert seen == [5, 5, 2] and np.array_equal(encoder.pictures(samples), pictures)
+
+
 def test_rows_go_through_the_whole_network_by_hand(encoder):
     samples = tone(0.5, 700)
     with torch.random.fork_rng(devices=[]):

@@ -204,12 +204,14 @@ def test_files_that_are_no_checkpoint_are_refused_in_one_line(tmp_path):
     assert torch.equal(load_state(tmp_path / "good.pt")["w"], torch.ones(1000))
     whole = (tmp_path / "good.pt").read_bytes()
     cases = {"empty.pt": b"", "text.pt": b"hello there", "half.pt": whole[: len(whole) // 2], "json.pt": b"{}",
+             "video.mp4": b"\0\0\0 ftypisom" + bytes(99),
              "empty.safetensors": b"", "text.safetensors": json.dumps({"a": 1}).encode()}
     for name, content in cases.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError) as caught:
             load_state(tmp_path / name)
         assert name in str(caught.value) and "\n" not in str(caught.value), name
+        assert "run code" not in str(caught.value) and "weights_only" not in str(caught.value)  # torch would advise it
     torch.save([torch.ones(2)], tmp_path / "list.pt")
     with pytest.raises(InputError, match="holds a list"):
         load_state(tmp_path / "list.pt")

@@ -8,6 +8,7 @@ second fully connected layer on plots of spectrograms, viridis the best of their
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -84,11 +85,16 @@ class DeepSpectrum:
 
     def pictures(self, samples: np.ndarray | None) -> np.ndarray:
         """(row, 224, 224, 3) uint8 RGB: what the network sees of each second."""
+        drawn = [np.zeros((0, self.pixels, self.pixels, 3), np.uint8), *self._batches(samples)]
+        return np.concatenate(drawn)
+
+    def _batches(self, samples: np.ndarray | None) -> Iterator[np.ndarray]:
+        """The same, ``batch`` of them at a time: those of a quarter of an hour would be gigabytes."""
         import librosa
 
         sound, half = as_float(samples), self.columns // 2
         if not len(sound):
-            return np.zeros((0, self.pixels, self.pixels, 3), np.uint8)
+            return
         padded = np.pad(sound, (0, max(0, self.settings["n_fft"] - len(sound))))
         # With n_fft as the scale a full-scale sine has about 0 dB in its band.
         power = librosa.feature.melspectrogram(y=padded, sr=SAMPLE_RATE, norm=None, **self.settings)
@@ -97,14 +103,18 @@ class DeepSpectrum:
         bytes_ = np.clip(255 * (1 - levels / self.floor), 0, 255).round().astype(np.uint8)[::-1]
         bytes_ = np.pad(bytes_, ((0, 0), (half, half)))
         starts = range(0, bytes_.shape[1] - 2 * half, self.step)
-        return np.stack([cv2.resize(self.colours[bytes_[:, start : start + self.columns]], (self.pixels, self.pixels),
-                                    interpolation=cv2.INTER_LINEAR) for start in starts])
+        for first in range(0, len(starts), self.batch):
+            yield np.stack([self._picture(bytes_[:, at : at + self.columns])
+                            for at in starts[first : first + self.batch]])
+
+    def _picture(self, levels: np.ndarray) -> np.ndarray:
+        return cv2.resize(self.colours[levels], (self.pixels, self.pixels), interpolation=cv2.INTER_LINEAR)
 
     @torch.inference_mode()
     def __call__(self, samples: np.ndarray | None) -> FeatureSequence:
-        pictures, rows = self.pictures(samples), [np.zeros((0, self.width), np.float32)]
-        for start in range(0, len(pictures), self.batch):
-            batch = torch.from_numpy(pictures[start : start + self.batch]).to(self.device)
+        rows = [np.zeros((0, self.width), np.float32)]
+        for pictures in self._batches(samples):
+            batch = torch.from_numpy(pictures).to(self.device)
             rows.append(self.network(imagenet_normalised(batch)).cpu().numpy())
         values = np.concatenate(rows)
         times = np.arange(len(values)) * self.step * self.settings["hop_length"] / SAMPLE_RATE

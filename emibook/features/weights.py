@@ -178,16 +178,24 @@ def load_state(path: Path) -> dict[str, Any]:
             raise InputError(f"{path} is no safetensors file: {_one_line(error)}") from None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "weights_only" in str(error) or "Unsupported" in str(error):
-            raise InputError(f"{path} holds more than tensors and is refused: reading it would run code; "
-                             "save its state dict as safetensors") from None
-        raise InputError(f"{path} is no checkpoint: {_one_line(error)}") from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is no checkpoint: {_one_line(error)}") from None
+    except pickle.UnpicklingError:
+        if _is_pickle(path):
+            raise InputError(f"{path} holds more than tensors, or is damaged, and is refused: reading it could run "
+                             "code; save its state dict as safetensors") from None
+        raise InputError(f"{path} is no checkpoint; give a safetensors file, or one of torch.save's") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {_one_line(error)}") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        raise InputError(f"{path} is no checkpoint, or half of one; fetch it again") from None
     if not isinstance(state, dict):
         raise InputError(f"{path} holds a {type(state).__name__}, expected a dictionary of tensors")
     return state
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file could be what PyTorch writes; of anything else, too, it says that reading it would run code."""
+    with path.open("rb") as file:
+        return zipfile.is_zipfile(path) or file.read(1) == pickle.PROTO
 
 
 def _one_line(error: Exception) -> str:
