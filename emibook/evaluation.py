@@ -79,6 +79,7 @@ def paired_difference(
     level: float = 0.95,
     seed: int = 0,
     names: Sequence[str] | None = None,
+    half: ArrayLike | None = None,
 ) -> Interval:
     """By how much ``predictions`` score better than ``others``, with the interval of that difference.
 
@@ -86,16 +87,23 @@ def paired_difference(
     cancels. Where the interval does not hold zero, the two differ at the level 1 - ``level``, two-sided. Seeds are
     drawn in pairs, number by number. An interval rather than a p-value, because it says how much as well as whether.
 
-    Arguments and errors: as ``bootstrap_interval``; as many seeds on both sides.
+    Arguments and errors: as ``bootstrap_interval``; as many seeds on both sides. With ``half``, (clip,) 0 or 1, which
+    divides the participants, correlations are taken within each half and averaged, in every draw too.
     """
     if len(predictions) != len(others):
         raise InputError(f"{len(predictions)} seeds against {len(others)}: a paired comparison needs as many")
     truth, stacked = _checked(truth, predictions, participants)
     _, other = _checked(truth, others, participants)
-    scores = [np.mean([mean_pearson(truth, each, names=names) for each in side]) for side in (stacked, other)]
-    groups, over = clusters(participants)
-    drawn = resampled(truth, stacked, groups, draws, np.random.default_rng(seed), other)
-    return _interval(float(scores[0] - scores[1]), drawn, over, level)
+    parts = [np.full(len(truth), True)] if half is None else [np.asarray(half) == number for number in (0, 1)]
+    rng, gains, drawn, drawn_over = np.random.default_rng(seed), [], [], set()
+    for part in parts:
+        y, sides = truth[part], (stacked[:, part], other[:, part])
+        one, two = (np.mean([mean_pearson(y, each, names=names) for each in side]) for side in sides)
+        gains.append(one - two)
+        groups, over = clusters([who for who, inside in zip(participants, part, strict=True) if inside])
+        drawn_over.add(over)
+        drawn.append(resampled(y, sides[0], groups, draws, rng, sides[1]))
+    return _interval(float(np.mean(gains)), np.mean(drawn, axis=0), min(drawn_over), level)  # clips, if any are
 
 
 def _checked(

@@ -22,7 +22,7 @@ from emibook.features import extract
 from emibook.features.official import OfficialViT, OfficialWav2Vec2
 from emibook.preprocess import preprocess
 from emibook.runs import Run, is_finished, make_run, run_folder, write_text
-from emibook.scoring import score
+from emibook.scoring import rivals, score
 from emibook.training import Recipe, on_device, require_labels
 from emibook.variants import BASE, BASELINE, Variant
 
@@ -245,6 +245,8 @@ def tables(
     ``against`` with its interval (``evaluation.paired_difference``); ``by_seed``, each seed's mean. But for ``honest``
     all of it is of the validation partition on which the epoch was chosen as well. Where the corpus tells what people
     predicted who saw or heard less than those behind its labels, they have the last rows (``people.rows``).
+    ``fusion.csv`` beside them holds for each row of Table 3 what could stand in the average's place, with weights that
+    were fitted on other participants than they are scored on (``scoring.rivals``).
 
     Raises:
         InputError: as ``train``.
@@ -276,6 +278,9 @@ def tables(
         write_text(folder / name, made[-1].to_csv(index=False))
         if lines:
             write_rows(made[-1], folder, name.removesuffix(".csv"), paper=beside_paper(corpus))
+    fused = [row.features for row in wanted["table3.csv"]]
+    lines = [{"features": features, **line} for features in fused for line in rivals(of_row[features], corpus)]
+    write_text(folder / "fusion.csv", pandas.DataFrame(lines).to_csv(index=False))
     return made[0], made[1]
 
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from emibook.corpus import Corpus
-from emibook.evaluation import bootstrap_interval, paired_difference
-from emibook.fusion import late_fusion
+from emibook.evaluation import bootstrap_interval, halves, paired_difference
+from emibook.fusion import RIVALS, late_fusion, rival_fusion
 from emibook.metrics import pearson
 from emibook.runs import Run
 
@@ -77,3 +77,29 @@ def honest(branches: Sequence[Run], corpus: Corpus) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return float(np.mean([pearson(truth[half == number], fused[half == number]).mean() for number in (0, 1)]))
+
+
+def rivals(runs: Sequence[Sequence[Run]], corpus: Corpus) -> list[dict]:
+    """What could stand in the average's place, a row each: its mean correlation, and the difference from the average.
+
+    Weights are fitted on one half of the validation participants and scored on the other, both ways; the average is
+    scored in the same way. Of branches whose rate and epoch were chosen on all of them, as in the row itself.
+    """
+    valid = corpus.partition("valid")
+    truth, participants = valid[list(corpus.targets)].to_numpy(float), list(valid["participant"])
+    half, found = halves(participants), []
+    told = [list(zip(*(run.predictions("valid", valid["clip"]) for run in branches), strict=True)) for branches in runs]
+    average = [late_fusion(*predicted, present=present) for predicted, present in told]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        for rival in RIVALS:
+            fused = [rival_fusion(rival, *predicted, truth=truth, half=half, present=present)
+                     for predicted, present in told]
+            gain = paired_difference(truth, fused, average, participants, half=half)
+            scores = [pearson(truth[half == number], each[half == number]).mean() for each in fused
+                      for number in (0, 1)]
+            mean = float(np.mean(scores))
+            found.append({"fusion": rival, "mean": mean, "average": mean - gain.mean, "difference": gain.mean,
+                          "difference_low": gain.low, "difference_high": gain.high, "seeds": len(runs),
+                          "interval_over": gain.over})
+    return found

@@ -100,6 +100,22 @@ def test_a_difference_is_paired():
         paired_difference(truth, [first], [first, worse], who)
 
 
+def test_a_difference_within_halves_is_the_mean_of_both_never_pooled():
+    """One side lies at another level in either half, which a correlation over both would mistake for error."""
+    truth, first, who = people(40, 4, seed=21)
+    half = halves(who)
+    moved = first + 50 * half[:, None]
+    gain = paired_difference(truth, [moved], [first], who, half=half)
+    assert (gain.mean, gain.low, gain.high) == pytest.approx((0, 0, 0), abs=1e-9) and gain.over == "participants"
+    assert paired_difference(truth, [moved], [first], who).high < -0.1
+    worse = first + 0.7 * np.random.default_rng(16).normal(size=first.shape)
+    gain = paired_difference(truth, [first], [worse], who, half=half)
+    expected = [pearson(truth[half == n], first[half == n]).mean() - pearson(truth[half == n], worse[half == n]).mean()
+                for n in (0, 1)]
+    assert gain.mean == pytest.approx(np.mean(expected)) and 0 < gain.low < gain.mean < gain.high
+    assert paired_difference(truth, [first], [worse], [""] * len(who), half=half).over == CLIPS
+
+
 def test_where_there_is_no_difference_the_interval_misses_zero_as_rarely_as_it_says():
     misses = 0
     for seed in range(200):

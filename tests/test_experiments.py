@@ -17,10 +17,10 @@ import pytest
 from emibook import InputError, experiments, runs
 from emibook.cli import main
 from emibook.corpus import Corpus
-from emibook.evaluation import CLIPS
+from emibook.evaluation import CLIPS, halves
 from emibook.experiments import EXTRA_TABLE2, EXTRA_TABLE3, RECIPES, TABLE2, TABLE3, recipe_for, tables, train
 from emibook.features import store
-from emibook.fusion import late_fusion
+from emibook.fusion import RIVALS, late_fusion, rival_fusion
 from emibook.runs import Run
 from emibook.training import Recipe, load_model
 
@@ -381,6 +381,28 @@ def test_tables_are_pages_and_pictures_too_without_the_papers_value_on_any_corpu
     real = Corpus("hume-vidmimic2", corpus.root, corpus.clips, corpus.targets)
     assert experiments.beside_paper(real) and not experiments.beside_paper(corpus)
     assert not experiments.beside_paper(replace(real, note="drawn"))
+
+
+def test_the_averages_rivals_are_beside_the_tables_scored_where_they_were_not_fitted(planted):
+    corpus, work, (_, table3) = planted
+    table = pandas.read_csv(work / "tables" / "fusion.csv")
+    assert list(dict.fromkeys(table["features"])) == list(table3["features"])
+    assert list(table["fusion"][:3]) == list(RIVALS) and len(table) == 3 * len(table3)
+    valid = corpus.partition("valid")
+    truth, half = valid[list(made.TARGETS)].to_numpy(), halves(list(valid["participant"]))
+    found = table[(table["features"] == "aus & mfcc") & (table["fusion"] == "a weight an emotion")].iloc[0]
+    means = {"mean": [], "average": []}
+    for seed in (0, 1):
+        branches = [Run.open(train(corpus, work, name, seed, QUICK, progress=False)) for name in ("aus", "mfcc")]
+        told, present = zip(*(run.predictions("valid", valid["clip"]) for run in branches), strict=True)
+        weighted = rival_fusion("a weight an emotion", *told, truth=truth, half=half, present=present)
+        for name, fused in (("mean", weighted), ("average", late_fusion(*told, present=present))):
+            means[name] += [np.corrcoef(truth[half == number, i], fused[half == number, i])[0, 1]
+                            for number in (0, 1) for i in range(2)]
+    for name, values in means.items():
+        assert found[name] == pytest.approx(np.mean(values), abs=1e-6)
+    assert found["difference"] == pytest.approx(found["mean"] - found["average"])
+    assert (table["difference_low"] <= table["difference"]).all() and (table["seeds"] == 2).all()
 
 
 def test_a_variants_tables_lie_apart(planted):

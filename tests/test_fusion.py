@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from emibook import InputError
-from emibook.fusion import late_fusion
+from emibook.fusion import RIVALS, late_fusion, rival_fusion
+from emibook.metrics import pearson
 
 RNG = np.random.default_rng(0)
 FACE, SOUND, THIRD = RNG.random((3, 8, 6))
@@ -61,3 +62,82 @@ def test_does_not_write_into_its_input():
     before = FACE.copy()
     late_fusion(FACE, SOUND, present=np.zeros((2, 8), bool))
     np.testing.assert_array_equal(FACE, before)
+
+
+@pytest.fixture(scope="module")
+def planted():
+    """Many clips: labels, a good branch, a weak one of thirty times the spread, and two halves."""
+    rng = np.random.default_rng(1)
+    truth = rng.random((4000, 3))
+    good, weak = truth + rng.normal(0, 0.4, truth.shape), 30 * (truth + rng.normal(0, 1.2, truth.shape)) + 5
+    return truth, good, weak, rng.integers(0, 2, 4000)
+
+
+def within(truth, fused, half) -> np.ndarray:
+    """(half, emotion), never over both halves at once."""
+    return np.stack([pearson(truth[half == number], fused[half == number]) for number in (0, 1)])
+
+
+@pytest.mark.parametrize("rival", RIVALS)
+def test_the_labels_of_a_half_reach_no_weight_that_it_is_fused_with(planted, rival):
+    truth, good, weak, half = planted
+    fused = rival_fusion(rival, good, weak, truth=truth, half=half)
+    other = truth.copy()
+    other[half == 1] = weak[half == 1]
+    again = rival_fusion(rival, good, weak, truth=other, half=half)
+    np.testing.assert_array_equal(again[half == 1], fused[half == 1])
+    if rival != "one spread":
+        assert np.abs(again[half == 0] - fused[half == 0]).max() > 0.01, "the other half's labels fit nothing"
+
+
+def test_rivals_are_what_they_say_written_out_again(planted):
+    truth, good, weak, half = planted
+    first, last = half == 0, half == 1
+    spread = rival_fusion("one spread", good, weak, truth=truth, half=half)
+    expected = (good[first] / good[last].std(axis=0) + weak[first] / weak[last].std(axis=0)) / 2
+    np.testing.assert_allclose(spread[first] - expected, (spread[first] - expected)[:1].repeat(first.sum(), axis=0))
+    scores = [pearson(truth[last], share / 20 * good[last] + (1 - share / 20) * weak[last]).mean()
+              for share in range(21)]
+    best = int(np.argmax(scores)) / 20
+    one = rival_fusion("one weight", good, weak, truth=truth, half=half)
+    blend = best * good[first] + (1 - best) * weak[first]
+    np.testing.assert_allclose(pearson(truth[first], one[first]), pearson(truth[first], blend))
+    fitted = rival_fusion("a weight an emotion", good, weak, truth=truth, half=half)
+    for emotion in range(3):
+        columns = np.stack([good[:, emotion], weak[:, emotion], np.ones(len(half))], axis=1)
+        weights = np.linalg.lstsq(columns[last], truth[last, emotion], rcond=None)[0]
+        regressed = columns[first] @ weights
+        np.testing.assert_allclose(fitted[first, emotion], regressed - truth[last, emotion].mean(), atol=1e-9)
+
+
+def test_where_scales_differ_rivals_beat_the_average_and_reach_the_best_linear_combination(planted):
+    truth, good, weak, half = planted
+    average = within(truth, late_fusion(good, weak), half).mean()
+    found = {rival: within(truth, rival_fusion(rival, good, weak, truth=truth, half=half), half).mean()
+             for rival in RIVALS}
+    assert min(found.values()) > average + 0.05
+    r1, r2, r12 = (pearson(one, two).mean() for one, two in ((truth, good), (truth, weak), (good, weak)))
+    bound = np.sqrt((r1**2 + r2**2 - 2 * r1 * r2 * r12) / (1 - r12**2))
+    assert found["a weight an emotion"] == pytest.approx(bound, abs=0.01) and max(found.values()) < bound + 0.01
+
+
+@pytest.mark.parametrize("rival", RIVALS)
+def test_a_clip_that_one_branch_lacks_is_fitted_on_by_none_and_carried_by_the_other(planted, rival):
+    truth, good, weak, half = planted
+    there = np.ones((2, len(truth)), bool)
+    there[1, ::7] = False
+    fused = rival_fusion(rival, good, weak, truth=truth, half=half, present=there)
+    spoilt = np.where(there[1][:, None], weak, 1e6)
+    np.testing.assert_array_equal(
+        rival_fusion(rival, good, spoilt, truth=truth, half=half, present=there), fused)
+    lone = np.flatnonzero(~there[1] & (half == 0))
+    assert (pearson(good[lone], fused[lone]) > 0.999).all()
+    few = half.copy()
+    few[:] = 1
+    few[:1] = 0
+    assert np.isnan(rival_fusion(rival, good, weak, truth=truth, half=few)[1:]).all()
+
+
+def test_unknown_rivals_are_named():
+    with pytest.raises(InputError, match="no way to fuse named 'best'; there are one spread"):
+        rival_fusion("best", FACE, SOUND, truth=FACE, half=np.arange(8) % 2)
