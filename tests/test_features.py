@@ -16,6 +16,7 @@ import torch
 from safetensors.numpy import save_file
 
 from emibook import InputError
+from emibook.cluster import EndRun
 from emibook.corpus import Corpus
 from emibook.features import EXTRACTORS, acoustic, builtin, copy_encoders, extract, extraction, load_encoder, store
 from emibook.features.action_units import DESCRIPTION
@@ -285,6 +286,26 @@ def test_a_gpu_is_used_where_there_is_one(work, done, here):
         found, expected = (store.load(folder / "00007.safetensors").values
                            for folder in (work / "features" / name, done[2][name]))
         assert np.abs(found - expected).max() < 0.02 * np.abs(expected).max()
+
+
+def test_a_gpu_that_is_absent_or_full_ends_the_run(work, done, here, monkeypatch):
+    shutil.rmtree(work / "features")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(EndRun, match="has no GPU that torch can use; give --device cpu or other workers"):
+        extract(done[1], work, ["mfcc"], device="cuda", progress=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (20 * 2**30, 24 * 2**30))
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
+
+    with monkeypatch.context() as small:
+        small.setattr(extraction, "_encode", full)
+        with pytest.raises(EndRun, match="^the memory of the GPU of .* is full; give fewer --workers"):
+            extract(done[1], work, ["mfcc"], device="cuda", progress=False)
+    assert not list((work / "features" / "mfcc").glob("*.safetensors"))
+    monkeypatch.setattr("dask.system.cpu_count", lambda: 16)
+    assert extraction._workers_on_gpu() == 3
 
 
 def test_a_given_checkpoint_is_used_kept_and_used_again(work, done, here):

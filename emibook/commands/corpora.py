@@ -127,8 +127,10 @@ def extract(
     from emibook.features import extract, parse_weights
     from emibook.training import on_device
 
+    if device is not None and not (device == "cuda" and (scheduler or slurm)):  # whose workers may have a GPU
+        on_device(device)
     folders = extract(open_corpus(root), work, list(features), weights=parse_weights(weights), aus_from=aus_from,
-                      device=device and on_device(device), workers=workers, scheduler=scheduler, slurm=slurm)
+                      device=device, workers=workers, scheduler=scheduler, slurm=slurm)
     for folder in folders.values():
         print(folder)
     return 0

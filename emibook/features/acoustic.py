@@ -19,7 +19,7 @@ from emibook.features.weights import Weights, load_state
 
 SAMPLE_RATE = 16_000  # per second, as preprocessing writes it
 RECEPTIVE_FIELD, STRIDE = 400, 320  # samples, of the seven convolutions that every wav2vec 2.0 has
-BATCH = {"cpu": 0, "cuda": 600 * SAMPLE_RATE}  # samples in one batch, padding included; 0: one at a time
+BATCH = {"cpu": 0, "cuda": 120 * SAMPLE_RATE}  # samples in one batch, padding included; 0: one at a time
 
 
 def as_float(samples: np.ndarray | None) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emibook import InputError
-from emibook.cluster import run
+from emibook.cluster import EndRun, run
 from emibook.features import store
 from emibook.features.extractors import EXTRACTORS, Clip, known, weights_in
 from emibook.features.weights import Weights
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from emibook.corpus import Corpus
 
 SAMPLE = 5  # clips on which an encoder that has two ways goes both
+GPU_WORKER_BYTES = 6 * 2**30  # of a GPU: a worker's networks, and the largest batch in the widest of their layers
 
 
 def extract(
@@ -55,9 +57,10 @@ def extract(
 
     ``device``: ``cpu`` or ``cuda``, by default ``cuda`` where this machine has one. On ``cuda`` every worker holds its
     encoders on the GPU, reads and decodes while others compute, and takes sound in batches of clips of similar length,
-    which are the same whatever is done already. A new set of image features is computed in the fastest precision that
-    the device has, and a set that WORK has already in its own: bfloat16 on a processor without it is emulated, and
-    slow. See ``emibook.cluster.run`` for ``workers``, ``scheduler`` and ``slurm``.
+    which are the same whatever is done already; by default there are as many workers as the GPU has room for. A new set
+    of image features is computed in the fastest precision that the device has, and a set that WORK has already in its
+    own: bfloat16 on a processor without it is emulated, and slow. See ``emibook.cluster.run`` for ``workers``,
+    ``scheduler`` and ``slurm``.
 
     Raises ``InputError`` for a name or source that does not exist, or that this corpus has not, for clips that
     ``emibook preprocess`` has not been through, and, after all the others are done, where a clip could not be encoded.
@@ -93,6 +96,8 @@ def extract(
                 print(f"{name}: {advice}", file=sys.stderr)
 
     items = _tasks(clips, todo, device, read)
+    if device == "cuda" and items and workers is scheduler is slurm is None:
+        workers = _workers_on_gpu()
     task = functools.partial(_extract_task, work=work, encoders=encoders, chosen=chosen, device=device)
     problems = [
         (item.clips, result)
@@ -174,6 +179,15 @@ def _device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _workers_on_gpu() -> int:
+    """As many as its free memory has room for, and no more than one a core of the processor."""
+    import torch
+    from dask.system import cpu_count
+
+    free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
+    return max(1, min(cpu_count(), free // GPU_WORKER_BYTES))
 
 
 def _choose(name: str, source: str | None, work: Path, device: str, workers: int | None, progress: bool,
@@ -273,6 +287,20 @@ def _tasks(
 
 
 def _extract_task(task: _Task, *, work: Path, encoders: Path, chosen: dict[str, Weights], device: str) -> None:
+    if device != "cuda":
+        return _encode(task, work, encoders, chosen, device)
+    import torch
+
+    if not torch.cuda.is_available():
+        raise EndRun(f"{socket.gethostname()} has no GPU that torch can use; give --device cpu or other workers")
+    try:
+        _encode(task, work, encoders, chosen, device)
+    except torch.OutOfMemoryError:  # the other workers', not the clip's
+        raise EndRun(f"the memory of the GPU of {socket.gethostname()} is full; give fewer --workers, or --device cpu"
+                     ) from None
+
+
+def _encode(task: _Task, work: Path, encoders: Path, chosen: dict[str, Weights], device: str) -> None:
     from emibook.preprocess import read_audio, read_faces
 
     faces: Any = None

@@ -104,9 +104,12 @@ def read_resnet18(path: Path | str) -> dict[str, Tensor]:
 
 
 def native_precision(device: str) -> str:
-    """The fastest precision that ``device`` computes in natively: ``bfloat16`` where it can, else ``float32``."""
+    """The fastest precision that ``device`` computes in natively: ``bfloat16`` where it can, else ``float32``.
+
+    Of GPUs on other machines nothing is known where this one has none.
+    """
     if torch.device(device).type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         able = torch.cpu.get_capabilities()
         native = any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "sve_bf16"))

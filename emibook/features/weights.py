@@ -195,7 +195,7 @@ def load_state(path: Path) -> dict[str, Any]:
 def _is_pickle(path: Path) -> bool:
     """Whether a file could be what PyTorch writes; of anything else, too, it says that reading it would run code."""
     with path.open("rb") as file:
-        return zipfile.is_zipfile(path) or file.read(1) == pickle.PROTO
+        return zipfile.is_zipfile(path) or file.read(1) == b"\x80"  # which pickles begin with
 
 
 def _one_line(error: Exception) -> str:
