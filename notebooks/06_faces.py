@@ -196,7 +196,7 @@ glue("cascade_third", sum(len(sure) for _, sure in looked["third"]), display=Fal
 # %%
 detector = faces.Detector()
 found = detector.detect([picture])[0]
-found.probabilities.round(4).tolist()
+[round(float(each), 4) for each in found.probabilities]
 
 # %% mystnb={"image": {"alt": "A video frame with one face, a rectangle around it, five dots on eyes, nose and the corners of the mouth, and the probability at the rectangle's upper corner."}, "figure": {"caption": "What MTCNN says of one frame: the box, its probability and five landmarks.", "name": "faces-detection"}}
 figures.show_detections(picture, found.boxes, found.landmarks, found.probabilities)

@@ -88,7 +88,7 @@ banner(profile, corpus)
 # Equation (2) names one step, $x_{t-d}$. A kernel of size three has three, its *taps*: now, $d$ steps ago, and $2d$
 # ago. So we read
 #
-# $$y_t = \mathrm{ReLU}(W_0\, x_t + W_1\, x_{t-d} + W_2\, x_{t-2d} + b)$$
+# $$y_t = \mathrm{ReLU}(W_0 x_t + W_1 x_{t-d} + W_2 x_{t-2d} + b)$$
 #
 # where ReLU keeps what is positive and puts nought for the rest, $x_t$ holds all features of step $t$, and each $W$
 # is a matrix. The paper states no dilations $d$; in networks of this kind they usually double from layer to layer

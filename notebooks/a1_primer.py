@@ -138,7 +138,8 @@ wrong.shape, round(float(wrong.mean()), 3), right.shape, float(right.mean())
 # (batch, time, feature) and (batch, time)
 values = torch.tensor([[[1.0], [3.0], [0.0]], [[2.0], [4.0], [6.0]]])
 mask = torch.tensor([[True, True, False], [True, True, True]])
-masked_mean(values, mask)[:, 0].tolist(), values.mean(dim=1)[:, 0].numpy().round(2).tolist()
+plain = [round(each, 2) for each in values.mean(dim=1)[:, 0].tolist()]
+masked_mean(values, mask)[:, 0].tolist(), plain
 
 # %% [markdown]
 # ## A window that slides
