@@ -1,9 +1,9 @@
 """Mistakes that public code of this field has made with numbers, each a test of the way from features to a row.
 
-Elsewhere: every clip counts and the last batch is not dropped, two evaluations are identical, validation labels only
-choose (test_training); a clip alone equals the clip in any batch (test_models); no batch writes into what is packed
-(test_dataset); correlations over all clips at once (test_metrics); the choice that does not see what it is scored on
-(test_progress).
+Elsewhere: every clip counts and the last batch is not dropped, validation labels only choose, a perfect prediction
+costs a Pearson loss nothing (test_training); a clip alone equals the clip in any batch, no convolution sees the future
+(test_models); no batch writes into what is packed (test_dataset); correlations over all clips at once, a sparse target
+(test_metrics); the choice that does not see what it is scored on (test_progress); weights of a fusion (test_fusion).
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import pytest
 
 from emibook import experiments
 from emibook.corpus import Corpus
+from emibook.dataset import load
 from emibook.experiments import tables
 from emibook.features import store
 from emibook.metrics import mean_pearson
 from emibook.runs import Run, make_run
 from emibook.scoring import fuse, honest
-from emibook.training import Recipe
+from emibook.training import Recipe, load_model, predict
+from emibook.variants import Variant
 
 QUICK = Recipe("quick", rate=3e-3, batch=10, epochs=3, threads=1)
 ROWS = ["aus", "resnet18+aus", "mfcc"]
@@ -142,3 +144,17 @@ def test_fusion_has_no_weights_to_fit(world):
     both = np.all(present, axis=0)
     np.testing.assert_allclose(fuse(runs, clips)[both], ((lone[0] + lone[1]) / 2)[both])
     np.testing.assert_allclose(fuse(runs[::-1], clips), fuse(runs, clips))
+
+
+def test_what_is_random_in_training_is_off_where_something_is_scored(world):
+    """Dropout left on would give other predictions each time, and a score that is not that of the kept weights."""
+    corpus, work = world
+    half_left_out = Variant("half", model={"dropout": 0.5})
+    folder = make_run(corpus, work, "aus", 0, QUICK, half_left_out, device="cpu", progress=False)
+    valid = load(corpus, work, "aus", "valid")
+    model = load_model(folder).train()
+    first, second = predict(model, valid), predict(model, valid)
+    np.testing.assert_array_equal(first, second)
+    scores = pandas.read_csv(folder / "log.csv")["mean_pearson"]
+    assert mean_pearson(valid.targets, first) == pytest.approx(scores.max(), abs=1e-12)
+    assert Run.open(folder).metrics["mean_pearson"] == pytest.approx(scores.max(), abs=1e-12)
