@@ -34,7 +34,7 @@ WAITS = Finding(NEEDS_DATA, "no runs on Hume-Vidmimic2 in the work folder")
 BRANCHES = {row.features: row.branches for row in (*TABLE2, *TABLE3, *OFFICIAL)}
 OFFICIALLY = {row.features: other.features for row, other in zip((*TABLE2, *TABLE3), OFFICIAL, strict=True)}
 STAND_INS = ("builtin", "untrained")  # what labels of weights say of encoders that are none of the paper's
-FILES = 200  # whose frames are counted, evenly spread over the corpus
+FILES = 200  # whose frames are counted, drawn from the corpus at random
 
 
 class Licensed:
@@ -105,7 +105,8 @@ class Licensed:
     def rates(self) -> np.ndarray:
         """(file,) frames a second on the average, of at most ``FILES`` videos that can be read."""
         found = []
-        for path in self.corpus.clips["path"].iloc[:: -(-len(self.corpus.clips) // FILES)]:
+        paths = self.corpus.clips["path"]
+        for path in paths.sample(min(FILES, len(paths)), random_state=0).sort_index():
             try:
                 with av.open(path) as file:
                     times = sorted(packet.pts * packet.time_base for packet in file.demux(video=0)
