@@ -69,7 +69,10 @@ def test_no_answer_yet_and_no_such_exercise():
             emibook.check_exercise(number, 1)
     with pytest.raises(InputError, match="13.1: missing a required argument: 'by_emotion'"):
         emibook.check_exercise("13.1", [0.5])
-    assert "cannot read" in hint("13.1", object(), by_emotion=pd.DataFrame({"r1": [0.3], "r2": [0.2]}))
+    with pytest.raises(Unsolved, match="8.1 has no answer yet"):
+        emibook.check_exercise("8.1")
+    said = hint("13.1", object(), by_emotion=pd.DataFrame({"r1": [0.3], "r2": [0.2]}))
+    assert "cannot read" in said and "Has by_emotion been changed" in said
 
 
 def test_a_reader_sees_one_line():

@@ -65,7 +65,7 @@ def checks(chapter: int | str) -> dict[str, Callable[..., str]]:
     return import_module(f"{__name__}.{CHAPTERS[chapter]}").CHECKS if chapter in CHAPTERS else {}
 
 
-def check_exercise(number: str, answer: Any, **given: Any) -> None:
+def check_exercise(number: str, answer: Any = ..., **given: Any) -> None:
     """Say that an answer is right, or stop with what is wrong about it.
 
     Args:
@@ -74,13 +74,13 @@ def check_exercise(number: str, answer: Any, **given: Any) -> None:
         given: what the page has computed that the check needs, as the exercise shows.
 
     Raises:
-        Unsolved: the answer is missing or wrong; the text says in what way, and not what is right.
-        InputError: there is no such exercise, or what it needs was not given.
+        Unsolved: the answer is missing or wrong; the text says in what way, and not what is right. Or there is no such
+            exercise, or what it needs was not given.
     """
     known = checks(chapter_of(str(number)))
     if number not in known:
         others = ", ".join(known) or "none in that chapter"
-        raise InputError(f"no exercise {number} can be checked; there are {others}")
+        raise Unsolved(f"no exercise {number} can be checked; there are {others}")
     if answer is ...:
         raise Unsolved(f"Exercise {number} has no answer yet: put yours in the place of the three dots.")
     if answer is None:
@@ -88,7 +88,7 @@ def check_exercise(number: str, answer: Any, **given: Any) -> None:
     try:
         inspect.signature(known[number]).bind(answer, **given)
     except TypeError as error:
-        raise InputError(f"exercise {number}: {error}; call the check as the exercise shows") from None
+        raise Unsolved(f"exercise {number}: {error}; call the check as the exercise shows") from None
     try:
         wrong = known[number](hints.plain(answer), **given)
     except hints.Stopped as stop:
@@ -96,6 +96,7 @@ def check_exercise(number: str, answer: Any, **given: Any) -> None:
     except Exception as error:  # an answer may be anything at all
         wrong = (f"The check cannot read it as the exercise describes it: something of the type "
                  f"{type(answer).__name__} was given ({' '.join(str(error).split())[:120]}).")
+        wrong += f" Has {' or '.join(given)} been changed since the page made it?" if given else ""
     if wrong:
         raise Unsolved(f"Exercise {number}, not yet: {wrong}")
     print(f"Exercise {number}: right.")
