@@ -212,7 +212,7 @@ def test_no_network_and_a_server_that_refuses(served, thing, hub, caches, monkey
     served.status = 404
     assert "404" in refused("thing")
     monkeypatch.setitem(PRETRAINED, "thing", replace(thing, source="http://127.0.0.1:9/thing.pt"))
-    assert "could not be fetched" in refused("thing") and not target(caches).exists()
+    assert "could not be fetched ([Errno 111] Connection refused)" in refused("thing") and not target(caches).exists()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "huggingface.co/owner/model could not be fetched" in refused("model")
     assert "emibook weights get model" in str(pytest.raises(InputError, fetching.verified, "model").value)
@@ -298,9 +298,30 @@ def test_a_file_of_the_hub_that_is_not_what_it_told_is_not_kept(served, hub, cac
 
 def test_a_broken_ledger_is_said(served, hub, caches):
     fetching.get("model")
-    (caches / "emibook" / "weights.json").write_text("{")
-    with pytest.raises(InputError, match="delete it to trust the files anew"):
-        fetching.verified("model")
+    ledger = caches / "emibook" / "weights.json"
+    for broken in ("{", "[]", '{"model": 3}', '{"model": {}}'):
+        ledger.write_text(broken)
+        with pytest.raises(InputError, match="delete it to trust the files anew"):
+            fetching.verified("model")
+    ledger.unlink()
+    ledger.mkdir()
+    with pytest.raises(InputError, match="weights.json is not readable"):
+        fetching.overview()
+
+
+def test_a_folder_or_file_in_the_way_is_told_before_the_download(served, thing, hub, caches):
+    target(caches).mkdir(parents=True)
+    message = refused("thing")
+    assert f"it cannot be kept (Is a directory: {target(caches)})" in message and "network" not in message
+    target(caches).rmdir()
+    part(caches).mkdir()
+    assert f"it cannot be kept (Is a directory: {part(caches)})" in refused("thing")
+    part(caches).rmdir()
+    assert fetching.get("thing", progress=False).read_bytes() == CONTENT
+    shutil.rmtree(caches)
+    caches.write_text("a file")
+    assert "it cannot be kept (Not a directory: " in refused("thing")
+    assert "it cannot be kept (Not a directory: " in refused("model")
 
 
 def test_weights_that_are_handed_out_by_hand_say_where():

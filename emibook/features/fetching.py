@@ -48,15 +48,20 @@ def verified(name: str) -> Path:
     weights, path = _row(name), cached(name)
     if path is None:
         raise InputError(f"{name}: no {weights.about} on this machine; {remedy(name)}")
-    digest = file_fingerprint(path)
-    blob = path.resolve().name  # the hub's cache calls a large file by the SHA-256 that the hub told
-    expected = weights.sha256 or _trusted().get(name, {}).get("sha256") or (blob if len(blob) == SHA256_DIGITS else "")
+    digest, expected = file_fingerprint(path), expected_sha256(name, path)
     if not digest.startswith(expected):
         raise InputError(f"{name}: {path} has SHA-256 {digest[:12]}, expected {expected[:12]}; delete it, then "
                          f"emibook weights get {name}")
     if not weights.sha256 and name not in _trusted():
         _trust(name, path, digest)
     return path
+
+
+def expected_sha256(name: str, path: Path) -> str:
+    """What the SHA-256 of the cached file ``path`` has to be; empty where nobody has said."""
+    blob = path.resolve().name  # the hub's cache calls a large file by the SHA-256 that the hub told
+    told = blob if len(blob) == SHA256_DIGITS else ""
+    return _row(name).sha256 or _trusted().get(name, {}).get("sha256") or told
 
 
 def get(name: str, *, progress: bool = True) -> Path:
@@ -133,12 +138,12 @@ def _trusted() -> dict[str, dict[str, Any]]:
     """What the first downloads brought, for the weights as they are listed now."""
     try:
         trusted = json.loads(_ledger().read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        return {name: row for name, row in trusted.items()
+                if name in PRETRAINED and row["source"] == PRETRAINED[name].source}
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    except ValueError as error:
+    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise InputError(f"{_ledger()} is not readable ({error}); delete it to trust the files anew") from None
-    return {name: row for name, row in trusted.items()
-            if name in PRETRAINED and row["source"] == PRETRAINED[name].source}
 
 
 def _trust(name: str, path: Path, digest: str) -> None:
@@ -179,6 +184,8 @@ def _from_address(name: str, address: str, target: Path, expected: str, progress
     from tqdm.auto import tqdm
 
     target.parent.mkdir(parents=True, exist_ok=True)
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     part = target.with_name(f".{target.name}.part")
     have = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(address, headers={"Range": f"bytes={have}-"} if have else {})
@@ -219,8 +226,13 @@ def _in_one_line(name: str) -> Iterator[None]:
     except InputError:
         raise
     except Exception as error:  # whatever the hub's client and its transport raise
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InputError(f"{name}: the disk is full; make room, and the same command goes on") from None
+        if type(error) is urllib.error.URLError:  # around what really happened
+            error = error.reason
+        elif isinstance(error, OSError) and error.errno and error.filename:
+            raise InputError(f"{name}: it cannot be kept ({error.strerror}: {error.filename}); mend that, or choose "
+                             "another folder with XDG_CACHE_HOME") from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise InputError(f"{name}: {PRETRAINED[name].page} could not be fetched ({reason}); try again with a network, "
                          "or give the file with --weights") from None
