@@ -73,6 +73,7 @@ def _weights() -> list[Finding]:
         what = f"weights {name}"
         try:
             path = fetching.cached(name)
+            expected = path and fetching.expected_sha256(name, path)
         except InputError as error:  # the list of hashes that were seen is damaged
             findings.append(Finding(what, str(error), False, False, "delete that file"))
             continue
@@ -81,7 +82,6 @@ def _weights() -> list[Finding]:
             size = f", {row.megabytes} MB" if row.megabytes else ""
             findings.append(Finding(what, f"missing: {row.about}{size}", False, False, mend))
             continue
-        expected = fetching.expected_sha256(name, path)
         if expected and not file_fingerprint(path).startswith(expected):
             findings.append(Finding(what, f"{path} is another file than was published (its SHA-256 differs)", False,
                                     False, f"delete it, then emibook weights get {name}"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 
-from emibook import doctor
+from emibook import InputError, doctor
 from emibook.features import fetching, weights
 from emibook.features.weights import ANYONE, Pretrained
 
@@ -55,6 +55,9 @@ def test_published_weights_are_told_as_they_are(monkeypatch, tmp_path):
     assert not hand.good and "take a checkpoint from https://example.org" in hand.mend
     assert not findings["OpenFace"].good and "FeatureExtraction" in findings["OpenFace"].mend
     (tmp_path / "FeatureExtraction").touch(0o755)
+    monkeypatch.setattr(fetching, "_trusted", lambda: (_ for _ in ()).throw(InputError("weights.json is not readable")))
+    unknown = next(finding for finding in doctor.examine() if finding.what == "weights unknown")
+    assert not unknown.good and "not readable" in unknown.found
     assert {finding.what: finding for finding in doctor.examine()}["OpenFace"].good
 
 
