@@ -264,9 +264,12 @@ def test_15_2(paper):
                            paper=paper)
     for wrong in (lambda level, base, gain, digits: level - base == gain,
                   lambda level, base, gain, digits: abs(abs(level - base) - gain) <= 0.5 / 10**digits,
+                  lambda level, base, gain, digits: round(level - base, digits) == round(gain, digits),
                   lambda level, base, gain, digits: True):
         assert "it says" in hint("15.2", wrong, paper=paper)
     assert "A function" in hint("15.2", True, paper=paper)
+    assert "True or False; it gives 'yes'" in hint("15.2", lambda *_: "yes", paper=paper)
+    assert "stops with TypeError" in hint("15.2", lambda level: True, paper=paper)
 
 
 def test_15_3(paper):
