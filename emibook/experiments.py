@@ -17,6 +17,7 @@ import pandas
 
 from emibook import InputError, cluster, people
 from emibook.corpus import Corpus
+from emibook.curves import LiveCurves
 from emibook.dataset import feature_names, is_drawn, modality
 from emibook.features import extract
 from emibook.features.official import OfficialViT, OfficialWav2Vec2
@@ -217,7 +218,8 @@ def train(
     """
     variant = variant_for(variant)
     chosen = _ready(corpus, Path(work), [features], recipe, device, workers, progress)
-    return make_run(corpus, Path(work), features, seed, chosen, variant, device=device, progress=progress)
+    with LiveCurves(f"{features}, seed {seed}", progress):
+        return make_run(corpus, Path(work), features, seed, chosen, variant, device=device, progress=progress)
 
 
 def tables(
@@ -344,7 +346,8 @@ def _runs(
                 raise RuntimeError(f"{branch}, seed {seed}: the training failed: {result}") from result
     else:
         for branch, seed in todo:
-            make_run(corpus, work, branch, seed, recipe, variant, device=device, progress=progress)
+            with LiveCurves(f"{branch}, seed {seed}", progress):
+                make_run(corpus, work, branch, seed, recipe, variant, device=device, progress=progress)
     return {item: Run.open(folder) for item, folder in folders.items()}
 
 

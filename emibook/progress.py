@@ -13,6 +13,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from emibook.models import Branch
 
 WEIGHTS, LOG, HALVES = "weights.safetensors", "log.csv", "halves.csv"
 ALL, FIRST, SECOND = WATCHERS = ("all", "first", "second")
+SEEN: ContextVar[Callable[[str, list[dict]], None]] = ContextVar("SEEN", default=lambda name, rows: None)
+"""Told after every epoch: the name of the line, and its rows so far."""
 
 
 @dataclass
@@ -111,6 +114,7 @@ class Line:
         if self.name == ALL:
             replace_whole(self.folder / LOG, lambda path: pandas.DataFrame(self.rows).to_csv(path, index=False))
         self._write(list(self.watchers))
+        SEEN.get()(self.name, self.rows)
 
     def _write(self, names: list[str]) -> None:
         """The line as these watchers have it, under the name of the first."""

@@ -33,6 +33,7 @@ ORDER = (
     "runs",
     "scoring",
     "figures",
+    "curves",
     "experiments",
     "recovery",
     "agreement",
