@@ -305,7 +305,11 @@ def test_a_gpu_that_is_absent_or_full_ends_the_run(work, done, here, monkeypatch
             extract(done[1], work, ["mfcc"], device="cuda", progress=False)
     assert not list((work / "features" / "mfcc").glob("*.safetensors"))
     monkeypatch.setattr("dask.system.cpu_count", lambda: 16)
-    assert extraction._workers_on_gpu() == 3
+    asked = []
+    monkeypatch.setattr(extraction, "run", lambda *_, workers, **__: asked.append(workers) or iter(()))
+    for workers in (None, 9):
+        extract(done[1], work, ["mfcc"], device="cuda", workers=workers, progress=False)
+    assert asked == [3, 9]
 
 
 def test_a_given_checkpoint_is_used_kept_and_used_again(work, done, here):

@@ -232,6 +232,17 @@ def test_half_a_row_is_no_row(in_this_process, tmp_path):
     assert in_this_process == ["b"] and (work / "preprocess.csv").read_text() == whole
 
 
+def test_a_gpu_that_the_cascade_uses_is_shared_by_few(root, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(corpora.cluster, "run", lambda *_, workers, **__: asked.append(workers) or iter(()))
+    monkeypatch.setattr("dask.system.cpu_count", lambda: 16)
+    monkeypatch.setattr(corpora.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(corpora.torch.cuda, "mem_get_info", lambda: (10 * 2**30, 24 * 2**30))
+    for exhaustive, workers in ((True, None), (True, 5), (False, None)):
+        preprocess(open_corpus(root), tmp_path, exhaustive=exhaustive, workers=workers, progress=False)
+    assert asked == [3, 5, None]
+
+
 def test_a_worker_that_died_is_a_row_and_leaves_nothing(in_this_process, tmp_path, monkeypatch):
     write_clip(tmp_path / "a.mp4", [numbered(0, 90, 120)] * 2)
 

@@ -18,10 +18,13 @@ from typing import Any
 
 from emibook import InputError
 from emibook.cluster.attempt import Limits
-from emibook.cluster.machines import connect
+from emibook.cluster.machines import connect, workers_on_gpu
 from emibook.cluster.spread import NO_ROOM, EndRun, Job, LimitExceeded, Spread, WorkerDied
 
-__all__ = ["NO_ROOM", "EndRun", "LimitExceeded", "Limits", "WorkerDied", "run"]
+BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+"""Slow work too is told in items a second."""
+
+__all__ = ["NO_ROOM", "EndRun", "LimitExceeded", "Limits", "WorkerDied", "run", "workers_on_gpu"]
 
 
 def run(
@@ -67,7 +70,7 @@ def run(
 
     with ExitStack() as stack:
         client = connect(stack, label, len(waiting), workers, scheduler, slurm, progress)
-        bar = stack.enter_context(tqdm(total=len(waiting), desc=label, unit=unit, disable=not progress))
+        bar = stack.enter_context(tqdm(total=len(waiting), desc=label, unit=unit, disable=not progress, bar_format=BAR))
         failures = 0
         for item, result in Spread(client, function, waiting, label, limits).results():
             failures += failed(result)

@@ -55,6 +55,15 @@ def connect(
     return client
 
 
+def workers_on_gpu(bytes_each: int) -> int:
+    """As many workers as this machine's GPU has free memory for, at least one and at most one a core."""
+    import torch
+    from dask.system import cpu_count
+
+    free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
+    return max(1, min(cpu_count(), free // bytes_each))
+
+
 def _ask(scheduler: str) -> None:
     """Raises ``OSError`` or ``ValueError`` where no scheduler answers: a client waits for ever for something else's
     answer, its dashboard's for example."""

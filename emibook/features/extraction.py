@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emibook import InputError
-from emibook.cluster import EndRun, run
+from emibook.cluster import EndRun, run, workers_on_gpu
 from emibook.features import store
 from emibook.features.extractors import EXTRACTORS, Clip, known, weights_in
 from emibook.features.weights import Weights
@@ -97,7 +97,7 @@ def extract(
 
     items = _tasks(clips, todo, device, read)
     if device == "cuda" and items and workers is scheduler is slurm is None:
-        workers = _workers_on_gpu()
+        workers = workers_on_gpu(GPU_WORKER_BYTES)
     task = functools.partial(_extract_task, work=work, encoders=encoders, chosen=chosen, device=device)
     problems = [
         (item.clips, result)
@@ -179,15 +179,6 @@ def _device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _workers_on_gpu() -> int:
-    """As many as its free memory has room for, and no more than one a core of the processor."""
-    import torch
-    from dask.system import cpu_count
-
-    free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else 0
-    return max(1, min(cpu_count(), free // GPU_WORKER_BYTES))
 
 
 def _choose(name: str, source: str | None, work: Path, device: str, workers: int | None, progress: bool,

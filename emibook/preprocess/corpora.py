@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from emibook import InputError, cluster
 from emibook.corpus import Corpus
@@ -21,6 +22,8 @@ from emibook.preprocess.media import RATE
 
 VERSION = 3
 """Of what is done to a clip; another one means that every clip is done again."""
+GPU_WORKER_BYTES = 3 * 2**30
+"""Of a GPU: the cascade on several pictures of 1080p."""
 COLUMNS = ("clip", "status", "error", "frames", "faces", "seconds", "audio_seconds")
 Item = tuple[str, str, str]
 """A clip's id, its video and its sound, which is empty where the video has it."""
@@ -64,6 +67,8 @@ def preprocess(
     task = functools.partial(_preprocess_item, work=work, exhaustive=exhaustive)
     # The whole cascade takes hours for a quarter of an hour at 1080p.
     limits = cluster.Limits(seconds=24 * 3600.0) if exhaustive else cluster.Limits()
+    if exhaustive and todo and workers is scheduler is slurm is None and torch.cuda.is_available():
+        workers = cluster.workers_on_gpu(GPU_WORKER_BYTES)
     results = cluster.run(task, todo, label="preprocess", workers=workers, scheduler=scheduler, slurm=slurm,
                           limits=limits, failed=_is_failure, progress=progress)
     try:
