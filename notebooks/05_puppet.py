@@ -638,7 +638,7 @@ glue("ours_zero", f"{(drawn.to_numpy() == 0).mean():.0%}", display=False)
 # | partitions | no participant in two of them | the same |
 # | six labels a clip | fractions, most of them zero, Excitement and Joy together | {glue:text}`ours_zero` zero; correlations as in {numref}`corpus-labels` |
 # | recordings | browsers': variable and absurd frame rates, very short and very long, faces that leave | the same faults on purpose, in {glue:text}`ours_traps` clips |
-# | witnesses | voice for three emotions, face for three | the same three each |
+# | witnesses | voice for three emotions and face for three, so it is said | the same three each |
 # | **not like it** | | |
 # | people | 557 participants | {glue:text}`ours_people`, drawn |
 # | clips: train, valid, test | 8,072, 4,588, 4,586 | {glue:text}`ours_train`, {glue:text}`ours_valid`, {glue:text}`ours_test` |
