@@ -125,7 +125,8 @@ class _Reader:
         beyond, largest = np.fmax.reduce(np.abs(values), axis=None, initial=0.0), LARGEST[self.reading.packed]
         if not beyond <= largest:
             raise InputError(f"clip {clip}, features {self.features}: a value of {beyond:g} is beyond "
-                             f"{self.reading.packed}'s {largest:g}; rescale the features")
+                             f"{self.reading.packed}'s {largest:g}; rescale the features"
+                             + (", or take the variant packed-bfloat16" if self.reading.packed == "float16" else ""))
         return values
 
     def _part(self, clip: str, name: str) -> store.FeatureSequence:

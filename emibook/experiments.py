@@ -1,15 +1,13 @@
-"""Every row of the paper's Tables 2 and 3 as data, what else its words allow, and the way from a corpus to the tables.
+"""Recipes and ablations of the paper's Tables 2 and 3 as data, and the way from a corpus to the tables.
 
-Source: paper section 4.2 (training), Tables 2 and 3 (rows and values).
+Their rows are in ``rows``. Source: paper section 4.2 (training).
 """
 
 from __future__ import annotations
 
 import functools
-import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +16,20 @@ import pandas
 from emibook import InputError, cluster, people
 from emibook.corpus import Corpus
 from emibook.curves import LiveCurves
-from emibook.dataset import feature_names, is_drawn, modality
+from emibook.dataset import feature_names, is_drawn, load, modality
 from emibook.features import extract
-from emibook.features.official import OfficialViT, OfficialWav2Vec2
 from emibook.preprocess import preprocess
+from emibook.rows import EXTRA_TABLE2, EXTRA_TABLE3, OFFICIAL, TABLE2, TABLE3, Row, chosen_rows, has_official
 from emibook.runs import Run, is_finished, make_run, run_folder, write_text
 from emibook.scoring import rivals, score
+from emibook.steps import Reading
 from emibook.training import Recipe, on_device, require_labels
 from emibook.variants import BASE, BASELINE, Variant
 
-__all__ = ["ABLATIONS", "BASE", "RECIPES", "TABLE2", "TABLE3", "Row", "Variant", "recipe_for", "tables", "train"]
+__all__ = [
+    "ABLATIONS", "BASE", "EXTRA_TABLE2", "EXTRA_TABLE3", "OFFICIAL", "RECIPES", "TABLE2", "TABLE3", "Row", "Variant",
+    "chosen_rows", "recipe_for", "tables", "train",
+]  # fmt: skip
 
 # Rate, batch and patience of "paper" are the paper's; it states no number of epochs, no weights to start from (the
 # TCN's are He et al.'s), no normalisation (features are standardised by the training partition), no dropout (none).
@@ -37,6 +39,10 @@ RECIPES = {
     "small": Recipe("small", rate=1e-3, batch=16, epochs=20, threads=1),
 }
 SMALL_BELOW = 1000  # training clips
+NAMED = 5  # of the clips that lack something
+FATES = {"train": "not trained on"} | dict.fromkeys(
+    ("valid", "test"), "predicted as the training mean, in fusion by the other branch, and counted")
+"""What becomes of a clip that is empty in a feature set."""
 
 # What the paper leaves open, each as its difference from how this project reads it. Where the paper contradicts itself
 # the comment says what speaks for the option.
@@ -69,107 +75,8 @@ ABLATIONS: dict[str, Variant] = {
     )
 }
 
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table. ``paper`` is the paper's mean Pearson correlation on its validation partition.
-
-    ``branches`` are the runs that are fused: a feature set, or several joined by ``+``, with `` (baseline)`` behind
-    where the model is the organisers' and not the paper's. ``against``: the row that it is compared with.
-    """
-
-    features: str
-    modality: str
-    paper: float | None
-    branches: tuple[str, ...]
-    against: str | None = None
-
-
-def _one(features: str, modality: str, paper: float | None = None, against: str | None = None) -> Row:
-    return Row(features, modality, paper, (features,), against)
-
-
-def _two(video: str, sound: str, paper: float | None = None, against: str | None = None) -> Row:
-    return Row(f"{video} & {sound}", "V+A", paper, (video, sound), against)
-
-
-# The paper compares each row with the organisers' of its modality (section 4.3), the joined channels with one alone.
-TABLE2 = (
-    _one("vit (baseline)", "V", 0.09),
-    _one("vit", "V", 0.10, "vit (baseline)"),
-    _one("resnet18", "V", 0.1236, "vit (baseline)"),
-    _one("aus", "V", 0.1352, "vit (baseline)"),
-    _one("resnet18+aus", "V", 0.1479, "aus"),
-    _one("wav2vec2 (baseline)", "A", 0.24),
-    _one("wav2vec2", "A", 0.2808, "wav2vec2 (baseline)"),
-)
-BOTH_BASELINES = "vit & wav2vec2 (baseline)"
-TABLE3 = (
-    Row(BOTH_BASELINES, "V+A", 0.25, ("vit (baseline)", "wav2vec2 (baseline)")),
-    _two("vit", "wav2vec2", 0.2835, BOTH_BASELINES),
-    _two("resnet18", "wav2vec2", 0.2983, BOTH_BASELINES),
-    _two("aus", "wav2vec2", 0.3026, BOTH_BASELINES),
-    _two("resnet18+aus", "wav2vec2", 0.3288, BOTH_BASELINES),
-)
-# Not in the paper: a sound feature that needs no weights, so that fusion shows where there are none for wav2vec 2.0.
-# A fused row is compared with its sound alone.
-EXTRA_TABLE2 = (_one("mfcc", "A"),)
-EXTRA_TABLE3 = tuple(_two(video, "mfcc", against="mfcc") for video in ("vit", "resnet18", "aus", "resnet18+aus"))
-
-
-def _officially(row: Row) -> Row:
-    """The row with the data set's own ViT and wav2vec 2.0 features in the place of extracted ones."""
-    def named(text: str) -> str:
-        return re.sub(r"\b(vit|wav2vec2)\b", r"official_\1", text)
-
-    against = row.against and named(row.against)
-    return replace(row, features=named(row.features), branches=tuple(map(named, row.branches)), against=against)
-
-
-# What the paper's rows of these two names most likely are: it retrained "the official features" (section 4.3).
-OFFICIAL = tuple(map(_officially, (*TABLE2, *TABLE3)))
-
-
-def has_official(corpus: Corpus) -> bool:
-    """Whether the organisers' ViT and wav2vec 2.0 features came with the corpus."""
-    try:
-        for features in (OfficialViT, OfficialWav2Vec2):
-            features.require(corpus.root)
-    except InputError:
-        return False
-    return True
-
-
-def chosen_rows(
-    names: Sequence[str] | None = None, *, official: bool = False
-) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
-    """The rows of Tables 2 and 3: the paper's and ours, or those that ``names``, feature sets, make.
-
-    Each name is a row of Table 2, each pair of a visual and a sound one a row of Table 3; a row of the paper's keeps
-    its value. Without names and where the ``official`` features are there, they stand in the paper's rows, and what is
-    extracted anew has rows of its own beside them, without the paper's value.
-
-    Raises ``InputError`` for a feature set that there is not, or one named twice.
-    """
-    table2, table3 = (*TABLE2, *EXTRA_TABLE2), (*TABLE3, *EXTRA_TABLE3)
-    if not names and official:
-        return tuple(
-            (*map(_officially, papers),
-             *(replace(row, paper=None, against=_officially(row).features) for row in papers
-               if _officially(row).features != row.features and BASELINE not in row.features), *extra)
-            for papers, extra in ((TABLE2, EXTRA_TABLE2), (TABLE3, EXTRA_TABLE3))
-        )
-    if not names:
-        return table2, table3
-    if len(set(names)) < len(names):
-        raise InputError(f"rows {' '.join(names)}: one is named twice")
-    kinds = {name: modality(name.removesuffix(BASELINE)) for name in names}
-    known = {row.branches: row for row in (*OFFICIAL, *table2, *table3)}
-    if any(name.startswith("official_") for name in names):
-        known |= {row.branches: row for row in OFFICIAL}
-    ones = tuple(known.get((name,)) or _one(name, kind) for name, kind in kinds.items())
-    pairs = [(video, sound) for video in names for sound in names if (kinds[video], kinds[sound]) == ("V", "A")]
-    return ones, tuple(known.get(pair) or _two(*pair, against=pair[1]) for pair in pairs)
+# Not of the paper's words: features beyond float16's range, or to the eight bits that a GPU multiplies, packed so.
+PACKED = Variant("packed-bfloat16", reading={"packed": "bfloat16"})
 
 
 def recipe_for(corpus: Corpus, recipe: Recipe | str | None = None) -> Recipe:
@@ -187,10 +94,11 @@ def variant_for(variant: Variant | str | None = None) -> Variant:
     """The ablation of that name, or several joined by ``+``; without one the paper as this project reads it."""
     if isinstance(variant, Variant) or variant is None:
         return variant or BASE
+    known = {BASE.name: BASE, **ABLATIONS, PACKED.name: PACKED}
     parts = variant.split("+")
-    if unknown := [name for name in parts if name not in ABLATIONS and name != BASE.name]:
-        raise InputError(f"no variant named {unknown[0]!r}; there are {', '.join((BASE.name, *ABLATIONS))}")
-    return functools.reduce(Variant.__or__, (ABLATIONS.get(name, BASE) for name in parts))
+    if unknown := [name for name in parts if name not in known]:
+        raise InputError(f"no variant named {unknown[0]!r}; there are {', '.join(known)}")
+    return functools.reduce(Variant.__or__, (known[name] for name in parts))
 
 
 def train(
@@ -218,8 +126,8 @@ def train(
     """
     variant = variant_for(variant)
     chosen = _ready(corpus, Path(work), [features], recipe, device, workers, progress)
-    with LiveCurves(f"{features}, seed {seed}", progress):
-        return make_run(corpus, Path(work), features, seed, chosen, variant, device=device, progress=progress)
+    return _runs(corpus, Path(work), [(features, seed)], chosen, variant, device, workers, progress)[
+        features, seed].folder
 
 
 def tables(
@@ -334,6 +242,8 @@ def _runs(
     """
     folders = {item: run_folder(corpus, work, *item, recipe, variant) for item in items}
     todo = [item for item, folder in folders.items() if not is_finished(folder)]
+    for features in dict.fromkeys(branch.removesuffix(BASELINE) for branch, _ in todo):
+        _pack(corpus, work, features, variant, progress)
     beside = (workers or 1) > 1 if on_device(device) == "cuda" else workers != 1 and recipe.threads == 1
     if len(todo) > 1 and beside:
         task = functools.partial(_make_run, corpus=corpus, work=work, recipe=recipe, variant=variant, device=device)
@@ -349,6 +259,19 @@ def _runs(
             with LiveCurves(f"{branch}, seed {seed}", progress):
                 make_run(corpus, work, branch, seed, recipe, variant, device=device, progress=progress)
     return {item: Run.open(folder) for item, folder in folders.items()}
+
+
+def _pack(corpus: Corpus, work: Path, features: str, variant: Variant, progress: bool) -> None:
+    """Pack a feature set once for all its trainings, and say of which clips it has nothing and what becomes of them."""
+    for partition, fate in FATES.items():
+        if corpus.partition(partition).empty:
+            continue
+        part = load(corpus, work, features, partition, Reading(**variant.reading))
+        empty = [clip for clip, there in zip(part.clips, part.present, strict=True) if not there]
+        if empty and progress:
+            named = ", ".join(empty[:NAMED]) + (", ..." if len(empty) > NAMED else "")
+            print(f"features {features}: {len(empty)} of {len(part)} {partition} clips have none ({named}); they are "
+                  f"{fate}", file=sys.stderr)
 
 
 def _make_run(

@@ -13,6 +13,8 @@ import made
 import numpy as np
 import pandas
 import pytest
+import torch
+from safetensors import safe_open
 
 from emibook import InputError, experiments, runs
 from emibook.cli import main
@@ -110,6 +112,35 @@ def test_clips_without_a_modality_count_and_are_counted(planted):
     table2, table3 = (table.set_index("features") for table in planted[2])
     assert (table2["missing"] == 2).all() and (table2["clips"] == 18).all()
     assert (table3["missing"] == 3).all()  # no face, no sound, neither
+
+
+def test_of_which_clips_a_set_has_nothing_is_said_once_and_what_becomes_of_them(planted, tmp_path, capsys):
+    corpus, work = planted[0], tmp_path
+    os.symlink(planted[1] / "features", work / "features")
+    one = replace(QUICK, epochs=1)
+    tables(corpus, work, seeds=2, rows=["aus", "mfcc"], recipe=one, device="cpu", workers=1)
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("features ")]
+    fate = "they are predicted as the training mean, in fusion by the other branch, and counted"
+    assert said == [f"features aus: 2 of 18 valid clips have none (00031, 00037); {fate}",
+                    f"features mfcc: 2 of 18 valid clips have none (00034, 00037); {fate}"]
+    train(corpus, work, "aus", 0, one, device="cpu")
+    assert "features aus" not in capsys.readouterr().err, "nothing is trained"
+
+
+def test_features_are_packed_in_bfloat16_on_request(planted, tmp_path):
+    corpus, work = planted[0], tmp_path
+    os.symlink(planted[1] / "features", work / "features")
+    folder = train(corpus, work, "aus", 0, replace(QUICK, epochs=1), "packed-bfloat16", device="cpu", progress=False)
+    run = Run.open(folder)
+    assert run.config["reading"]["packed"] == "bfloat16" and run.config["variant"] == "packed-bfloat16"
+    kinds = set()
+    for path in (work / "packed" / "aus").glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            kinds.add(file.get_tensor("values").dtype)
+    assert kinds == {torch.bfloat16}
+    both = experiments.variant_for("packed-bfloat16+last-step")
+    assert (both.reading, both.model) == ({"packed": "bfloat16"}, {"pooling": "last"})
+    assert "packed-bfloat16" not in experiments.ABLATIONS, "it is no reading of the paper"
 
 
 def in_numpy(corpus, work, branches) -> float:

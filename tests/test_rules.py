@@ -34,6 +34,7 @@ ORDER = (
     "scoring",
     "figures",
     "curves",
+    "rows",
     "experiments",
     "recovery",
     "agreement",
