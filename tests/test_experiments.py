@@ -19,7 +19,7 @@ from safetensors import safe_open
 from emibook import InputError, experiments, runs
 from emibook.cli import main
 from emibook.corpus import Corpus
-from emibook.evaluation import CLIPS, halves
+from emibook.evaluation import CLIPS, halves, paired_difference
 from emibook.experiments import EXTRA_TABLE2, EXTRA_TABLE3, RECIPES, TABLE2, TABLE3, recipe_for, tables, train
 from emibook.features import store
 from emibook.fusion import RIVALS, late_fusion, rival_fusion
@@ -369,6 +369,15 @@ def test_each_row_is_compared_with_the_row_that_the_paper_compares_it_with(plant
         assert row["difference"] == pytest.approx(row["mean"] - table.loc[against, "mean"])
         assert row["difference_low"] <= row["difference"] <= row["difference_high"]
     assert table.loc["resnet18", "difference_low"] > 0, "a planted signal beats noise"
+    # Seed against the seed of the same number, on the same participants.
+    valid = corpus.partition("valid")
+    made_runs = {name: [Run.open(train(corpus, work, name, seed, QUICK, progress=False)) for seed in (0, 1)]
+                 for name in ("aus", "resnet18+aus")}
+    told = {name: [run.predictions("valid", valid["clip"])[0] for run in each] for name, each in made_runs.items()}
+    gain = paired_difference(valid[list(made.TARGETS)].to_numpy(), told["resnet18+aus"], told["aus"],
+                             list(valid["participant"]))
+    found = table.loc["resnet18+aus", ["difference_low", "difference_high"]].astype(float)
+    assert list(found) == pytest.approx([gain.low, gain.high], abs=1e-9)
     assert table.loc[["vit (baseline)", "mfcc"], ["difference", "against"]].isna().all(axis=None)
     assert [len(text.split()) for text in table["by_seed"]] == [2] * len(table)
     means = [np.mean([float(value) for value in text.split()]) for text in table["by_seed"]]
