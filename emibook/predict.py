@@ -170,6 +170,8 @@ def _branches(runs: Sequence[Path | str]) -> dict[str, list[_Member]]:
 
     def member(run: Run) -> _Member:
         names = feature_names(run.branch.removesuffix(BASELINE))
+        if not (run.folder / "encoders").is_dir():
+            raise InputError(f"{run.folder} holds no encoders, as a run on simulated features; it knows no clips")
         return _Member(run, run.model(), {name: encoder(run, name) for name in names})
 
     return {branch: [member(run) for run in group] for branch, group in _grouped(runs).items()}
