@@ -382,6 +382,14 @@ def test_bad_input_is_refused_before_anything_is_written(work, done):
     table[table["clip"] != "00008"].to_csv(work / "preprocess.csv", index=False)
     message = refused(corpus, work, ["mfcc"])
     assert "00008" in message and "1 of 4" in message and "emibook preprocess" in message
+    whole = (work / "preprocess.csv").read_text()
+    for broken in (b"\xc1\n", whole.replace("faces", "seen").encode(), whole.replace(",4,", ",four,").encode()):
+        (work / "preprocess.csv").write_bytes(broken)
+        assert "preprocess.csv is damaged; delete it and run emibook preprocess" in refused(corpus, work, ["mfcc"])
+    for broken in ("{", "[]", "{}"):
+        (work / "corpus.json").write_text(broken)
+        (work / "preprocess.csv").write_text(whole)
+        assert "corpus.json is damaged; run emibook preprocess" in refused(corpus, work, ["mfcc"])
     (work / "corpus.json").write_text(json.dumps({"root": "/somewhere/else"}))
     assert "/somewhere/else" in refused(corpus, work, ["mfcc"])
     (work / "preprocess.csv").unlink()

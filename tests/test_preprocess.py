@@ -232,6 +232,25 @@ def test_half_a_row_is_no_row(in_this_process, tmp_path):
     assert in_this_process == ["b"] and (work / "preprocess.csv").read_text() == whole
 
 
+def test_damaged_notes_of_a_work_folder_are_one_line_or_written_anew(in_this_process, tmp_path):
+    write_clip(tmp_path / "a.mp4", [numbered(0, 90, 120)] * 2)
+    corpus, work = open_corpus(tmp_path), tmp_path / "work"
+    whole = preprocess(corpus, work, progress=False)
+    table, settings = work / "preprocess.csv", work / "preprocess.json"
+    text = table.read_text()
+    table.write_bytes(b"\xc1\xff" * 9)  # not one whole line: as if killed before the first
+    assert preprocess(corpus, work, progress=False).equals(whole) and table.read_text() == text
+    for broken in (b"\xc1\n", text.replace("frames", "pictures").encode(), text.replace("2,", "two,").encode()):
+        table.write_bytes(broken)
+        with pytest.raises(InputError, match="preprocess.csv (has other columns|is damaged)") as caught:
+            preprocess(corpus, work, progress=False)
+        assert "\n" not in str(caught.value)
+    for broken in ("{", "[1]", "3"):
+        settings.write_text(broken)
+        with pytest.raises(InputError, match="preprocess.json is damaged; delete it"):
+            preprocess(corpus, work, progress=False)
+
+
 def test_a_gpu_that_the_cascade_uses_is_shared_by_few(root, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(corpora.cluster, "run", lambda *_, workers, **__: asked.append(workers) or iter(()))

@@ -164,10 +164,17 @@ def _preprocessed(corpus: Corpus, work: Path) -> pandas.DataFrame:
     if not path.is_file():
         raise InputError(f"{work} has no preprocess.csv; {command}")
     if (work / "corpus.json").is_file():
-        owner = json.loads((work / "corpus.json").read_text(encoding="utf-8")).get("root")
+        try:
+            owner = json.loads((work / "corpus.json").read_text(encoding="utf-8"))["root"]
+        except (ValueError, TypeError, KeyError):
+            raise InputError(f"{work / 'corpus.json'} is damaged; {command}") from None
         if owner != str(Path(corpus.root).resolve()):
             raise InputError(f"{work} holds the clips of {owner}, not of {corpus.root}; give another work folder")
-    table = pandas.read_csv(path, dtype={"clip": str}, keep_default_na=False).set_index("clip", drop=False)
+    try:
+        table = pandas.read_csv(path, dtype={"clip": str}, keep_default_na=False).set_index("clip", drop=False)
+        table = table.astype({"status": str, "faces": int, "seconds": object, "audio_seconds": object})
+    except (ValueError, KeyError):
+        raise InputError(f"{path} is damaged; delete it and {command}") from None
     missing = [clip for clip in corpus.clips["clip"] if clip not in table.index]
     if missing:
         raise InputError(f"clip {missing[0]} is not in {path} ({len(missing)} of {len(corpus.clips)} are not); "

@@ -91,9 +91,12 @@ def read_table(work: Path | str) -> pd.DataFrame:
     path = Path(work) / "preprocess.csv"
     if not path.is_file():
         raise InputError(f"{path}: no such file; run emibook preprocess first")
-    table = pd.read_csv(path, dtype={"clip": str, "status": str, "error": str}, keep_default_na=False,
-                        na_values={"seconds": [""], "audio_seconds": [""]})
-    return table.astype({"frames": int, "faces": int, "seconds": float, "audio_seconds": float})
+    try:
+        table = pd.read_csv(path, dtype={"clip": str, "status": str, "error": str}, keep_default_na=False,
+                            na_values={"seconds": [""], "audio_seconds": [""]})
+        return table.astype({"frames": int, "faces": int, "seconds": float, "audio_seconds": float})
+    except (ValueError, KeyError):
+        raise InputError(f"{path} is damaged; delete it, and emibook preprocess does all clips again") from None
 
 
 def _preprocess_item(item: Item, *, work: Path, exhaustive: bool) -> Row:
@@ -153,8 +156,8 @@ def _settle_on(work: Path, exhaustive: bool | None, progress: bool) -> bool:
     """Note in ``WORK/preprocess.json`` how faces are found and cut; rows of clips done otherwise are forgotten."""
     path, table = work / "preprocess.json", work / "preprocess.csv"
     try:
-        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError:
+        before = dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    except (ValueError, TypeError):
         raise InputError(f"{path} is damaged; delete it, and the clips of {work} are done again") from None
     if exhaustive is None:
         exhaustive = before.get("faces") == "exhaustive"
@@ -189,7 +192,7 @@ def _read_rows(path: Path) -> list[Row]:
     """The complete rows of the table; the last one may be half a row, where a run was killed as it wrote."""
     if not path.is_file():
         return []
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8", errors="replace")
     whole = text[:text.rfind("\n") + 1]
     reader = csv.DictReader(io.StringIO(whole))
     if whole and tuple(reader.fieldnames or ()) != COLUMNS:
@@ -205,7 +208,7 @@ def _as_csv(rows: list[Row]) -> str:
 
 def _write_rows(path: Path, rows: list[Row]) -> None:
     text = ",".join(COLUMNS) + "\n" + _as_csv(rows)
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+    if not path.is_file() or path.read_bytes() != text.encode():
         _replace(path, text)
 
 
