@@ -80,9 +80,9 @@ def partitions() -> list[packing.Sequences]:
     return made
 
 
-@pytest.mark.parametrize("share", [packing.SHARE, 0], ids=["on the GPU", "sent batch by batch"])
+@pytest.mark.parametrize("share", [packing.SHARE["cuda"], 0], ids=["on the GPU", "sent batch by batch"])
 def test_batches_lie_on_the_gpu(share, partitions, gpu, monkeypatch, capsys):
-    monkeypatch.setattr(packing, "SHARE", share)
+    monkeypatch.setitem(packing.SHARE, "cuda", share)
     clips = np.array([4, 3, 0])
     feeds = {device: packing.Feed(partitions[0], device) for device in ("cuda", "cpu")}
     assert isinstance(feeds["cuda"].values, OnGPU) == (share > 0)
