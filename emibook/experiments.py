@@ -46,7 +46,8 @@ FATES = {"train": "not trained on"} | dict.fromkeys(
 
 # What the paper leaves open, each as its difference from how this project reads it. Where the paper contradicts itself
 # the comment says what speaks for the option. What OpenFace looks at, crops or whole videos, is decided before features
-# lie in WORK (`emibook extract --aus-from`), and whose ViT and wav2vec 2.0 features a row has by its name (``rows``).
+# lie in WORK (`emibook extract --aus-from`), so is how a face is cropped (`emibook preprocess --crop`), and whose ViT
+# and wav2vec 2.0 features a row has by its name (``rows``).
 ABLATIONS: dict[str, Variant] = {
     variant.name: variant
     for variant in (

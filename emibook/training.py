@@ -144,7 +144,7 @@ def train(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     half = np.full(len(valid), -1) if halves is None else np.asarray(halves)
-    with _surroundings(recipe.threads, seed):
+    with _surroundings(recipe.threads, seed, device):
         network = rebuild(
             {"kind": "regressor", **(model or {}), "in_features": len(train.names), "targets": len(train.target_names)}
         )
@@ -368,10 +368,10 @@ def _claim(
 
 
 @contextmanager
-def _surroundings(threads: int | None, seed: int) -> Iterator[None]:
+def _surroundings(threads: int | None, seed: int, device: str) -> Iterator[None]:
     """The recipe's threads, and torch's random numbers from the seed; both as they were afterwards."""
     before = torch.get_num_threads()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[] if device == "cpu" else None):
         torch.set_num_threads(threads or before)
         torch.manual_seed(seed)
         try:

@@ -393,8 +393,8 @@ emibook.check_exercise("1.2", wanted_rho)
 round(float(wanted_rho), 4)
 
 # %% [markdown]
-# It is far above what the paper reports. Later entries to the challenge, which also read what is said, report about
-# as much on their validation clips ([arXiv:2503.10603](https://arxiv.org/abs/2503.10603)).
+# It is far above what the paper reports. A later entry to the challenge, which also reads what is said, reports about as
+# much on its validation clips {cite:p}`yu2025`.
 # ```{solution-end}
 # ```
 

@@ -108,7 +108,7 @@ for place, (column, label) in enumerate(names.items()):
     ax.barh(np.arange(len(frame)) + 0.27 * (1 - place), frame[column], 0.25, label=label)
 ax.set_yticks(np.arange(len(frame)), frame.index)
 ax.set(xscale="log", xlabel="milliseconds a frame")
-ax.legend()
+fig.legend(loc="outside lower center", ncols=3)
 plt.show()
 
 # %% [markdown]
@@ -261,7 +261,7 @@ for marker, name in zip("osD", machines, strict=True):
     ax.plot(plan[name], plan.index, marker, label=name)
 ax.set(xscale="log", xlabel="hours")
 ax.invert_yaxis()
-ax.legend()
+fig.legend(loc="outside lower center", ncols=3)
 plt.show()
 
 # %% [markdown]
@@ -286,6 +286,7 @@ plt.show()
 # %% [markdown]
 # ```{exercise-start} Your own corpus
 # :label: performance-exercise-own
+# :nonumber:
 # ```
 # CREMA-D has 7,442 clips of about two and a half seconds, of 480 by 360 pixels. How long do its faces take on two
 # cores? Use the smallest size of the table; its times are milliseconds of both cores together.
@@ -313,6 +314,7 @@ round(crema_minutes)
 # %% [markdown]
 # ```{exercise-start} Where is the next bottleneck?
 # :label: performance-exercise-next
+# :nonumber:
 # ```
 # Suppose that finding faces cost nothing at all. How much faster would the whole plan on two cores be? And if
 # encoding with ResNet-18 cost nothing?
@@ -331,7 +333,7 @@ round(crema_minutes)
 # %%
 times = hours.sum() / (hours.sum() - hours)
 emibook.check_exercise("a3.2", times, hours=hours)
-times.round(2)
+times.round(2).to_frame("times as fast")
 
 # %% [markdown]
 # A stage that is a small share of the whole is not worth a further week of anybody's time.

@@ -33,7 +33,7 @@ from emibook.preprocess import (
     read_faces,
     read_track,
 )
-from emibook.preprocess.faces import TEMPLATE, Detector, align
+from emibook.preprocess.faces import TEMPLATE, Detector, align, similarity
 
 COLUMNS = ["clip", "status", "error", "frames", "faces", "seconds", "audio_seconds"]
 TRACK = ["frame", "time", "face", "probability", "x1", "y1", "x2", "y2", "left_eye_x", "left_eye_y", "right_eye_x",
@@ -401,7 +401,7 @@ def test_a_folder_that_may_not_be_written_into_is_one_line_here_and_on_a_worker(
     item = ("dubbed", str(root / "dubbed.mp4"), "")
     for work, said in ((tmp_path, "faces cannot be written into on"), (tmp_path / "other", "other cannot be seen on")):
         with pytest.raises(corpora.cluster.EndRun, match=said):
-            corpora._preprocess_item(item, work=work, exhaustive=False)
+            corpora._preprocess_item(item, work=work, exhaustive=False, crop="warp")
     assert not (tmp_path / "other").exists()
 
 
@@ -486,3 +486,27 @@ def test_faces_of_two_ways_never_mix(tmp_path, acted, in_this_process, capsys):
     (work / "preprocess.json").write_text("{")
     with pytest.raises(InputError, match=r"preprocess\.json is damaged; delete it"):
         preprocess(corpus, work)
+
+
+def test_a_box_about_the_landmarks_instead_of_a_warp(tmp_path, acted, in_this_process):
+    """All clips are done again, the landmarks stay on the face, and the work folder stays so."""
+    root, work = tmp_path / "root", tmp_path / "work"
+    root.mkdir()
+    size = acted[0].shape[1::-1]
+    tilted = cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), 12, 1)
+    write_clip(root / "one.mp4", [cv2.warpAffine(image, tilted, size, borderMode=cv2.BORDER_REPLICATE)
+                                  for image in acted[:4]])
+    corpus = open_corpus(root)
+    preprocess(corpus, work, progress=False)
+    warped, _, upright = read_faces(work, "one")
+    for _ in range(2):
+        preprocess(corpus, work, crop="box", progress=False)
+    preprocess(corpus, work, progress=False)
+    assert in_this_process == ["one", "one"]
+    images, _, points = read_faces(work, "one")
+    tilt = np.degrees(np.arctan2(*(points[:, 1] - points[:, 0]).T[::-1]))
+    assert np.abs(np.degrees(np.arctan2(*(upright[:, 1] - upright[:, 0]).T[::-1]))).max() < 5 < np.abs(tilt).min()
+    back = cv2.warpAffine(images[0], similarity(points[0], upright[0]), (112, 112)).astype(int)
+    assert np.abs(back - warped[0])[30:90, 30:80].mean() < 10, "not the same face, or its landmarks lie elsewhere"
+    with pytest.raises(InputError, match="no crop 'round'; there are warp, box"):
+        preprocess(corpus, work, crop="round")

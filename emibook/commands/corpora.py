@@ -57,6 +57,7 @@ def preprocess(
     *,
     work: Work,
     exhaustive: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    crop: str | None = None,
     workers: int | None = None,
     scheduler: Scheduler = None,
     slurm: Slurm = None,
@@ -71,6 +72,8 @@ def preprocess(
         work: folder to write; a run that was stopped goes on
         exhaustive: the full cascade on every frame, to the letter of the paper, instead of following a face;
             a WORK that was made so stays so
+        crop: warp, which turns a face upright, or box, an upright box about its landmarks (default: as WORK was
+            made, else warp)
         workers: worker processes (default: one a core)
         scheduler: address of a running Dask scheduler to use instead
         slurm: partition of a SLURM cluster to ask for the workers
@@ -78,8 +81,8 @@ def preprocess(
     from emibook.corpus import open_corpus
     from emibook.preprocess import preprocess
 
-    table = preprocess(open_corpus(root), work, exhaustive=exhaustive or None, workers=workers, scheduler=scheduler,
-                       slurm=slurm)
+    table = preprocess(open_corpus(root), work, exhaustive=exhaustive or None, crop=crop, workers=workers,
+                       scheduler=scheduler, slurm=slurm)
     counts = table["status"].value_counts()
     print(", ".join(f"{counts.get(status, 0)} {status}" for status in ("ok", "no_face", "failed")))
     failed, path = table[table["status"] == "failed"], Path(work) / "preprocess.csv"

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import shutil
+import socket
 import wave
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -22,7 +25,7 @@ import pandas as pd
 import torch
 
 from emibook import InputError
-from emibook.cluster import NO_ROOM
+from emibook.cluster import NO_ROOM, EndRun
 from emibook.corpus.tables import bad_id
 from emibook.preprocess import faces
 from emibook.preprocess.finding import find
@@ -32,6 +35,7 @@ from emibook.preprocess.media import RATE, SAMPLE_RATE, audio, frames
 POINTS = [f"{landmark}_{axis}" for landmark in faces.LANDMARKS for axis in "xy"]
 TRACK = ["frame", "time", "face", "probability", "x1", "y1", "x2", "y2", *POINTS]
 """Columns of a track: pixels of the upright source video, seconds from its first picture."""
+SETTINGS = "preprocess.json"
 QUALITY = 95
 """Of the JPEG files."""
 
@@ -40,13 +44,14 @@ Row = dict[str, str | int | float | None]
 
 
 def preprocess_clip(
-    clip: str, path: Path | str, audio_path: Path | str | None, work: Path | str, *, exhaustive: bool = False
+    clip: str, path: Path | str, audio_path: Path | str | None, work: Path | str, *, exhaustive: bool = False,
+    crop: str = "warp",
 ) -> Row:
     """Write the files of one clip into ``work`` and return its row of ``preprocess.csv``.
 
     ``path`` is empty text where there is no video, and the sound is all there is. ``audio_path`` is a sound file of its
     own, which wins over the video's sound. ``exhaustive`` puts every picture through the whole cascade, as the paper
-    does, instead of following a face from picture to picture.
+    does, instead of following a face from picture to picture. ``crop`` is a key of ``faces.CROPS``.
 
     The row has the columns ``clip``, ``status`` (``ok``, ``no_face`` or ``failed``), ``error`` (one line; empty where
     nothing went wrong), ``frames`` and ``faces`` (how many), ``seconds`` (of the video) and ``audio_seconds`` (None
@@ -61,7 +66,7 @@ def preprocess_clip(
         place.clear()
         place.prepare()
         try:
-            count, found, crops = _write_faces(place, path, exhaustive)
+            count, found, crops = _write_faces(place, path, exhaustive, crop)
             sound = None
             try:
                 sound = audio(audio_path or path)
@@ -73,6 +78,8 @@ def preprocess_clip(
         except Exception:
             place.clear()
             raise
+    except torch.OutOfMemoryError as error:  # of a GPU: the other workers' doing, not the clip's
+        raise EndRun(f"the memory of the GPU of {socket.gethostname()} is full; give fewer --workers") from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise
@@ -100,7 +107,8 @@ def read_track(work: Path | str, clip: str) -> pd.DataFrame:
 
 def read_faces(work: Path | str, clip: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The faces of a clip: images (face, 112, 112, 3) uint8 RGB, times (face,) in seconds rising, and landmarks
-    (face, 5, 2) float32 in pixels of the crop. A clip without a face gives empty arrays."""
+    (face, 5, 2) float32 in pixels of the crop. A clip without a face gives empty arrays. How the faces were cropped is
+    in ``WORK/preprocess.json``; without it they are warped."""
     track = read_track(work, clip)
     track = track[track["face"] == 1]
     images = np.empty((len(track), faces.CROP, faces.CROP, 3), np.uint8)
@@ -112,9 +120,24 @@ def read_faces(work: Path | str, clip: str) -> tuple[np.ndarray, np.ndarray, np.
                              "preprocess again")
         images[i] = image[..., ::-1]
     landmarks = track[POINTS].to_numpy(np.float64).reshape(-1, 5, 2)
-    onto = [faces.similarity(points, faces.TEMPLATE) for points in landmarks]
+    turned = faces.CROPS[crop_of(read_settings(work))]
+    onto = [turned(points, faces.TEMPLATE) for points in landmarks]
     placed = [points @ matrix[:, :2].T + matrix[:, 2] for points, matrix in zip(landmarks, onto, strict=True)]
     return images, track["time"].to_numpy(np.float64), np.array(placed, np.float32).reshape(-1, 5, 2)
+
+
+def read_settings(work: Path | str) -> dict[str, str | int | float]:
+    """``WORK/preprocess.json``: how faces are found and cropped; empty where there is none."""
+    path = Path(work) / SETTINGS
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    except (ValueError, TypeError):
+        raise InputError(f"{path} is damaged; delete it, and the clips of {work} are done again") from None
+
+
+def crop_of(settings: Mapping[str, str | int | float]) -> str:
+    """The key of ``faces.CROPS`` in a work folder's settings; where it says nothing, faces were warped."""
+    return str(settings.get("crop")) if settings.get("crop") in faces.CROPS else "warp"
 
 
 def read_audio(work: Path | str, clip: str) -> np.ndarray | None:
@@ -170,7 +193,7 @@ class _Place:
         os.replace(self.waiting(self.track), self.track)
 
 
-def _write_faces(place: _Place, path: Path | str, exhaustive: bool) -> tuple[int, int, Path]:
+def _write_faces(place: _Place, path: Path | str, exhaustive: bool, crop: str) -> tuple[int, int, Path]:
     """Find, follow and crop; how many frames the clock has, how many faces, and the folder that they are in.
 
     The video is read once, though who is followed is known only at its end: everybody who may turn out to be that
@@ -193,8 +216,8 @@ def _write_faces(place: _Place, path: Path | str, exhaustive: bool) -> tuple[int
                 (waiting / str(person)).mkdir()
             numbers = [seen.probabilities[face], *seen.boxes[face], *seen.landmarks[face].ravel()]
             rows[person].append((frame, np.array(numbers, np.float32)))
-            crop = faces.align(image, seen.landmarks[face])
-            _, packed = cv2.imencode(".jpg", crop[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+            made = faces.align(image, seen.landmarks[face], crop)
+            _, packed = cv2.imencode(".jpg", made[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
             (waiting / str(person) / f"{frame:06}.jpg").write_bytes(packed)
     person = people.followed()
     chosen = waiting / ("nobody" if person is None else str(person))

@@ -16,11 +16,20 @@ import torch
 
 from emibook import InputError, cluster
 from emibook.corpus import Corpus
-from emibook.preprocess.clips import QUALITY, Row, clear, one_line, preprocess_clip
-from emibook.preprocess.faces import CROP
+from emibook.preprocess.clips import (
+    QUALITY,
+    SETTINGS,
+    Row,
+    clear,
+    crop_of,
+    one_line,
+    preprocess_clip,
+    read_settings,
+)
+from emibook.preprocess.faces import CROP, CROPS
 from emibook.preprocess.media import RATE
 
-VERSION = 3
+VERSION = 4
 """Of what is done to a clip; another one means that every clip is done again."""
 GPU_WORKER_BYTES = 3 * 2**30
 """Of a GPU: the cascade on several pictures of 1080p."""
@@ -37,6 +46,7 @@ def preprocess(
     scheduler: str | None = None,
     slurm: str | None = None,
     exhaustive: bool | None = None,
+    crop: str | None = None,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Put every clip on the clock, find and align its faces, bring out its sound; returns ``WORK/preprocess.csv``.
@@ -46,13 +56,15 @@ def preprocess(
     clips that failed, and clips whose video or sound is newer than their faces.
 
     ``exhaustive``: the full cascade on every frame, to the letter of the paper, instead of following a face; None is
-    what WORK already has, else following. Clips that were done another way are all done again. See
+    what WORK already has, else following. ``crop``: a key of ``faces.CROPS``; None is what WORK already has, else
+    ``warp``. Clips that were done another way are all done again. See
     ``emibook.cluster.run`` for ``workers``, ``scheduler`` and ``slurm``. Raises ``InputError`` where WORK belongs to
     another corpus or cannot be written into.
     """
     work = Path(work).absolute()
     _claim(work, corpus)
-    exhaustive = _settle_on(work, exhaustive, progress)
+    settings = _settle_on(work, exhaustive, crop, progress)
+    exhaustive = settings["faces"] == "exhaustive"
     rows = {str(row["clip"]): row for row in _read_rows(work / "preprocess.csv")}
     todo, done = [], []
     for clip, path, sound in corpus.clips[["clip", "path", "audio"]].itertuples(index=False, name=None):
@@ -64,7 +76,7 @@ def preprocess(
     todo.sort(key=_size, reverse=True)  # so that no core waits for a long clip at the end
     if todo and (reason := _unwritable(work)):
         raise InputError(f"{reason}; give another work folder, or the right to write into this one")
-    task = functools.partial(_preprocess_item, work=work, exhaustive=exhaustive)
+    task = functools.partial(_preprocess_item, work=work, exhaustive=exhaustive, crop=crop_of(settings))
     # The whole cascade takes hours for a quarter of an hour at 1080p.
     limits = cluster.Limits(seconds=24 * 3600.0) if exhaustive else cluster.Limits()
     if exhaustive and todo and workers is scheduler is slurm is None and torch.cuda.is_available():
@@ -99,12 +111,12 @@ def read_table(work: Path | str) -> pd.DataFrame:
         raise InputError(f"{path} is damaged; delete it, and emibook preprocess does all clips again") from None
 
 
-def _preprocess_item(item: Item, *, work: Path, exhaustive: bool) -> Row:
+def _preprocess_item(item: Item, *, work: Path, exhaustive: bool, crop: str) -> Row:
     if reason := _unwritable(work):
         raise cluster.EndRun(f"{reason} on {socket.gethostname()}; its workers need the same folder")
     clip, path, sound = item
     try:
-        return preprocess_clip(clip, path, sound or None, work, exhaustive=exhaustive)
+        return preprocess_clip(clip, path, sound or None, work, exhaustive=exhaustive, crop=crop)
     except OSError as error:  # of a disk without room, which does not say where it is
         error.filename = error.filename or str(work)
         raise
@@ -152,19 +164,19 @@ def _claim(work: Path, corpus: Corpus) -> None:
     _replace(path, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
 
 
-def _settle_on(work: Path, exhaustive: bool | None, progress: bool) -> bool:
-    """Note in ``WORK/preprocess.json`` how faces are found and cut; rows of clips done otherwise are forgotten."""
-    path, table = work / "preprocess.json", work / "preprocess.csv"
-    try:
-        before = dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-    except (ValueError, TypeError):
-        raise InputError(f"{path} is damaged; delete it, and the clips of {work} are done again") from None
+def _settle_on(work: Path, exhaustive: bool | None, crop: str | None, progress: bool) -> dict[str, str | int | float]:
+    """Note in ``WORK/preprocess.json`` how faces are found and cropped; rows of clips done otherwise are forgotten."""
+    path, table = work / SETTINGS, work / "preprocess.csv"
+    before = read_settings(work)
     if exhaustive is None:
         exhaustive = before.get("faces") == "exhaustive"
-    settings = {"version": VERSION, "faces": "exhaustive" if exhaustive else "followed", "crop": CROP,
+    crop = crop or crop_of(before)
+    if crop not in CROPS:
+        raise InputError(f"no crop {crop!r}; there are {', '.join(CROPS)}")
+    settings = {"version": VERSION, "faces": "exhaustive" if exhaustive else "followed", "crop": crop, "pixels": CROP,
                 "quality": QUALITY, "clock": RATE}
     if before == settings:
-        return exhaustive
+        return settings
     if _unwritable(work) is None:
         if table.is_file() and _read_rows(table):
             if progress:
@@ -172,7 +184,7 @@ def _settle_on(work: Path, exhaustive: bool | None, progress: bool) -> bool:
                       file=sys.stderr)
             _write_rows(table, [])
         _replace(path, json.dumps(settings, indent=1) + "\n")
-    return exhaustive
+    return settings
 
 
 def _is_current(work: Path, clip: str, path: str, sound: str) -> bool:

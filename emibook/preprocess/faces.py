@@ -279,14 +279,30 @@ def similarity(points: np.ndarray, onto: np.ndarray) -> np.ndarray:
     return np.array([[factor.real, -factor.imag, shift.real], [factor.imag, factor.real, shift.imag]])
 
 
-def align(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """The face with these landmarks (5, 2), turned, scaled and shifted onto ``TEMPLATE``: (112, 112, 3) uint8 RGB.
+def boxed(points: np.ndarray, onto: np.ndarray) -> np.ndarray:
+    """As ``similarity``, without a rotation: the points' upright box comes where that of ``onto`` lies, as large."""
+    (low, high), (target_low, target_high) = ((each.min(axis=0), each.max(axis=0)) for each in
+                                              (np.asarray(points, np.float64), np.asarray(onto, np.float64)))
+    scale = (target_high - target_low).max() / max((high - low).max(), 1e-12)
+    shift = (target_low + target_high - scale * (low + high)) / 2
+    return np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+
+
+CROPS = {"warp": similarity, "box": boxed}
+"""How a face is brought into its crop by its landmarks: turned upright, or as an upright box about them.
+
+The paper has "the coordinates of facial key points to crop the facial image" (section 3.2.1), which both are.
+"""
+
+
+def align(image: np.ndarray, landmarks: np.ndarray, crop: str = "warp") -> np.ndarray:
+    """The face with these landmarks (5, 2), brought onto ``TEMPLATE`` by one of ``CROPS``: (112, 112, 3) uint8 RGB.
 
     A face that is larger than the crop is halved, as often as it is twice as large, then drawn at twice the crop's size
     and halved once more, so that little that is finer than a pixel of the crop is left to alias. What lies outside the
     picture continues its border.
     """
-    matrix = similarity(landmarks, TEMPLATE)
+    matrix = CROPS[crop](landmarks, TEMPLATE)
     corners = np.array([[-1, -1], [CROP, -1], [-1, CROP], [CROP, CROP]], np.float64)
     reach = (corners - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
     limit = np.array(image.shape[1::-1])
@@ -304,5 +320,5 @@ def align(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     matrix *= finer
     matrix[:, 2] += (finer - 1) / 2
     size = (finer * CROP, finer * CROP)
-    crop = cv2.warpAffine(part, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return _halved(crop) if finer == 2 else crop
+    made = cv2.warpAffine(part, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return _halved(made) if finer == 2 else made
