@@ -84,8 +84,9 @@ def book(
     (``work/<profile>`` unless given). ``chapters`` are names as in ``notebooks/``, all of them unless given; a chapter
     that is then neither chosen nor up to date gets a page that says so. ``parameters`` overrides the profile's values.
     A chapter that declares ``chapters`` is given the fingerprint of each of the others, and runs after them.
-    Raises ``InputError`` for an unknown profile, chapter or parameter, a missing root, a cell that stops, a warning of
-    Sphinx, and where the current folder is not the project's.
+    Raises ``InputError`` for an unknown profile, chapter or parameter, a missing root, a cell that stops, a chapter
+    that is stale when all have run because something changed meanwhile, a warning of Sphinx, and where the current
+    folder is not the project's.
     """
     sources = _sources()
     names = list(dict.fromkeys(chapters)) if chapters else list(sources)
@@ -116,6 +117,12 @@ def book(
 
     _side_by_side(run, [name for name in stale if name not in about_others])
     _side_by_side(run, [name for name in stale if name in about_others])
+    if stale:
+        library = Library(LIBRARY)
+        for name in names:
+            if fingerprint(sources[name], given[name], library) != prints[name]:
+                raise InputError(f"chapter {name}, or code or kept results that it uses, changed while the book was "
+                                 "built; run emibook book again")
     for name in sources:
         if not _fresh(name, prints[name]):
             _record(name).unlink(missing_ok=True)

@@ -156,6 +156,23 @@ def test_only_what_changed_runs_again(project, runs, monkeypatch):
     assert runs[4:] == ["01_line"]
 
 
+def test_what_changes_while_the_book_is_built_is_not_published(project, runs, monkeypatch):
+    execute, kept = publish.execute, Path("notebooks/01_line.py")
+
+    def edited_meanwhile(*given):
+        execute(*given)
+        kept.write_text(CHAPTER + "\n# an afterthought\n")
+
+    monkeypatch.setattr(publish, "execute", edited_meanwhile)
+    with pytest.raises(InputError, match="01_line.*changed while the book was built; run emibook book again"):
+        publish.book()
+    monkeypatch.setattr(publish, "execute", execute)
+    publish.book()
+    assert runs == ["01_line", "01_line"]
+    publish.book()
+    assert len(runs) == 2
+
+
 def test_a_chapter_neither_chosen_nor_fresh_gets_a_page_that_says_so(project, runs):
     Path("notebooks/02_other.py").write_text(FAILING)
     publish.book(chapters=["01_line"])
