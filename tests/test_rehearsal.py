@@ -78,6 +78,17 @@ def test_the_mended_recipe_reaches_nineteen_twentieths_and_is_not_below_ridge():
     assert (mended["over_ridge_high"] > 0).all()
 
 
+def test_on_mixed_signals_the_rate_helps_and_fewer_idle_features_or_more_clips_help_further():
+    found = kept("recovery")
+    mixed = found[(found["patterns"] == "mixed")]
+    usual = mixed[(mixed["train_clips"] == 8072) & (mixed["width"] == 64)].sort_values("share")
+    assert usual["variant"].iloc[0] == "base" and usual["variant"].iloc[-1] == NARROW.name
+    narrow = usual.iloc[-1]
+    assert (usual["over_ridge_low"] > 0).all() and narrow["over_ridge_low"] > usual["over_ridge_high"].iloc[0]
+    others = mixed[(mixed["variant"] == NARROW.name) & ((mixed["width"] < 64) | (mixed["train_clips"] > 8072))]
+    assert len(others) == 2 and (others["share"] > narrow["share"] + 0.02).all()
+
+
 def test_a_kept_table_can_be_made_again():
     made, before = attainable(0.08, clips=15_000), kept("table3")
     before = before[(before["calibration"] == "attainable") & (before["crossing"] == 0.08)]
