@@ -191,22 +191,24 @@ glue("full_clips", f"{size['clips'][0]:,}", display=False)
 # %%
 shown = recovery.assign(share=recovery["reached"] / recovery["best"])
 unlike = shown["inputs"].where(shown["inputs"] != "as drawn", "")
+unlike += np.where(shown["drawn"] > 0, "drawn anew", "")
 shown["experiment"] = shown["variant"].replace("base", "paper") + " " + unlike
 columns = ["features", "width", "patterns", "attainable", "train_clips", "experiment"]
 shown = shown[[*columns, "reached", "fresh", "best", "ridge", "share"]]
 shown.round(3)
 
-# %% mystnb={"image": {"alt": "Horizontal bars, one a training, of the share of the best predictor's correlation that was reached, with a small cross on each for ridge regression and a dashed line near the right end that marks nineteen twentieths."}, "figure": {"caption": "What each training reached, as a share of what the best predictor reaches on the same clips; blue: the paper's recipe, green: another; crosses: ridge regression on time averages; dashed: nineteen twentieths.", "name": "full-recovery"}}
-names = [f"{row.experiment.strip()}\n{row.features}, {row.width} wide, {row.patterns}, "
-         f"{row.attainable:g}, {row.train_clips:,}" for row in shown.itertuples()]
+# %% mystnb={"image": {"alt": "Horizontal bars, one a training, of the share of the best predictor's correlation that was reached, with a small cross on each for ridge regression and a dashed line near the right end that marks nineteen twentieths."}, "figure": {"caption": "What each training reached, as a share of what the best predictor reaches on the same clips. Below each name: where the signal lies and how strong it is, features and clips; blue: the paper's recipe, green: another; crosses: ridge regression on time averages; dashed: nineteen twentieths.", "name": "full-recovery"}}
+names = [f"{row.experiment.strip()}\n{row.patterns} {row.attainable:g}, "
+         f"{row.width} x {row.train_clips:,}" for row in shown.itertuples()]
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 0.8 + 0.5 * len(shown)))
 colors = np.where(recovery["variant"] == "base", figures.BLUE, figures.GREEN)
 ax.barh(range(len(shown)), shown["share"], color=colors)
 ax.plot(shown["ridge"] / shown["best"], range(len(shown)), "x", color="black")
 ax.axvline(0.95, color=figures.GREY, linestyle="--", linewidth=1)
 ax.set_yticks(range(len(shown)), names)
+ax.margins(y=0.01)
 ax.invert_yaxis()
-ax.set_xlabel("share of the best predictor's correlation")
+ax.set_xlabel("share of the best's correlation")
 plt.show()
 
 # %% tags=["remove-cell"]
@@ -297,7 +299,8 @@ glue("full_more_clips", f"{more['train_clips']:,}", display=False)
 # was tried instead, with each pattern's share of what the oracle does.
 
 # %%
-tries = by[by["patterns"] == "mixed"].assign(experiment=shown["experiment"])
+tries = recovery.assign(experiment=shown["experiment"])
+tries = tries[tries["patterns"] == "mixed"]
 kinds = [f"share {name}" for name in patterns.PATTERNS]
 tries = tries[["experiment", "width", "train_clips", "best_epoch", *kinds, "share"]]
 tries.round(3)
