@@ -310,7 +310,8 @@ def banner(profile: str, corpus: Corpus) -> Any:
     text = f"{len(corpus.clips)} clips of the corpus {corpus.name}" + (f" ({shares})" if shares else "") + "."
     if corpus.note:
         text += f" {corpus.note[0].upper()}{corpus.note[1:]}."
-    title = f"Made by the profile “{profile}”: {PROFILES[profile].data}"
+    data = PROFILES[profile].data if corpus.root != Path() else "simulated numbers, drawn by this page"
+    title = f"Made by the profile “{profile}”: {data}"
     return HTML(
         f'<div class="admonition note"><p class="admonition-title">{html.escape(title)}</p>'
         f"<p>{html.escape(text)}</p></div>"

@@ -318,7 +318,9 @@ def test_banner_says_what_the_clips_are(tmp_path):
     )
     text = publish.banner("builtin", Corpus("puppet", tmp_path, table, (), note="says <nothing> about people")).data
     assert "2 clips" in text and "1 train" in text and "builtin" in text
-    assert "Says &lt;nothing&gt; about people." in text
+    assert "Says &lt;nothing&gt; about people." in text and "puppet, drawn by this book" in text
+    text = publish.banner("builtin", Corpus("simulated", Path(), table, ())).data
+    assert "simulated numbers" in text and "puppet" not in text
 
 
 def test_profiles_are_the_three_of_the_design():
