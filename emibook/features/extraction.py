@@ -324,12 +324,11 @@ def _settings(name: str, weights: Weights, work: Path) -> dict[str, Any]:
     """All that decides a feature set's numbers: the encoder, its weights and, for faces, how the crops were made."""
     settings = {"extractor": name, "version": EXTRACTORS[name].class_of(weights.kind).version,
                 "weights": asdict(weights)}
-    path = work / "preprocess.json"
-    if EXTRACTORS[name].modality == "V" and path.is_file():
-        try:
-            settings["preprocess"] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path} is not readable ({error}); delete it and run emibook preprocess again") from None
+    if EXTRACTORS[name].modality == "V":
+        from emibook.preprocess import read_settings  # with a face detector, which sound need not wait for
+
+        if cropped := read_settings(work):
+            settings["preprocess"] = cropped
     return settings
 
 
