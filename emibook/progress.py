@@ -22,6 +22,7 @@ import pandas
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch.optim.swa_utils import AveragedModel
 
 from emibook.metrics import pearson
 from emibook.models import Branch
@@ -58,14 +59,24 @@ class Watcher:
 
 
 class Line:
-    """One line of a training and those who watch it; ``name`` is the first of them, whose rate it has."""
+    """One line of a training and those who watch it; ``name`` is the first of them, whose rate it has.
 
-    def __init__(self, folder: Path, name: str, model: Branch, optimizer: torch.optim.Optimizer) -> None:
-        self.folder, self.name, self.model, self.optimizer = folder, name, model, optimizer
+    ``average``: the running average of the model's weights, where the training keeps one.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, model: Branch, optimizer: torch.optim.Optimizer, average: AveragedModel | None
+    ) -> None:
+        self.folder, self.name, self.model, self.optimizer, self.average = folder, name, model, optimizer, average
         self.rows: list[dict] = []
         self.watchers: dict[str, Watcher] = {}
         self.kept: dict[str, dict[str, torch.Tensor]] = {}
         """For each watcher the best epoch's ``predictions`` (clip, target); for ``all`` its weights too."""
+
+    @property
+    def scored(self) -> Branch:
+        """The model that is scored and kept: with the average of its weights, where there is one."""
+        return self.model if self.average is None else self.average.module
 
     def begin(self, rate: float, halves: bool) -> None:
         """A new training, watched by all."""
@@ -81,6 +92,8 @@ class Line:
         self.watchers = {name: Watcher(**numbers) for name, numbers in about["watchers"].items()}
         self.kept = {name: _under(f"kept {name}", tensors) for name in self.watchers}
         self.model.load_state_dict(_under("model", tensors))
+        if self.average is not None:
+            self.average.load_state_dict(_under("average", tensors))
         for number, parameter in enumerate(self.model.parameters()):
             moments = _under(f"adam {number}", tensors)
             self.optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
@@ -99,7 +112,7 @@ class Line:
             seen = slice(None) if name == ALL else half == (0 if name == FIRST else 1)
             score = row["mean_pearson"] if name == ALL else _quietly(truth[seen], predicted[seen])
             if watcher.sees(score, patience):
-                weights = self.model.state_dict() if name == ALL else {}
+                weights = self.scored.state_dict() if name == ALL else {}
                 self.kept[name] = {"predictions": torch.from_numpy(predicted.copy())} | {
                     f"weights {key}": tensor.detach().cpu().clone() for key, tensor in weights.items()
                 }
@@ -119,6 +132,8 @@ class Line:
     def _write(self, names: list[str]) -> None:
         """The line as these watchers have it, under the name of the first."""
         tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+        if self.average is not None:
+            tensors |= {f"average/{name}": tensor for name, tensor in self.average.state_dict().items()}
         for number, parameter in enumerate(self.model.parameters()):
             tensors |= {f"adam {number}/{key}": value for key, value in self.optimizer.state[parameter].items()}
         for name in names:
@@ -129,16 +144,20 @@ class Line:
         replace_whole(self._path(names[0]), lambda path: save_file(tensors, path, metadata=about))
 
     def _set_rate(self) -> None:
-        self.optimizer.param_groups[0]["lr"] = self.watchers[self.name].rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.watchers[self.name].rate
 
     def _path(self, name: str) -> Path:
         return self.folder / f"state-{name}.safetensors"
 
 
-def lines(folder: Path, model: Branch, optimizer: torch.optim.Optimizer, rate: float, halves: bool) -> Iterator[Line]:
+def lines(
+    folder: Path, model: Branch, optimizer: torch.optim.Optimizer, average: AveragedModel | None, rate: float,
+    halves: bool,
+) -> Iterator[Line]:
     """The training that all watch, then its forks; a fork that an earlier one makes comes later."""
     for name in WATCHERS:
-        line = Line(folder, name, model, optimizer)
+        line = Line(folder, name, model, optimizer, average)
         if line.restore():
             yield line
         elif name == ALL:

@@ -25,12 +25,13 @@ from emibook.corpus.layout import EMOTIONS
 from emibook.corpus.simulated import Simulation
 from emibook.drawn import sequences
 from emibook.evaluation import halves, paired_difference
-from emibook.experiments import ABLATIONS, BASE, RECIPES, Variant
+from emibook.experiments import ABLATIONS, BASE, MENDED, MENDS, RECIPES, Variant
 from emibook.metrics import pearson
+from emibook.models.averages import time_averages
 from emibook.packing import Sequences
 from emibook.progress import HALVES, LOG
 from emibook.runs import write_text
-from emibook.training import Recipe, load_model, predict, replace_whole, train
+from emibook.training import Recipe, load_model, on_device, predict, replace_whole, train
 
 PENALTIES = np.geomspace(1, 1e6, 13)
 """Of ridge regression, in clips: what a penalty of as many clips without signal would do."""
@@ -69,11 +70,16 @@ SIZES = {
 """``full``: as the real set, for a GPU. ``reduced``: every clip, a quarter of the steps, at most 64 features a set."""
 
 PAPERS = RECIPES["paper"]
-MENDED = ABLATIONS["rate-3e-4"] | Variant("epochs-8", recipe={"epochs": 8})
-"""The smallest change that mends the paper's recipe: ten times its rate; a quarter of the epochs are then enough."""
+TEN_TIMES = ABLATIONS["rate-3e-4"] | Variant("epochs-8", recipe={"epochs": 8})
+"""What mends the paper's recipe where signals lie in the mean and are strong: ten times its rate; a quarter of the
+epochs are then enough."""
 FASTER = ABLATIONS["rate-1e-3"] | Variant("epochs-10", recipe={"epochs": 10})
-NARROW = Variant("narrow", model={"channels": 32}, recipe={"rate": 1e-3, "batch": 16, "epochs": 10})
-"""What reached most of those tried where signals lie in onsets and rhythms: few weights, many small batches."""
+WITHOUT = {
+    left: replace(functools.reduce(Variant.__or__, (each for name, each in MENDS.items() if name != left)),
+                  name=f"mended but for {left}")
+    for left in MENDS
+}
+"""``experiments.MENDED`` without one of its parts: what each of them is worth."""
 ALONE = 0.9  # of what joined feature sets allow together, each of them alone: about as in Table 2
 FEWEST = 200  # training clips that are worth a case
 
@@ -93,21 +99,15 @@ class Case:
     drawn: int = 0
     """Of the simulation: other people, clips and features."""
     recipe: Recipe = PAPERS
-    inputs: str = "as drawn"
-    """``as drawn``, or ``decorrelated``."""
-    width: int | None = None
-    """Features a set, where fewer than the size has: six of them hold the six emotions and nothing else."""
 
-    @property
-    def name(self) -> str:
+    def name(self, size: Size) -> str:
         """A folder's name: what it is, and a hash of all that decides it."""
-        digest = sha256(repr(self).encode()).hexdigest()[:8]
-        return f"{self.features}-{self.patterns}-{self.level:g}-{self.train_clips}-{self.variant.name}-{digest}"
+        digest = sha256(repr((self, size)).encode()).hexdigest()[:8]
+        variant = self.variant.name.replace(" ", "-")
+        return f"{self.features}-{self.patterns}-{self.level:g}-{self.train_clips}-{variant}-{digest}"
 
     def plan(self, size: Size) -> Simulation:
-        """What is drawn; with more training clips than the size has, other clips altogether."""
-        clips = (max(self.train_clips, size.clips[0]), *size.clips[1:])
-        size = replace(size, clips=clips, width=self.width or size.width)
+        """What is drawn; the joined set of ``features`` has the level, each of them alone ``ALONE`` of it."""
         levels = {name: self.level * ALONE for name in self.features.split("+")} | {self.features: self.level}
         return size.plan(levels, self.patterns, self.drawn)
 
@@ -117,48 +117,19 @@ def cases(size: Size) -> list[Case]:
     every = size.clips[0]
     sound = functools.partial(Case, "wav2vec2")
     found = [
-        sound(0.6, "mean", every),
-        sound(0.6, "mean", every, MENDED),
-        sound(0.6, "mean", every, MENDED, seed=1, drawn=1),
-        sound(0.6, "mean", every // 4),
-        sound(0.6, "mean", every // 4, MENDED),
-        sound(0.6, "mean", every // 16),
-        sound(0.28, "mean", every),
-        sound(0.28, "mean", every, MENDED),
-        Case("resnet18+aus", 0.6, "mean", every, MENDED),
-        sound(0.6, "mixed", every),
-        sound(0.6, "mixed", every, FASTER),
-        sound(0.6, "mixed", every, NARROW),
-        sound(0.6, "mixed", every, NARROW | ABLATIONS["attention-pooling"]),
-        sound(0.6, "mixed", every, NARROW | ABLATIONS["loss-pearson"]),
-        sound(0.6, "mixed", every, NARROW, inputs="decorrelated"),
-        sound(0.6, "mixed", every, NARROW, width=len(EMOTIONS)),
-        sound(0.6, "mixed", 4 * every, NARROW),
+        *(sound(0.6, "mean", every, variant) for variant in (BASE, TEN_TIMES, MENDED)),
+        sound(0.6, "mean", every, TEN_TIMES, seed=1, drawn=1),
+        *(sound(0.6, "mean", every // 4, variant) for variant in (BASE, TEN_TIMES, MENDED)),
+        *(sound(0.6, "mean", every // 16, variant) for variant in (BASE, MENDED)),
+        *(sound(0.28, "mean", every, variant) for variant in (BASE, TEN_TIMES, MENDED)),
+        *(Case("resnet18+aus", 0.6, "mean", every, variant) for variant in (BASE, TEN_TIMES)),
+        *(sound(0.6, "mixed", every, variant) for variant in (BASE, FASTER, MENDED)),
+        sound(0.6, "mixed", every, MENDED, seed=1, drawn=1),
+        Case("resnet18+aus", 0.6, "mixed", every, MENDED),
+        *(sound(0.6, "mixed", every, variant) for variant in WITHOUT.values()),
+        sound(0.6, "mixed", every // 4, MENDED),
     ]
     return [case for case in found if case.train_clips >= FEWEST]
-
-
-def averages(clips: Sequences) -> np.ndarray:
-    """(clip, feature) the mean over each clip's steps; NaN where it has none."""
-    means = np.full((len(clips), len(clips.names)), np.nan)
-    for place in np.flatnonzero(clips.present):
-        means[place] = clips.rows(*clips.offsets[place : place + 2]).mean(axis=0, dtype=np.float64)
-    return means
-
-
-def decorrelated(training: Sequences, *others: Sequences) -> list[Sequences]:
-    """The same clips with features that no longer resemble each other: variance 1 and no correlation over all steps.
-
-    Which directions of the features are strong has nothing to do with which tell an emotion; a network that starts
-    from small steps sees the strong ones first. Means and directions are those of ``training``.
-    """
-    values = training.values.astype(np.float32)
-    centre = values.mean(axis=0, dtype=np.float64)
-    covariance = np.cov(values, rowvar=False)
-    variance, turn = np.linalg.eigh(covariance)
-    turn = (turn / np.sqrt(np.maximum(variance, 1e-6 * variance[-1]))).astype(np.float32)
-    return [replace(part, values=((part.values - centre).astype(np.float32) @ turn).astype(np.float16))
-            for part in (training, *others)]
 
 
 def ridge(training: Sequences, *others: Sequences) -> list[np.ndarray]:
@@ -168,7 +139,7 @@ def ridge(training: Sequences, *others: Sequences) -> list[np.ndarray]:
     without a step is predicted as the training mean.
     """
     there = training.present
-    inputs, targets = averages(training)[there], training.targets[there].astype(np.float64)
+    inputs, targets = time_averages(training)[there], training.targets[there].astype(np.float64)
     people = pandas.factorize(np.asarray(training.participants)[there])[0]
     left_out = np.empty((len(PENALTIES), *targets.shape))
     for fold in range(FOLDS):
@@ -177,7 +148,7 @@ def ridge(training: Sequences, *others: Sequences) -> list[np.ndarray]:
     chosen = np.argmax([pearson(targets, each) for each in left_out], axis=0)  # (target,)
     found = []
     for clips in others:
-        values = np.nan_to_num(averages(clips), nan=0.0)
+        values = np.nan_to_num(time_averages(clips), nan=0.0)
         predicted = np.take_along_axis(_fitted(inputs, targets, values), chosen[None, None], axis=0)[0]
         found.append(np.where(clips.present[:, None], predicted, targets.mean(axis=0)))
     return found
@@ -195,21 +166,20 @@ def _fitted(inputs: np.ndarray, targets: np.ndarray, others: np.ndarray) -> np.n
 
 def score(case: Case, size: Size, out: Path, *, progress: bool = True) -> dict:
     """Train one case, or read what came of it; ``out`` gets a folder for it. Killed, it goes on where it stopped."""
-    folder = out / "runs" / case.name
+    folder = out / "runs" / case.name(size)
     if (folder / RESULT).is_file():
         return json.loads((folder / RESULT).read_text())
     simulation, recipe = case.plan(size), replace(case.recipe, **case.variant.recipe)
     parts = {name: sequences(simulation, case.features, name) for name in ("valid", "test")}
     training = sequences(simulation, case.features, "train", case.train_clips)
     beside = _beside(simulation, case, training, parts, out)
-    if case.inputs == "decorrelated":
-        training, parts["valid"], parts["test"] = decorrelated(training, parts["valid"], parts["test"])
     kind = simulated.MODALITY[case.features.split("+")[0]]
     half = halves(parts["valid"].participants)
     model = case.variant.model_of(kind)
     train(training, parts["valid"], recipe, case.seed, folder, model=model, halves=half, progress=progress)
-    model = load_model(folder)
-    predicted = {name: predict(model, part) for name, part in parts.items()}
+    device = on_device()
+    model = load_model(folder).to(device)
+    predicted = {name: predict(model, part, device) for name, part in parts.items()}
     replace_whole(folder / "predictions.safetensors", lambda path: save_file(predicted, path))
     log = pandas.read_csv(folder / LOG)
     unseen = pandas.read_csv(folder / HALVES)[list(EMOTIONS)].to_numpy()
@@ -217,7 +187,7 @@ def score(case: Case, size: Size, out: Path, *, progress: bool = True) -> dict:
     low, high = reachable.bounds(simulation, case.features).mean(axis=0)
     result = {
         "features": case.features, "patterns": case.patterns, "attainable": case.level,
-        "train_clips": case.train_clips, "width": len(training.names), "inputs": case.inputs, "recipe": recipe.name,
+        "train_clips": case.train_clips, "width": len(training.names), "recipe": recipe.name,
         "variant": case.variant.name, "rate": recipe.rate, "batch": recipe.batch, "epochs": recipe.epochs,
         "seed": case.seed, "drawn": case.drawn, "bound_low": low, "bound_high": high,
         "reached": _mean(truth["valid"], predicted["valid"]), "best": _mean(truth["valid"], beside["best valid"]),

@@ -23,6 +23,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 from emibook import InputError
@@ -51,7 +52,10 @@ class Recipe:
     ``threads``: processor threads, so that the sums come out the same on any number of cores; None takes what is there.
     ``loss``: a key of ``LOSSES``. ``precision``: of the matrix products in training, ``float32``, ``bfloat16``, or
     ``native``, which is bfloat16 where the hardware has it; weights, loss and predictions are float32 in any.
-    ``standardise``: whether features are put on one scale, by the training partition.
+    ``standardise``: whether features are put on one scale, by the training partition. ``decay``: the weights of the
+    matrix products, not the biases, shrink by ``rate`` times so much in each step (Loshchilov and Hutter 2019, arXiv
+    1711.05101). ``average``: predictions are made with a running average of the weights, of which so much is kept in
+    each step, less in the first ones; 0 is the weights themselves.
     """
 
     name: str
@@ -63,6 +67,8 @@ class Recipe:
     loss: str = "mse"
     precision: str = "float32"
     standardise: bool = True
+    decay: float = 0.0
+    average: float = 0.0
 
     def __post_init__(self) -> None:
         for option, choices in {"loss": tuple(LOSSES), "precision": PRECISIONS}.items():
@@ -71,6 +77,10 @@ class Recipe:
         for option in ("rate", "batch", "epochs", "patience"):
             if not getattr(self, option) > 0:
                 raise InputError(f"{option} {getattr(self, option)}: has to be above 0")
+        if not (self.decay >= 0 and self.decay * self.rate < 1):
+            raise InputError(f"decay {self.decay}: has to be 0 or more, and less than 1 / rate")
+        if not 0 <= self.average < 1:
+            raise InputError(f"average {self.average}: has to be 0 or more, and below 1")
 
 
 def pearson_loss(prediction: Tensor, target: Tensor) -> Tensor:
@@ -156,12 +166,36 @@ def train(
             mean, scale = torch.zeros_like(mean), torch.ones_like(scale)
         network.standardise(mean, scale, target_mean)
         network.to(device)
-        optimizer = torch.optim.Adam(network.parameters(), lr=recipe.rate, fused=True)
+        optimizer, average = _optimizer(network, recipe), _average(network, recipe)
         feeds = Feed(train, device), Feed(valid, device)
-        for line in lines(folder, network, optimizer, recipe.rate, halves is not None):
+        for line in lines(folder, network, optimizer, average, recipe.rate, halves is not None):
             _follow(line, feeds, train, valid, recipe, seed, half, progress)
         finish(folder, valid.clips, valid.target_names, half)
     return folder
+
+
+def _optimizer(model: Branch, recipe: Recipe) -> torch.optim.Optimizer:
+    """Adam; with ``decay`` the weights of the matrix products, which have two axes or more, shrink beside it."""
+    if not recipe.decay:
+        return torch.optim.Adam(model.parameters(), lr=recipe.rate, fused=True)
+    matrices = [each for each in model.parameters() if each.dim() > 1]
+    others = [each for each in model.parameters() if each.dim() <= 1]
+    groups = [{"params": matrices, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=recipe.rate, fused=True)
+
+
+def _average(model: Branch, recipe: Recipe) -> AveragedModel | None:
+    """The running average of the weights, which in the first steps forgets faster, so that it leaves its start."""
+    if not recipe.average:
+        return None
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], weights: list[Tensor], steps: Tensor) -> None:
+        kept = ((1 + steps) / (10 + steps)).clamp(max=recipe.average)
+        torch._foreach_mul_(averages, kept)
+        torch._foreach_add_(averages, torch._foreach_mul(weights, 1 - kept))
+
+    return AveragedModel(model, multi_avg_fn=update)
 
 
 def _follow(
@@ -186,10 +220,12 @@ def _follow(
             optimizer.zero_grad()
             total += gradient(model, feeds[0], clips, recipe) * len(clips)
             optimizer.step()
+            if line.average is not None:
+                line.average.update_parameters(model)
         loss = total.item() / len(order)
         if not math.isfinite(loss):
             raise InputError(f"{label}: the loss is not finite in epoch {epoch + 1}; lower the rate {recipe.rate}")
-        predicted = predict(model, valid, device, feed=feeds[1])
+        predicted = predict(line.scored, valid, device, feed=feeds[1])
         rho = pearson(valid.targets, predicted, names=valid.target_names)
         row = {
             "epoch": epoch + 1,

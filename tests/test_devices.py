@@ -94,7 +94,7 @@ def test_batches_lie_on_the_gpu(share, partitions, gpu, monkeypatch, capsys):
 
 
 OPTIONS = [{}, {"positions": False, "pooling": "attention", "attention": 8}, {"pooling": "last", "residual": True},
-           {"transformer_layers": 0}, {"kind": "recurrent"}, {"kind": "linear"}]
+           {"pooling": "statistics"}, {"transformer_layers": 0}, {"kind": "recurrent"}, {"kind": "linear"}]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

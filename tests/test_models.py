@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from emibook.models import KINDS, TCN, IntensityRegressor, describe, rebuild, transformer
-from emibook.models.regressor import masked_mean
+from emibook.models.regressor import LEAST_VARIANCE, masked_mean
 from emibook.models.transformer import SelfAttention, TransformerEncoder, positions
 
 SMALL = {"regressor": {"channels": 16}, "recurrent": {"channels": 16}, "linear": {}}
@@ -18,6 +18,7 @@ SMALL = {"regressor": {"channels": 16}, "recurrent": {"channels": 16}, "linear":
 OPTIONS = (
     {"transformer_layers": 0}, {"residual": True, "transformer_layers": 0}, {"pooling": "last"},
     {"pooling": "attention", "positions": False}, {"channels": None, "attention": 8, "dropout": 0.5},
+    {"pooling": "statistics"},
 )
 
 
@@ -281,6 +282,22 @@ def test_poolings_are_the_last_step_and_a_weighted_mean():
     torch.testing.assert_close(model.pool(hidden, mask), masked_mean(hidden, mask))
     with pytest.raises(ValueError, match="no pooling 'max'"):
         IntensityRegressor(5, pooling="max")
+
+
+def test_statistics_are_mean_and_standard_deviation_of_each_clips_own_steps():
+    hidden, mask = ragged([6, 2, 1], filler=7.0)
+    model = IntensityRegressor(5, channels=8, pooling="statistics")
+    assert model.ffn[0].in_features == 16 and model.ffn[0].out_features == 8
+    pooled = model.pool(hidden, mask)
+    for clip, length in enumerate((6, 2, 1)):
+        steps = hidden[clip, :length].numpy()
+        spread = np.sqrt(steps.var(axis=0) + LEAST_VARIANCE)
+        np.testing.assert_allclose(pooled[clip].numpy(), np.concatenate([steps.mean(axis=0), spread]), atol=1e-6)
+    still = torch.ones(1, 4, 5, requires_grad=True)  # nothing varies: the root has a slope all the same
+    model.pool(still, torch.ones(1, 4, dtype=torch.bool)).sum().backward()
+    assert still.grad.isfinite().all()
+    coarse = model.pool(hidden.bfloat16(), mask)
+    assert coarse.dtype == torch.float32 and (coarse - pooled).abs().max() < 0.02
 
 
 def test_as_wide_as_the_input_with_four_heads_of_32():

@@ -74,10 +74,14 @@ def test_leaves_torch_as_it_was(sequences, tmp_path):
     assert torch.equal(torch.rand(3), expected) and torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize("stop_after", [1, 4, 7])
-def test_a_training_stopped_between_epochs_ends_with_the_same_numbers(sequences, tmp_path, monkeypatch, stop_after):
+@pytest.mark.parametrize(("stop_after", "options"), [
+    (1, {}), (4, {}), (7, {}), (4, {"decay": 0.5, "average": 0.9}), (7, {"average": 0.5}),
+])  # fmt: skip
+def test_a_training_stopped_between_epochs_ends_with_the_same_numbers(
+    sequences, tmp_path, monkeypatch, stop_after, options
+):
     """The score never rises here, so waiting and a halved rate have to be taken up as well."""
-    recipe = replace(QUICK, epochs=9, patience=5)
+    recipe = replace(QUICK, epochs=9, patience=5, **options)
     monkeypatch.setattr(training, "pearson", lambda truth, prediction, names: np.full(len(names), 0.5))
     log = run(sequences, tmp_path / "whole", recipe, model=VIDEO)
     finish_epoch = progress.Line.finish_epoch
@@ -99,6 +103,43 @@ def test_a_training_stopped_between_epochs_ends_with_the_same_numbers(sequences,
     assert sorted(path.name for path in (tmp_path / "stopped").iterdir()) == [
         "log.csv", "training.json", "weights.safetensors"
     ]
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_decay_and_average_are_what_pytorchs_own_loop_makes_of_them(sequences, tmp_path, average):
+    """Weights with two axes shrink by rate times decay in each step; what is kept is the running average."""
+    recipe = replace(QUICK, epochs=1, decay=0.5, average=average)
+    run(sequences, tmp_path, recipe)
+    torch.manual_seed(0)
+    model = rebuild({**AUDIO, "in_features": len(sequences[0].names), "targets": sequences[0].targets.shape[1]})
+    model.standardise(*map(torch.from_numpy, statistics(sequences[0])))
+    matrices = [each for name, each in model.named_parameters() if name.endswith("weight")]
+    biases = [each for name, each in model.named_parameters() if name.endswith("bias")]
+    assert {each.dim() for each in biases} == {1} and len(biases) == len(matrices)
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices}, {"params": biases, "weight_decay": 0.0}], lr=recipe.rate, weight_decay=0.5)
+    rng = np.random.default_rng([0, 0])
+    order, feed = rng.permutation(np.flatnonzero(sequences[0].present)), training.Feed(sequences[0], "cpu")
+    expected = None
+    for step, first in enumerate(range(0, len(order), recipe.batch)):
+        optimizer.zero_grad()
+        training.gradient(model, feed, order[first : first + recipe.batch], recipe)
+        optimizer.step()
+        now = [each.detach().clone() for each in model.parameters()]
+        kept = min(average, (1 + step) / (10 + step)) if average and step else 0.0
+        expected = [kept * before + (1 - kept) * after for before, after in zip(expected or now, now, strict=True)]
+    for found, wanted in zip(load_model(tmp_path).parameters(), expected, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_with_an_average_the_logged_score_is_that_of_the_averaged_weights(sequences, tmp_path):
+    log = run(sequences, tmp_path / "average", replace(QUICK, rate=0.02, average=0.9))
+    plain = run(sequences, tmp_path / "plain", replace(QUICK, rate=0.02))
+    assert log["loss"].to_list() == plain["loss"].to_list(), "it trains as without"
+    assert log["mean_pearson"].to_list() != plain["mean_pearson"].to_list()
+    valid = sequences[1]
+    rho = pearson(valid.targets, predict(load_model(tmp_path / "average"), valid))
+    assert rho.mean() == pytest.approx(log["mean_pearson"].max(), abs=1e-12)
 
 
 def test_an_epoch_is_every_clip_that_has_something_once_in_an_order_of_its_own(sequences, tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 """The paper's branch: sequence -> TCN -> Transformer encoder (visual branch only) -> masked mean -> FFN -> intensities.
 
 Source: paper section 3.3 and 3.4, Figure 2. How the steps become one vector is not stated there: here their mean, as
-options the clip's last step and a mean whose weights are learnt.
+options the clip's last step, a mean whose weights are learnt, and the mean with the spread around it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from emibook.models.tcn import TCN
 from emibook.models.transformer import TransformerEncoder
 
-POOLINGS = ("mean", "last", "attention")
+POOLINGS = ("mean", "last", "attention", "statistics")
+LEAST_VARIANCE = 1e-5  # the root of a variance that is nought has no slope
 
 
 class Branch(nn.Module):
@@ -56,8 +57,9 @@ class IntensityRegressor(Branch):
         channels: width of TCN and encoder; None is as wide as the input.
         attention: width of the encoder's heads together, ``channels`` unless given.
         positions: whether the encoder is told the order of the steps.
-        pooling: how the steps become one vector: their ``mean``, the clip's ``last``, or by ``attention``, a mean
-            weighted by softmax(H w).
+        pooling: how the steps become one vector: their ``mean``, the clip's ``last``, by ``attention``, a mean
+            weighted by softmax(H w), or by ``statistics``, the mean and the standard deviation beside each other
+            (Snyder et al. 2018, X-vectors, ICASSP, section 2.1).
         residual: whether the TCN's layers are residual blocks.
         dropout: the share of the encoder's sublayers left out in training.
 
@@ -104,7 +106,8 @@ class IntensityRegressor(Branch):
             else None
         )
         self.score = nn.Linear(channels, 1) if pooling == "attention" else None
-        self.ffn = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, targets))
+        pooled = channels * (2 if pooling == "statistics" else 1)
+        self.ffn = nn.Sequential(nn.Linear(pooled, channels), nn.ReLU(), nn.Linear(channels, targets))
 
     def predict(self, values: Tensor, mask: Tensor) -> Tensor:
         hidden = self.tcn(values)  # (batch, time, channels)
@@ -113,9 +116,11 @@ class IntensityRegressor(Branch):
         return self.ffn(self.pool(hidden, mask))  # (batch, targets)
 
     def pool(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """(batch, time, channels), (batch, time) -> (batch, channels)."""
+        """(batch, time, channels), (batch, time) -> (batch, channels), twice as wide for ``statistics``."""
         if self.pooling == "last":
             return at_last_step(hidden, mask)
+        if self.pooling == "statistics":
+            return mean_and_spread(hidden, mask)
         if self.score is None:
             return masked_mean(hidden, mask)
         scores = self.score(hidden)[..., 0].masked_fill(~mask, -torch.inf)  # (batch, time)
@@ -127,6 +132,15 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """(batch, time, channels), (batch, time) -> (batch, channels): mean over the mask, zero where it is empty."""
     total = values.masked_fill(~mask[..., None], 0.0).sum(dim=1)
     return total / mask.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def mean_and_spread(values: Tensor, mask: Tensor) -> Tensor:
+    """(batch, time, channels), (batch, time) -> (batch, 2 channels): mean and standard deviation over the mask."""
+    if values.dtype in (torch.float16, torch.bfloat16):  # their squares would lose what the steps differ by
+        values = values.float()
+    mean = masked_mean(values, mask)
+    variance = masked_mean((values - mean[:, None]).square(), mask)
+    return torch.cat([mean, (variance + LEAST_VARIANCE).sqrt()], dim=-1)
 
 
 def at_last_step(values: Tensor, mask: Tensor) -> Tensor:
