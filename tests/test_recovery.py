@@ -1,4 +1,4 @@
-"""Recovery: ridge regression, decorrelated features, and a case from its plan to its row."""
+"""Recovery: ridge regression, and a case from its plan to its row."""
 
 import json
 from dataclasses import replace
@@ -9,9 +9,10 @@ import pytest
 from emibook import recovery
 from emibook.corpus.attainable import best_linear, needed
 from emibook.corpus.reachable import bounds
-from emibook.drawn import sequences, subset
+from emibook.drawn import sequences
 from emibook.metrics import pearson
-from emibook.recovery import Case, Size, averages, decorrelated, ridge, score
+from emibook.models.averages import time_averages
+from emibook.recovery import Case, Size, ridge, score
 from emibook.training import Recipe
 from emibook.variants import Variant
 
@@ -30,9 +31,9 @@ def test_ridge_is_the_textbooks_with_the_penalty_that_unseen_people_prefer(drawn
     monkeypatch.setattr(recovery, "PENALTIES", np.array([50.0]))
     found = ridge(training, valid)[0]
     there = training.present
-    inputs, targets = averages(training)[there], training.targets[there].astype(float)
+    inputs, targets = time_averages(training)[there], training.targets[there].astype(float)
     centre, scale = inputs.mean(axis=0), inputs.std(axis=0)
-    x, new = (inputs - centre) / scale, (averages(valid) - centre) / scale
+    x, new = (inputs - centre) / scale, (time_averages(valid) - centre) / scale
     weights = np.linalg.solve(x.T @ x + 50 * np.eye(x.shape[1]), x.T @ (targets - targets.mean(axis=0)))
     expected = new @ weights + targets.mean(axis=0)
     assert found[valid.present] == pytest.approx(expected[valid.present])
@@ -50,17 +51,6 @@ def test_ridge_reaches_what_a_line_can(drawn):
     reached = pearson(valid.targets, ridge(training, valid)[0]).mean()
     highest = best_linear(needed(bounds(simulation, "wav2vec2")[:, 1])).mean()
     assert highest - 0.08 < reached < highest + 0.05
-
-
-def test_decorrelated_features_are_so_and_ridge_does_not_care(drawn):
-    training, valid = drawn[1]
-    new, new_valid = decorrelated(training, valid)
-    assert np.cov(new.values.astype(float), rowvar=False) == pytest.approx(np.eye(8), abs=0.01)
-    assert np.abs(np.corrcoef(training.values.astype(float), rowvar=False) - np.eye(8)).max() > 0.2
-    one, two = ridge(training, valid)[0], ridge(new, new_valid)[0]
-    assert np.abs(pearson(one, two) - 1).max() < 0.02
-    alone = decorrelated(training, subset(valid, np.arange(10)))[1]
-    assert np.array_equal(alone.values, new_valid.values[: len(alone.values)])
 
 
 def test_a_subset_holds_few_people_and_their_own_steps(drawn):
@@ -89,25 +79,26 @@ def test_a_case_is_scored_once_and_learns(tmp_path):
     again = score(case, SIZE, tmp_path, progress=False)
     assert again | {"seconds": 0} == row | {"seconds": 0}
     slower = Variant("slower", recipe={"rate": 1e-4})
-    changes = {"seed": 1, "drawn": 1, "inputs": "decorrelated", "width": 6, "variant": slower}
-    others = [replace(case, **{name: value}) for name, value in changes.items()]
-    assert len({each.name for each in (case, *others)}) == 6
+    others = [replace(case, **change) for change in ({"seed": 1}, {"drawn": 1}, {"variant": slower})]
+    wider = replace(SIZE, width=9)
+    assert len({each.name(SIZE) for each in (case, *others)} | {case.name(wider)}) == 5
+    assert score(case, wider, tmp_path, progress=False)["width"] == 9, "another size in the same folder is another case"
 
 
 def test_a_case_is_drawn_and_trained_as_it_says(tmp_path):
     narrow = Variant("narrow", model={"channels": 4}, recipe={"epochs": 1, "batch": 64})
-    case = Case("resnet18+aus", 0.6, "mixed", 700, narrow, drawn=3, recipe=QUICK, width=6)
+    case = Case("resnet18+aus", 0.6, "mixed", 500, narrow, drawn=3, recipe=QUICK)
     simulation = case.plan(SIZE)
-    assert simulation.clips == (700, 300, 200) and simulation.seed == 3
-    assert [each.width for each in simulation.sets] == [6, 6]
+    assert simulation.clips == (600, 300, 200) and simulation.seed == 3
+    assert [each.width for each in simulation.sets] == [8, 8]
     assert bounds(simulation, "resnet18+aus")[:, 1].mean() == pytest.approx(0.6, abs=1e-4)
     for name in ("resnet18", "aus"):
         assert bounds(simulation, name)[:, 1].mean() == pytest.approx(0.54, abs=1e-4)
     row = score(case, SIZE, tmp_path, progress=False)
-    assert (row["width"], row["batch"], row["epochs"], row["rate"]) == (12, 64, 1, QUICK.rate)
+    assert (row["width"], row["batch"], row["epochs"], row["rate"]) == (16, 64, 1, QUICK.rate)
     assert [name for name in row if name.startswith("share")] == ["share mean", "share onset", "share rhythm"]
     sums = [sum(row[f"{what} {name}"] for name in ("Determination", "Joy")) for what in ("reached", "best")]
     assert simulation.sets[0].patterns[2::3] == ("rhythm", "rhythm")
     assert row["share rhythm"] == pytest.approx(sums[0] / sums[1])
     made = json.loads(next(tmp_path.glob("runs/*/training.json")).read_text())["model"]
-    assert (made["channels"], made["transformer_layers"], made["in_features"]) == (4, 2, 12)
+    assert (made["channels"], made["transformer_layers"], made["in_features"]) == (4, 2, 16)

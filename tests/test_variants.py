@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from emibook import InputError
-from emibook.experiments import ABLATIONS, RECIPES, variant_for
+from emibook.experiments import ABLATIONS, MENDED, MENDS, RECIPES, variant_for
 from emibook.features import store
 from emibook.models import rebuild
 from emibook.runs import LEDGER, Run, make_run, run_folder
@@ -41,7 +41,7 @@ def world(tmp_path_factory):
 def test_every_option_differs_from_the_default_and_no_two_are_the_same():
     defaults = {**asdict(Reading()), **rebuild({"kind": "regressor", "in_features": 4}).config}
     seen = []
-    for name, variant in ABLATIONS.items():
+    for name, variant in (ABLATIONS | MENDS).items():
         assert variant.name == name
         options = {**variant.reading, **variant.model}
         assert all(defaults[option] != value for option, value in options.items()), name
@@ -51,14 +51,15 @@ def test_every_option_differs_from_the_default_and_no_two_are_the_same():
     assert all(one != other for place, one in enumerate(seen) for other in seen[:place])
 
 
-@pytest.mark.parametrize("name", ABLATIONS)
+@pytest.mark.parametrize("name", ABLATIONS | MENDS)
 def test_every_ablation_trains_and_is_a_run_of_its_own_where_it_concerns_the_branch(world, name):
     corpus, work = world
-    variant = ABLATIONS[name]
+    variant = variant_for(name)
     variant = replace(variant, recipe={**variant.recipe, **({"epochs": 2} if "epochs" in variant.recipe else {})})
+    recipe = replace(QUICK, batch=4) if "average" in variant.recipe else QUICK  # the average of one step is that step
     for branch in ("aus", "wav2vec2"):
-        folder = make_run(corpus, work, branch, 0, QUICK, variant, device="cpu", progress=False)
-        base = make_run(corpus, work, branch, 0, QUICK, device="cpu", progress=False)
+        folder = make_run(corpus, work, branch, 0, recipe, variant, device="cpu", progress=False)
+        base = make_run(corpus, work, branch, 0, recipe, device="cpu", progress=False)
         one, other = Run.open(folder), Run.open(base)
         differs = [key for key in one.config if one.config[key] != other.config[key] and key != "variant"]
         places = {place for place in ("reading", "model", "recipe") if getattr(variant, place)}
@@ -82,6 +83,18 @@ def test_baselines_take_readings_and_recipes_but_have_no_options_of_ours(world):
     run = Run.open(make_run(corpus, work, "wav2vec2 (baseline)", 0, QUICK, both, device="cpu", progress=False))
     assert run.config["model"] == {"kind": "linear"} and run.config["recipe"]["loss"] == "mae"
     assert run.config["reading"]["sampling"] == "uniform" and run.config["variant"] == "both"
+
+
+def test_the_mended_recipe_is_all_of_its_parts(world):
+    assert variant_for("mended") == MENDED and MENDED.name == "mended"
+    joined = variant_for("+".join(MENDS))
+    assert replace(joined, name="mended") == MENDED and len(MENDS) == 5
+    corpus, work = world
+    short = replace(MENDED, recipe={**MENDED.recipe, "epochs": 2})
+    for branch in ("aus", "wav2vec2"):
+        about = Run.open(make_run(corpus, work, branch, 0, QUICK, short, device="cpu", progress=False)).config
+        assert about["recipe"]["decay"] == 1.0 and about["recipe"]["average"] == 0.998
+        assert about["model"]["residual"] and about["model"]["pooling"] == "statistics"
 
 
 def test_variants_add_up_and_contradictions_are_refused():
