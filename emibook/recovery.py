@@ -100,6 +100,11 @@ class Case:
     """Of the simulation: other people, clips and features."""
     recipe: Recipe = PAPERS
 
+    @property
+    def otherwise(self) -> str:
+        """What the model and the recipe have otherwise than the paper's, in one line."""
+        return ", ".join(f"{name} {value}" for name, value in {**self.variant.model, **self.variant.recipe}.items())
+
     def name(self, size: Size) -> str:
         """A folder's name: what it is, and a hash of all that decides it."""
         digest = sha256(repr((self, size)).encode()).hexdigest()[:8]
@@ -212,6 +217,7 @@ def table(every: Sequence[Case], size: Size, out: Path, *, progress: bool = True
     rows = [score(case, size, out, progress=progress) for case in tqdm(every, desc="recovery", disable=not progress)]
     found = pandas.DataFrame(rows)
     found.insert(3, "share", found["reached"] / found["best"])
+    found.insert(found.columns.get_loc("variant") + 1, "otherwise", [case.otherwise for case in every])
     return found
 
 

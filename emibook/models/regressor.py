@@ -59,7 +59,7 @@ class IntensityRegressor(Branch):
         positions: whether the encoder is told the order of the steps.
         pooling: how the steps become one vector: their ``mean``, the clip's ``last``, by ``attention``, a mean
             weighted by softmax(H w), or by ``statistics``, the mean and the standard deviation beside each other
-            (Snyder et al. 2018, X-vectors, ICASSP, section 2.1).
+            (statistics pooling: Snyder et al. 2018, X-vectors, ICASSP).
         residual: whether the TCN's layers are residual blocks.
         dropout: the share of the encoder's sublayers left out in training.
 
