@@ -130,7 +130,6 @@ def cases(size: Size) -> list[Case]:
         *(Case("resnet18+aus", 0.6, "mean", every, variant) for variant in (BASE, TEN_TIMES)),
         *(sound(0.6, "mixed", every, variant) for variant in (BASE, FASTER, MENDED)),
         sound(0.6, "mixed", every, MENDED, seed=1, drawn=1),
-        Case("resnet18+aus", 0.6, "mixed", every, MENDED),
         *(sound(0.6, "mixed", every, variant) for variant in WITHOUT.values()),
         sound(0.6, "mixed", every // 4, MENDED),
     ]
