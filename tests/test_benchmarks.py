@@ -65,6 +65,18 @@ def test_both_loops_take_the_same_steps_in_float32(part):
         assert (one - other).norm() < 1e-3 * one.norm() + 1e-5
 
 
+def test_every_way_is_trained_with_every_seed(monkeypatch):
+    for name, small in {"SMALL": 32, "SMALL_VALID": 16, "SEEDS": 2, "EARLY": 1}.items():
+        monkeypatch.setattr(benchmark, name, small)
+    monkeypatch.setattr(benchmark, "native_precision", lambda device: "bfloat16")
+    cosines, scores = benchmark.alike()
+    assert len(cosines) == 2 and min(cosines) > 0.99
+    assert list(scores) == ["plain", "ours", "ours in float32", "plain in bfloat16"]
+    assert scores["plain"] != scores["plain in bfloat16"]
+    # Three steps from the same weights: the loops are the same but for rounding.
+    np.testing.assert_allclose(scores["ours in float32"], scores["plain"], atol=1e-3)
+
+
 def test_the_paired_difference_has_students_interval():
     mean, low, high = benchmark.paired([0.3, 0.5, 0.4], [0.2, 0.5, 0.2])
     assert mean == pytest.approx(0.1)
