@@ -3,11 +3,10 @@
 The plain loop is what anybody would write first: clips padded to 300 steps in float32, in a ``DataLoader``;
 ``nn.Conv1d`` and ``nn.TransformerEncoder``; Adam as it comes. Both have the same first weights and take the same
 batches. The set is noise, of the paper's 8,072 clips and of resnet18+aus's 546 features, with lengths like the data
-set's: 6.9 s on average, 95 % under 11.5 s, cut at 300 steps. Only some batches of an epoch are made, and the epoch is
-reckoned from them.
+set's: 6.9 s on average, 95 % under 11.5 s, cut at 300 steps. A whole epoch is timed, each side in a process of its own.
 
 Prints one table. ``private`` is what the process holds for itself, mapped pages left out. On a machine with a GPU the
-epoch is measured there too.
+epoch is measured there too, with what bounds it and with what both tables would take (``gpu``).
 """
 
 from __future__ import annotations
@@ -19,35 +18,39 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import gpu
 import numpy as np
+import scipy.stats
 import torch
+from noise import TARGETS, lengths_like_the_data, opened, packed, sequences
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from emibook.doctor import machine
 from emibook.experiments import RECIPES
+from emibook.features.visual import native_precision
 from emibook.metrics import mean_pearson
 from emibook.models import IntensityRegressor
 from emibook.models.transformer import positions
-from emibook.packing import Feed, Sequences, read, write
+from emibook.packing import Feed, Sequences
 from emibook.training import Recipe, gradient, predict
 
-CLIPS, WIDTH, STEPS, TARGETS, BATCH = 8072, 546, 300, 6, 128
-BLOCK = 20_000  # steps of noise that are drawn; the set repeats them
-BATCHES = 3  # of the 64 of an epoch
+CLIPS, WIDTH, BATCH = 8072, 546, 128
 SMALL, SMALL_VALID, SMALL_WIDTH, SMALL_STEPS, SIGNAL = 512, 256, 64, 24, 2.0
-SEEDS = 3
+SEEDS = 8
 EARLY, ASKED = 20, 256  # steps after which both loops are compared, and the clips that they are asked about
 
 
 class Plain(nn.Module):
-    """The branch as PyTorch's own modules make it; its weights can be those of ours."""
+    """The branch as PyTorch's own modules make it, with the weights of ours; ``low``: trained in bfloat16."""
 
-    def __init__(self, ours: IntensityRegressor) -> None:
+    def __init__(self, ours: IntensityRegressor, low: bool = False) -> None:
         super().__init__()
+        self.low = low
         widths = [ours.config["in_features"]] + [128] * 5
         self.convolutions = nn.ModuleList(
             nn.Conv1d(widths[n], widths[n + 1], 3, dilation=2**n, padding=2 * 2**n) for n in range(5)
@@ -55,53 +58,35 @@ class Plain(nn.Module):
         layer = nn.TransformerEncoderLayer(128, 4, 512, dropout=0.0, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, 2)
         self.ffn = nn.Sequential(nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, TARGETS))
-        for convolution, other in zip(self.convolutions, ours.tcn.convolutions, strict=True):
-            convolution.load_state_dict(other.state_dict())
+        with torch.no_grad():
+            for weight, other in self.pairs(ours):
+                weight.copy_(other)
+
+    def pairs(self, ours: IntensityRegressor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Every weight, and the one of ours that does the same."""
+        modules = [*zip(self.convolutions, ours.tcn.convolutions, strict=True), (self.ffn, ours.ffn)]
         for layer, block in zip(self.encoder.layers, ours.transformer.blocks, strict=True):
-            layer.self_attn.in_proj_weight.data.copy_(block.attention.project_in.weight)
-            layer.self_attn.in_proj_bias.data.copy_(block.attention.project_in.bias)
-            layer.self_attn.out_proj.load_state_dict(block.attention.project_out.state_dict())
-            layer.norm1.load_state_dict(block.attention_norm.state_dict())
-            layer.linear1.load_state_dict(block.feedforward[0].state_dict())
-            layer.linear2.load_state_dict(block.feedforward[2].state_dict())
-            layer.norm2.load_state_dict(block.feedforward_norm.state_dict())
-        self.ffn.load_state_dict(ours.ffn.state_dict())
+            attention = layer.self_attn
+            yield attention.in_proj_weight, block.attention.project_in.weight
+            yield attention.in_proj_bias, block.attention.project_in.bias
+            modules += [(attention.out_proj, block.attention.project_out), (layer.norm1, block.attention_norm),
+                        (layer.linear1, block.feedforward[0]), (layer.linear2, block.feedforward[2]),
+                        (layer.norm2, block.feedforward_norm)]
+        for one, other in modules:
+            yield from zip(one.parameters(), other.parameters(), strict=True)
 
     def forward(self, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        low = self.low and torch.is_grad_enabled()  # as with ours, predictions are float32
+        with torch.autocast(values.device.type, torch.bfloat16, enabled=low):
+            return self.answer(values, mask).float()
+
+    def answer(self, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         hidden = values.transpose(1, 2)
         for convolution in self.convolutions:
             hidden = torch.relu(convolution(hidden)[..., : values.shape[1]])
         hidden = hidden.transpose(1, 2)
         hidden = self.encoder(hidden + positions(*hidden.shape[1:]).to(hidden), src_key_padding_mask=~mask)
         return self.ffn((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
-
-
-def lengths_like_the_data(clips: int, mean: float, rng: np.random.Generator) -> np.ndarray:
-    """(clip,) steps: 6.9 s of mean length and 11.5 s at the 95th percentile are a gamma distribution of shape 7."""
-    return np.clip(rng.gamma(7, mean / 7, clips).round().astype(int), 2, STEPS)
-
-
-def made(folder: Path, clips: int) -> Path:
-    """The set of noise, packed."""
-    rng = np.random.default_rng(0)
-    lengths = lengths_like_the_data(clips, 6.92 * 30, rng)
-    noise = rng.standard_normal((BLOCK, WIDTH), np.float32)
-    tables = (noise[start : start + length] for start, length in
-              zip(rng.integers(0, BLOCK - STEPS, clips), lengths, strict=True))
-    write(folder / "train.safetensors", tables, clips, {})
-    return folder / "train.safetensors"
-
-
-def opened(path: Path) -> Sequences:
-    values, offsets, _ = read(path)
-    return sequences(values, offsets, np.random.default_rng(1).random((len(offsets) - 1, TARGETS)).astype(np.float32))
-
-
-def sequences(values: np.ndarray, offsets: np.ndarray, targets: np.ndarray) -> Sequences:
-    clips = len(targets)
-    return Sequences("noise", tuple(f"f{n}" for n in range(values.shape[1])), values, offsets, targets,
-                     tuple(f"t{n}" for n in range(TARGETS)), tuple(f"{n:05}" for n in range(clips)), ("",) * clips,
-                     ("noise",))
 
 
 def padded(part: Sequences) -> TensorDataset:
@@ -141,25 +126,24 @@ def plain_epoch(model: nn.Module, part: Sequences, recipe: Recipe, batches: list
 EPOCHS = {"ours": ours_epoch, "plain": plain_epoch}
 
 
-def measured(side: str, path: Path, batches: int, device: str) -> dict:
-    """Seconds of the fastest half of some batches, each, after one that warms up, and private memory in GiB."""
+def measured(side: str, path: Path, device: str) -> dict:
+    """Seconds of an epoch after what warms up: one batch, and on a GPU an epoch; and private memory in GiB."""
     torch.manual_seed(0)
     part = opened(path)
     ours = IntensityRegressor(len(part.names))
     model = ours if side == "ours" else Plain(ours)
-    order = np.random.default_rng(2).permutation(len(part))[: (batches + 1) * BATCH]
-    seconds, steps = [], []
+    order = np.random.default_rng(2).permutation(len(part))
     each = np.split(order, np.arange(BATCH, len(order), BATCH))
-    epoch = EPOCHS[side](model, part, RECIPES["paper"], each, device)
-    for number in range(len(each)):
-        started = time.perf_counter()
+    warm = each if device == "cuda" else each[:1]
+    epoch = EPOCHS[side](model, part, RECIPES["paper"], [*warm, *each], device)
+    for _ in warm:
         next(epoch)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        if number:
-            seconds.append(time.perf_counter() - started)
-            steps.append(int(part.lengths[each[number]].sum()))
-    return {"seconds": float(np.median(seconds)), "private": private(), "steps": float(np.mean(steps))}
+    gpu.finished(device)
+    started = time.perf_counter()
+    for _ in each:
+        next(epoch)
+    gpu.finished(device)
+    return {"seconds": time.perf_counter() - started, "private": private()}
 
 
 def private() -> float:
@@ -171,17 +155,16 @@ def private() -> float:
     return sizes["Anonymous"] / 2**20
 
 
-def apart(side: str, path: Path, batches: int, device: str) -> dict:
+def apart(side: str, path: Path, device: str) -> dict:
     """``measured`` in a process of its own."""
-    command = [sys.executable, __file__, "--side", side, "--set", str(path), "--batches", str(batches),
-               "--device", device]
+    command = [sys.executable, __file__, "--side", side, "--set", str(path), "--device", device]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
 def planted(clips: int, seed: int) -> Sequences:
     """Clips of 64 features whose mean over time carries the targets."""
     rng = np.random.default_rng(seed)
-    lengths = lengths_like_the_data(clips, SMALL_STEPS, rng)
+    lengths = lengths_like_the_data(clips, rng, SMALL_STEPS)
     targets = rng.random((clips, TARGETS)).astype(np.float32)
     values = rng.standard_normal((lengths.sum(), SMALL_WIDTH), np.float32)
     values[:, :TARGETS] += SIGNAL * np.repeat(targets, lengths, axis=0)
@@ -205,7 +188,7 @@ def same_steps(path: Path) -> tuple[float, float]:
     asked = sequences(part.values[: part.offsets[ASKED]], part.offsets[: ASKED + 1], part.targets[:ASKED])
     models, said = {"ours": ours, "plain": Plain(ours)}, []
     for side, answers in (("ours", predict), ("plain", plain_predictions)):
-        for _ in EPOCHS[side](models[side], part, RECIPES["paper"], np.split(order, EARLY), "cpu"):
+        for _ in EPOCHS[side](models[side], part, RECIPES["paper"], np.array_split(order, EARLY), "cpu"):
             pass
         said.append(answers(models[side], asked).astype(float))
     return cosine(*said), cosine(*(each - each.mean(axis=0) for each in said))
@@ -215,94 +198,109 @@ def cosine(one: np.ndarray, other: np.ndarray) -> float:
     return float((one * other).sum() / np.linalg.norm(one) / np.linalg.norm(other))
 
 
-def alike() -> tuple[list[float], list[float], list[float]]:
+def gradients_apart(precision: str) -> float:
+    """The difference of both loops' gradients on the planted set's first batch, as a part of their norm."""
+    torch.manual_seed(0)
+    part, clips = planted(SMALL, 1), np.arange(BATCH // 4)
+    ours = IntensityRegressor(SMALL_WIDTH)
+    plain = Plain(ours)
+    gradient(ours, Feed(part, "cpu"), clips, Recipe("benchmark", 1e-3, len(clips), 1, precision=precision))
+    values, mask, target = next(iter(DataLoader(padded(part), batch_sampler=[clips.tolist()])))
+    functional.mse_loss(plain(values, mask), target).backward()
+    pairs = list(plain.pairs(ours))
+    apart = torch.cat([(one.grad - other.grad).flatten() for one, other in pairs])
+    return float(apart.norm() / torch.cat([one.grad.flatten() for one, _ in pairs]).norm())
+
+
+def alike() -> tuple[list[float], dict[str, list[float]]]:
     """With some seeds, at a rate 33 times the paper's: cosine of both loops' predictions after 20 steps, and the
-    correlations of 3 epochs."""
+    correlations of 3 epochs by the plain loop, by ours, by ours in float32, and where the hardware has bfloat16 by the
+    plain loop in that: what a precision does to a training is not the loop's doing."""
     train, valid = planted(SMALL, 1), planted(SMALL_VALID, 2)
     recipe = Recipe("benchmark", rate=1e-3, batch=BATCH // 4, epochs=3, precision="native")
-    scores: dict[str, list[float]] = {"ours": [], "plain": []}
+    ways = {"plain": recipe, "ours": recipe, "ours in float32": replace(recipe, precision="float32")}
+    if native_precision("cpu") == "bfloat16":
+        ways["plain in bfloat16"] = recipe
+    scores: dict[str, list[float]] = {way: [] for way in ways}
     cosines = []
     for seed in range(SEEDS):
-        torch.manual_seed(seed)
-        ours = IntensityRegressor(SMALL_WIDTH)
-        models = {"ours": ours, "plain": Plain(ours)}
         rng = np.random.default_rng(seed)
         orders = [rng.permutation(SMALL) for _ in range(recipe.epochs)]
         batches = [clips for order in orders for clips in np.split(order, SMALL // recipe.batch)]
-        asked = {"ours": lambda model: predict(model, valid), "plain": lambda model: plain_predictions(model, valid)}
         early = {}
-        for side, model in models.items():
-            for number, _ in enumerate(EPOCHS[side](model, train, recipe, batches, "cpu")):
+        for way, chosen in ways.items():
+            torch.manual_seed(seed)
+            model, epoch, asked = IntensityRegressor(SMALL_WIDTH), ours_epoch, predict
+            if way.startswith("plain"):
+                model, epoch, asked = Plain(model, way != "plain"), plain_epoch, plain_predictions
+            for number, _ in enumerate(epoch(model, train, chosen, batches, "cpu")):
                 if number == EARLY - 1:
-                    early[side] = asked[side](model)
-            scores[side].append(mean_pearson(valid.targets, asked[side](model)))
-        cosines.append(cosine(*(each.astype(float) for each in early.values())))
-    return cosines, scores["ours"], scores["plain"]
+                    early[way] = asked(model, valid).astype(float)
+            scores[way].append(mean_pearson(valid.targets, asked(model, valid)))
+        cosines.append(cosine(early["ours"], early["plain"]))
+    return cosines, scores
 
 
-def on_gpu(path: Path, clips: int) -> None:
-    """An epoch on the GPU beside the plain one, and what share of the GPU's measured rates it reaches."""
+def paired(ours: list[float], plain: list[float]) -> tuple[float, float, float]:
+    """The mean over seeds of the difference between two trainings of one seed, and its interval (95 %, Student's t)."""
+    differences = np.subtract(ours, plain)
+    low, high = scipy.stats.ttest_1samp(differences, 0).confidence_interval()
+    return float(differences.mean()), float(low), float(high)
+
+
+def on_gpu(path: Path) -> Iterator[str]:
+    """The lines of the table on an epoch and on both tables on a GPU."""
     if not torch.cuda.is_available():
-        print("GPU: ours, plain, share of the matrix rate and of the memory bandwidth: not measured yet (no GPU here)")
+        yield from gpu.NOT_MEASURED
         return
-    found = {side: apart(side, path, 20, "cuda") for side in EPOCHS}
-    ours, plain = (found[side]["seconds"] * clips / BATCH for side in EPOCHS)
-    matrix = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
-    multiply = gpu_seconds(lambda: matrix @ matrix)
-    copy = gpu_seconds(lambda: matrix.clone())
-    # Multiplications of a step forward (TCN, two blocks without their attention), thrice with the way back.
-    work = 6 * found["ours"]["steps"] * (WIDTH * 384 + 4 * 128 * 384 + 2 * 128 * 1536)
-    bytes_read = 2 * found["ours"]["steps"] * WIDTH
-    print(f"GPU: ours {ours:.2f} s an epoch, plain {plain:.2f} s, {plain / ours:.1f} times; matrix rate "
-          f"{work / found['ours']['seconds'] / (2 * 8192**3 / multiply):.1%}, features' bytes "
-          f"{bytes_read / found['ours']['seconds'] / (2 * matrix.nbytes / copy):.1%} of the measured bandwidth")
-
-
-def gpu_seconds(function) -> float:
-    function()
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    for _ in range(20):
-        function()
-    torch.cuda.synchronize()
-    return (time.perf_counter() - started) / 20
+    ours, plain = (apart(side, path, "cuda")["seconds"] for side in ("ours", "plain"))
+    yield f"GPU: ours {ours:.2f} s an epoch, plain {plain:.2f} s, {plain / ours:.1f} times"
+    yield from gpu.told_epoch(IntensityRegressor(WIDTH), opened(path), RECIPES["paper"], ours)
+    yield from gpu.told_tables()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=CLIPS)
-    parser.add_argument("--batches", type=int, default=BATCHES)
     parser.add_argument("--side", choices=EPOCHS, help=argparse.SUPPRESS)
     parser.add_argument("--set", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--device", default="cpu", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        print(json.dumps(measured(options.side, options.set, options.batches, options.device)))
+        print(json.dumps(measured(options.side, options.set, options.device)))
         return
     print(machine())
     with tempfile.TemporaryDirectory() as temporary:
-        path = made(Path(temporary), options.clips)
-        print(f"{options.clips} clips, {WIDTH} features, batches of {BATCH}; an epoch from {options.batches} of "
-              f"{-(-options.clips // BATCH)} batches; {torch.get_num_threads()} threads; ours in "
-              f"{RECIPES['paper'].precision} precision")
+        path = Path(temporary) / "train.safetensors"
+        packed(path, options.clips, WIDTH)
+        print(f"{options.clips} clips, {WIDTH} features, a whole epoch of {-(-options.clips // BATCH)} batches of at "
+              f"most {BATCH}; {torch.get_num_threads()} threads; ours in {RECIPES['paper'].precision} precision")
         print(f"{'loop':<8} {'s a batch':>10} {'s an epoch':>11} {'times':>6} {'private GiB':>12} {'of it':>6}")
-        found = {side: apart(side, path, options.batches, "cpu") for side in ("plain", "ours")}
+        found = {side: apart(side, path, "cpu") for side in ("plain", "ours")}
         plain = found["plain"]
         for side, each in found.items():
-            print(f"{side:<8} {each['seconds']:>10.2f} {each['seconds'] * options.clips / BATCH:>11.1f} "
+            print(f"{side:<8} {each['seconds'] * BATCH / options.clips:>10.2f} {each['seconds']:>11.1f} "
                   f"{plain['seconds'] / each['seconds']:>6.2f} {each['private']:>12.2f} "
                   f"{each['private'] / plain['private']:>6.2f}")
-        on_gpu(path, options.clips)
+        for line in on_gpu(path):
+            print(line)
         whole, deviations = same_steps(path)
     print(f"same first weights and batches, after {EARLY} steps of the paper's recipe: cosine of the predictions "
           f"{whole:.5f}, of their deviations from each target's mean {deviations:.5f}")
-    cosines, ours, plain_scores = alike()
-    print(f"the same on {SMALL_WIDTH} features at rate 1e-3, {SEEDS} seeds: "
-          f"{' '.join(f'{each:.5f}' for each in cosines)}")
-    print(f"3 epochs on {SMALL_WIDTH} features, mean correlation of {SEEDS} seeds: ours "
-          f"{' '.join(f'{score:.3f}' for score in ours)}, plain {' '.join(f'{score:.3f}' for score in plain_scores)}; "
-          f"means apart by {abs(np.mean(ours) - np.mean(plain_scores)):.3f}, seeds spread by "
-          f"{np.std([ours, plain_scores], axis=1, ddof=1).mean():.3f} (standard deviation)")
+    full, native = gradients_apart("float32"), gradients_apart("native")
+    print(f"a batch of {SMALL_WIDTH} features: gradients apart by {full:.0e} of their norm with ours in float32, by "
+          f"{native:.0e} in native precision")
+    cosines, scores = alike()
+    print(f"{SMALL_WIDTH} features at rate 1e-3, {SEEDS} seeds: cosine of the predictions after {EARLY} steps "
+          f"{np.median(cosines):.5f} (median), {min(cosines):.5f} (least)")
+    spread = np.std(scores["plain"], ddof=1)
+    print(f"3 epochs on {SMALL_WIDTH} features, {SEEDS} seeds, mean correlation: plain {np.mean(scores['plain']):.3f}, "
+          f"seeds spread by {spread:.3f} (standard deviation)")
+    plain_scores = scores.pop("plain")
+    for way, ours in scores.items():
+        difference, low, high = paired(ours, plain_scores)
+        print(f"{way}: {np.mean(ours):.3f}, apart from plain by {difference:+.3f} [{low:+.3f}, {high:+.3f}] (mean over "
+              f"seeds, 95 %), each {' '.join(f'{each:+.3f}' for each in np.subtract(ours, plain_scores))}")
 
 
 if __name__ == "__main__":
