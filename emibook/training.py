@@ -22,22 +22,21 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 from emibook import InputError
 from emibook.features.visual import native_precision
+from emibook.losses import LOSSES, SUMS_OVER_CLIPS
 from emibook.metrics import pearson
 from emibook.models import Branch, describe, rebuild
 from emibook.packing import Feed, Sequences
 from emibook.progress import ALL, HALVES, LOG, WEIGHTS, Line, finish, lines, replace_whole
 
-__all__ = ["HALVES", "LOG", "LOSSES", "Recipe", "load_model", "on_device", "predict", "replace_whole", "train"]
+__all__ = ["HALVES", "LOG", "Recipe", "load_model", "on_device", "predict", "replace_whole", "train"]
 
 ABOUT = "training.json"
 FEWEST_CLIPS = 3  # two clips correlate by plus or minus one whatever they are
-SMALLEST_VARIANCE = 1e-8  # added to variances of a batch: an emotion may have one value in all of its clips
 # So many clips of a batch go through the model together, and on a CPU, which then keeps all of it in its cache, in at
 # least so many parts.
 PART_CLIPS, PARTS = {"cpu": 16, "cuda": 512}, {"cpu": 4, "cuda": 1}
@@ -81,28 +80,6 @@ class Recipe:
             raise InputError(f"decay {self.decay}: has to be 0 or more, and less than 1 / rate")
         if not 0 <= self.average < 1:
             raise InputError(f"average {self.average}: has to be 0 or more, and below 1")
-
-
-def pearson_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """1 - the batch's correlation, mean over targets: it leaves the predictions' scale free.
-
-    Covariance and both variances have one and the same n, so a perfect prediction costs nothing.
-    """
-    p, y = prediction - prediction.mean(dim=0), target - target.mean(dim=0)
-    variances = (p.square().mean(dim=0) + SMALLEST_VARIANCE) * (y.square().mean(dim=0) + SMALLEST_VARIANCE)
-    return 1 - ((p * y).mean(dim=0) / variances.sqrt()).mean()
-
-
-def ccc_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """1 - the batch's concordance, mean over targets. Source: Lin (1989), Biometrics 45, 255-268."""
-    p, y = prediction - prediction.mean(dim=0), target - target.mean(dim=0)
-    apart = (prediction.mean(dim=0) - target.mean(dim=0)).square()
-    spread = p.square().mean(dim=0) + y.square().mean(dim=0) + apart + SMALLEST_VARIANCE
-    return 1 - (2 * (p * y).mean(dim=0) / spread).mean()
-
-
-LOSSES = {"mse": functional.mse_loss, "mae": functional.l1_loss, "pearson": pearson_loss, "ccc": ccc_loss}
-SUMS_OVER_CLIPS = ("mse", "mae")  # parts of a batch can be taken one after the other
 
 
 def on_device(name: str | None = None) -> str:

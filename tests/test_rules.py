@@ -20,6 +20,7 @@ ORDER = (
     "drawn",
     "models",
     "progress",
+    "losses",
     "training",
     "fusion",
     "metrics",
