@@ -399,7 +399,12 @@ def _claim(
     path = folder / ABOUT
     if not path.is_file():
         replace_whole(path, lambda temporary: temporary.write_text(json.dumps(about, indent=1) + "\n"))
-    elif json.loads(path.read_text()) != about:
+        return
+    try:
+        before = json.loads(path.read_text())
+    except ValueError:
+        raise InputError(f"{path} is damaged; delete {folder} and train again") from None
+    if before != about:
         raise InputError(f"{folder} holds a training of other settings or clips; give another folder or delete it")
 
 
