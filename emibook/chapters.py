@@ -50,7 +50,8 @@ def declared(notebook: NotebookNode) -> dict[str, Any]:
                         names = node.targets if isinstance(node, ast.Assign) else [node.target]
                         found |= {ast.unparse(name): ast.literal_eval(node.value) for name in names}
             except SyntaxError as error:
-                raise InputError(f"the cell tagged parameters is no Python ({error.msg}, line {error.lineno})") from None
+                raise InputError("the cell tagged parameters is no Python "
+                                 f"({error.msg}, line {error.lineno})") from None
             except ValueError:
                 raise InputError(f"the cell tagged parameters has {ast.unparse(node)!r}, which is no plain value; "
                                  "write the value out") from None

@@ -214,6 +214,9 @@ def _made(
     model = load_model(folder).to(device)
     predicted = {name: predict(model, parts[name], device) for name in partitions[1:]}
     for name, values in predicted.items():
+        if not np.isfinite(values).all():  # of test clips: training has looked at the others
+            found = parts[name].not_finite() or f"features {features}: a prediction of a {name} clip is no number"
+            raise InputError(f"{found}; make the set again")
         write_text(folder / PREDICTIONS[name], _table(parts[name], values).to_csv(index=False))
     rho = pearson(parts["valid"].targets, predicted["valid"], names=corpus.targets)
     log = pandas.read_csv(folder / LOG)
