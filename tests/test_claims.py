@@ -51,7 +51,7 @@ def test_no_verdict_is_written_down(paper):
 
 
 def test_every_number_of_the_tables_is_a_claim(paper):
-    from emibook.experiments import TABLE2, TABLE3
+    from emibook.rows import TABLE2, TABLE3
 
     claimed = {claim.arguments["features"]: claim.arguments["value"] for claim in paper.claims if claim.check == "row"}
     rows = [row for row in (*TABLE2, *TABLE3) if row.paper is not None]
