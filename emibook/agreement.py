@@ -18,10 +18,10 @@ from emibook.corpus.layout import EMOTIONS
 from emibook.corpus.simulated import Simulation
 from emibook.drawn import sequences
 from emibook.evaluation import bootstrap_interval
-from emibook.experiments import TABLE2, TABLE3, Row
 from emibook.fusion import late_fusion
 from emibook.metrics import pearson
 from emibook.recovery import PAPERS_CLIPS, Size, ridge
+from emibook.rows import TABLE2, TABLE3, Row
 from emibook.variants import BASELINE
 
 AVERAGES = Size("averages", PAPERS_CLIPS, 10, 1.0, 64)

@@ -24,7 +24,7 @@ from emibook import InputError
 
 
 class TableRow(Protocol):
-    """A row of the paper's tables, as ``experiments.TABLE2`` and ``TABLE3`` hold them."""
+    """A row of the paper's tables, as ``rows.TABLE2`` and ``TABLE3`` hold them."""
 
     features: str
     branches: tuple[str, ...]

@@ -40,12 +40,23 @@ def read_chapter(path: Path) -> NotebookNode:
 
 
 def declared(notebook: NotebookNode) -> dict[str, Any]:
-    """Names and defaults in the cell tagged ``parameters``."""
+    """Names and defaults in the cell tagged ``parameters``. Raises ``InputError`` for one that is no plain value."""
+    found: dict[str, Any] = {}
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
-            assigned = [node for node in ast.parse(cell.source).body if isinstance(node, ast.Assign)]
-            return {node.targets[0].id: ast.literal_eval(node.value) for node in assigned}
-    return {}
+            try:
+                for node in ast.parse(cell.source).body:
+                    if isinstance(node, ast.Assign | ast.AnnAssign) and node.value:  # `seed = 3` or `seed: int = 3`
+                        names = node.targets if isinstance(node, ast.Assign) else [node.target]
+                        found |= {ast.unparse(name): ast.literal_eval(node.value) for name in names}
+            except SyntaxError as error:
+                raise InputError("the cell tagged parameters is no Python "
+                                 f"({error.msg}, line {error.lineno})") from None
+            except ValueError:
+                raise InputError(f"the cell tagged parameters has {ast.unparse(node)!r}, which is no plain value; "
+                                 "write the value out") from None
+            break
+    return found
 
 
 def execute(

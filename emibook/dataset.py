@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from emibook.corpus import Corpus
 
 
+NAMED = 5  # of the columns that differ
+
+
 def load(
     corpus: Corpus, work: Path | str, features: str, partition: str, reading: Reading = PAPERS
 ) -> Sequences:
@@ -70,6 +73,11 @@ def drawn_file(work: Path | str, features: str, partition: str) -> Path:
 def is_drawn(work: Path | str, features: str) -> bool:
     """Whether WORK has the feature set as one that was drawn; see ``drawn_file``."""
     return drawn_file(work, features, "train").is_file()
+
+
+def drawn_sets(work: Path | str) -> list[str]:
+    """The feature sets in WORK that were drawn, joined ones too."""
+    return sorted(path.parent.name for path in (Path(work) / "packed").glob("*/train.safetensors"))
 
 
 def _drawn(
@@ -138,12 +146,27 @@ class _Reader:
         made = (part.extractor, part.weights, part.version, part.names)
         others = self.made.setdefault(name, made)
         if others != made:
-            raise InputError(
-                f"clip {clip}, features {name}: made by {part.extractor} {part.version} ({part.weights}), others "
-                f"by {others[0]} {others[2]} ({others[1]}); delete {path.parent} and run "
-                f"{_extract_command(self.corpus, self.work, [name])}"
-            )
+            if made[:3] == others[:3]:
+                told = _columns(part.names, others[3])
+            else:
+                told = (f"made by {part.extractor} {part.version} ({part.weights}), others by {others[0]} {others[2]} "
+                        f"({others[1]})")
+            raise InputError(f"clip {clip}, features {name}: {told}; delete {path.parent} and run "
+                             f"{_extract_command(self.corpus, self.work, [name])}")
         return part
+
+
+def _columns(names: tuple[str, ...], others: tuple[str, ...]) -> str:
+    """How a clip's columns differ from those of the clips before it."""
+    def listed(columns: list[str]) -> str:
+        return ", ".join(columns[:NAMED]) + (f" and {len(columns) - NAMED} more" if len(columns) > NAMED else "")
+
+    added, lacking = [each for each in names if each not in others], [each for each in others if each not in names]
+    if not added and not lacking:
+        place = next(place for place, pair in enumerate(zip(names, others, strict=True)) if pair[0] != pair[1])
+        return f"column {place + 1} is {names[place]}, in others {others[place]}"
+    return " and ".join(f"{what} {listed(each)}, which others {do}" for what, each, do in
+                        (("has", added, "lack"), ("lacks", lacking, "have")) if each)
 
 
 def feature_names(features: str) -> list[str]:

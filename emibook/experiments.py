@@ -15,22 +15,20 @@ import numpy as np
 import pandas
 
 from emibook import InputError, cluster, people
-from emibook.corpus import Corpus
+from emibook.corpus import Corpus, numbers
 from emibook.curves import LiveCurves
-from emibook.dataset import feature_names, is_drawn, load, modality
+from emibook.dataset import drawn_file, drawn_sets, feature_names, is_drawn, load, modality
 from emibook.features import extract
+from emibook.packing import read
 from emibook.preprocess import preprocess
-from emibook.rows import EXTRA_TABLE2, EXTRA_TABLE3, OFFICIAL, TABLE2, TABLE3, Row, chosen_rows, has_official
+from emibook.rows import TABLE2, TABLE3, chosen_rows, has_official  # noqa: F401 - the tables, for ``uncertainty``
 from emibook.runs import Run, is_finished, make_run, run_folder, write_text
 from emibook.scoring import rivals, score
 from emibook.steps import Reading
 from emibook.training import Recipe, on_device, require_labels
 from emibook.variants import BASE, BASELINE, Variant
 
-__all__ = [
-    "ABLATIONS", "BASE", "EXTRA_TABLE2", "EXTRA_TABLE3", "MENDED", "MENDS", "OFFICIAL", "RECIPES", "TABLE2", "TABLE3",
-    "Row", "Variant", "chosen_rows", "recipe_for", "tables", "train",
-]  # fmt: skip
+__all__ = ["ABLATIONS", "MENDED", "MENDS", "RECIPES", "recipe_for", "tables", "train"]
 
 # Rate, batch and patience of "paper" are the paper's; it states no number of epochs, no weights to start from (the
 # TCN's are He et al.'s), no normalisation (features are standardised by the training partition), no dropout (none).
@@ -238,7 +236,9 @@ def _ready(
         rows = corpus.partition(partition)
         labels = rows[list(corpus.targets)].to_numpy(float)
         require_labels(f"{corpus.root}: {partition}", list(rows["clip"]), labels, corpus.targets)
-    if any(not is_drawn(work, each) for each in features):
+    if (corpus.clips["path"] == "").all():
+        _require_drawn(corpus, work, features)
+    elif any(not is_drawn(work, each) for each in features):
         preprocess(corpus, work, workers=workers, progress=progress)
         names = list(dict.fromkeys(name for each in features for name in feature_names(each)))
         extract(corpus, work, names, workers=workers, progress=progress)
@@ -249,6 +249,22 @@ def _ready(
             file=sys.stderr,
         )
     return chosen
+
+
+def _require_drawn(corpus: Corpus, work: Path, features: list[str]) -> None:
+    """Raise ``InputError`` where WORK lacks features of a corpus without media, or has another simulation's."""
+    there = drawn_sets(work)
+    command = f"emibook simulate {corpus.root} --work {work}, with its own size and seed, draws those of both tables"
+    if absent := [each for each in dict.fromkeys(features) if each not in there]:
+        raise InputError(f"features {', '.join(absent)} were not drawn in {work}; "
+                         f"there are {', '.join(there) or 'none'}; {command}")
+    if not numbers.recognises(corpus.root):  # drawn in memory
+        return
+    for each in features:
+        path = drawn_file(work, each, "train")
+        if not numbers.is_drawn_for(corpus.root, read(path)[2]["simulation"]):
+            raise InputError(f"{path} was drawn for another simulation than {corpus.root}; give the work folder that "
+                             f"was drawn with it, or draw it again: {command}")
 
 
 def _runs(

@@ -82,6 +82,18 @@ class Sequences:
         rows = self.values[first:last]
         return (rows.astype(np.uint32) << 16).view(np.float32) if rows.dtype == np.uint16 else rows.astype(np.float32)
 
+    def not_finite(self) -> str:
+        """Where the first value lies that is no finite number and in no gap; empty where there is none."""
+        for start in range(0, len(self.values), 8192):  # not all of it in float32 at once
+            rows = self.rows(start, start + 8192)
+            wrong = ~np.isfinite(rows) & ~np.isnan(rows).all(axis=1, keepdims=True)
+            if wrong.any():
+                row, column = np.argwhere(wrong)[0]
+                clip = int(np.searchsorted(self.offsets, start + row, side="right")) - 1
+                return (f"features {self.features}, clip {self.clips[clip]}, step {start + row - self.offsets[clip]}: "
+                        f"{self.names[column]} is {rows[row, column]}, no number")
+        return ""
+
     def tensor(self) -> torch.Tensor:
         """(step of all clips, feature) float16 or bfloat16, the same memory as ``values``."""
         if self.values.dtype == np.uint16:

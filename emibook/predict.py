@@ -26,7 +26,7 @@ from emibook.features.store import FeatureSequence
 from emibook.fusion import late_fusion
 from emibook.models import Branch
 from emibook.preprocess import SAMPLE_RATE, preprocess_clip, read_audio, read_faces
-from emibook.runs import Run, write_text
+from emibook.runs import Run, labels_of, write_text
 from emibook.steps import Reading, joined
 from emibook.training import replace_whole
 from emibook.variants import BASELINE
@@ -97,15 +97,15 @@ def submit(corpus: Corpus, runs: Sequence[Path | str], out: Path | str) -> Path:
     clips = list(corpus.partition("test")["clip"])
     if not clips:
         raise InputError(f"{corpus.root} has no test clips to submit")
+    if first.config["labels"] != labels_of(corpus):
+        raise InputError(f"{first.folder} was trained on a {corpus.name} corpus of other clips, partitions or labels "
+                         f"than {corpus.root}; give runs of this one, and fold and ratings as they were trained")
     predictions, present = [], []
     for group in groups.values():
         each = [run.predictions("test", clips) for run in group]
         predictions.append(np.mean([predicted for predicted, _ in each], axis=0))
         present.append(each[0][1])
     fused = late_fusion(*predictions, present=present)
-    if not np.isfinite(fused).all():
-        clip = clips[int(np.argmin(np.isfinite(fused).all(axis=1)))]
-        raise InputError(f"clip {clip} has a prediction that is no number; train the runs again")
     table = pandas.DataFrame(fused, columns=list(corpus.targets))
     table.insert(0, "clip", clips)
     layout.write_submission(Path(out), corpus, table)
@@ -113,7 +113,8 @@ def submit(corpus: Corpus, runs: Sequence[Path | str], out: Path | str) -> Path:
     low, high = np.array(list(corpus.ranges().values())).T
     same = sorted(written.index) == sorted(clips) and list(written.columns) == list(corpus.targets)
     if not same or not np.allclose(written.loc[clips], fused.clip(low, high), rtol=1e-5, atol=1e-5):
-        raise RuntimeError(f"{out} does not hold what was written into it")
+        Path(out).unlink()
+        raise RuntimeError(f"{out} did not hold what was written into it, and was removed")
     return Path(out)
 
 

@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 import pandas
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch.optim.swa_utils import AveragedModel
 
+from emibook import InputError
 from emibook.metrics import pearson
 from emibook.models import Branch
 
@@ -83,21 +84,27 @@ class Line:
         self.watchers = {name: Watcher(rate) for name in (WATCHERS if halves else (ALL,))}
 
     def restore(self) -> bool:
-        """Take up what an earlier call left, where it left anything."""
+        """Take up what an earlier call left, where it left anything. Raises ``InputError`` where that is damaged."""
         path = self._path(self.name)
         if not path.is_file():
             return False
-        about, tensors = _read(path)
-        self.rows = about["rows"]
-        self.watchers = {name: Watcher(**numbers) for name, numbers in about["watchers"].items()}
-        self.kept = {name: _under(f"kept {name}", tensors) for name in self.watchers}
-        self.model.load_state_dict(_under("model", tensors))
-        if self.average is not None:
-            self.average.load_state_dict(_under("average", tensors))
-        for number, parameter in enumerate(self.model.parameters()):
-            moments = _under(f"adam {number}", tensors)
-            self.optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
-        self._set_rate()
+        try:
+            about, tensors = _read(path)
+            self.rows = about["rows"]
+            self.watchers = {name: Watcher(**numbers) for name, numbers in about["watchers"].items()}
+            self.kept = {name: _under(f"kept {name}", tensors) for name in self.watchers}
+            for prefix, module in (("model", self.model), ("average", self.average)):
+                if module is not None:
+                    weights = _under(prefix, tensors)
+                    if weights.keys() != module.state_dict().keys():
+                        raise KeyError(prefix)
+                    module.load_state_dict(weights)
+            for number, parameter in enumerate(self.model.parameters()):
+                moments = _under(f"adam {number}", tensors)
+                self.optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
+            self._set_rate()
+        except (SafetensorError, ValueError, KeyError, TypeError):  # it is not what was written
+            raise InputError(f"{path} is damaged; delete {path.parent} and train again") from None
         return True
 
     def finish_epoch(

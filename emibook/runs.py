@@ -46,6 +46,13 @@ FORMAT = 2  # of the run folder
 PREDICTIONS = {"valid": "predictions.csv", "test": "predictions_test.csv"}
 PRESENT = "modality_present"
 LEDGER = "ledger.csv"
+NEEDED = {
+    "config.json": ("features", "modality", "recipe", "seed", "corpus", "note", "targets", "labels", "encoders",
+                    "reading"),
+    "metrics.json": ("weights",),
+}
+"""What every reader of a run relies on."""
+AGAIN = "delete the run's folder and train it again"
 COLUMNS = ("when", "experiment", "seed", "configuration", "versions", "seconds", "result")
 
 
@@ -59,16 +66,22 @@ class Run:
 
     @classmethod
     def open(cls, folder: Path | str) -> Run:
-        """Raises ``InputError`` where ``folder`` holds no finished run, or one of another version's."""
+        """Raises ``InputError`` where ``folder`` holds no finished run, a damaged one, or one of another version's."""
         folder = Path(folder)
         try:
-            run = cls(folder, *(json.loads((folder / name).read_text()) for name in ("config.json", "metrics.json")))
+            read = {name: json.loads((folder / name).read_text()) for name in NEEDED}
         except (OSError, ValueError) as error:
             raise InputError(f"{folder} holds no finished run ({type(error).__name__}); give the folder that "
                              "emibook train prints last") from None
-        if run.config.get("format") != FORMAT:
-            raise InputError(f"{folder} was made by another version of emibook; train it again")
-        return run
+        for name, about in read.items():
+            if not isinstance(about, dict):
+                raise InputError(f"{folder / name} is damaged: it holds no object; {AGAIN}")
+        if read["config.json"].get("format") != FORMAT:
+            raise InputError(f"{folder} was made by another version of emibook; {AGAIN}")
+        for name, keys in NEEDED.items():
+            if lacking := [key for key in keys if key not in read[name]]:
+                raise InputError(f"{folder / name} is damaged: it lacks {', '.join(lacking)}; {AGAIN}")
+        return cls(folder, *read.values())
 
     @property
     def branch(self) -> str:
@@ -98,7 +111,7 @@ class Run:
         path, clips = self.folder / PREDICTIONS[partition], list(clips)
         if not path.is_file():
             raise InputError(f"{self.folder} has no {path.name}: its corpus {self.config['corpus']} has no such clips")
-        table = _indexed(path, clips)
+        table = _indexed(path, clips, [*self.targets, PRESENT])
         return table[self.targets].to_numpy(float), table[PRESENT].to_numpy() == 1
 
     def unseen(self, clips: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -106,20 +119,26 @@ class Run:
 
         With them (clip,) 0 or 1, the half that each belongs to. Raises ``InputError`` for clips without a prediction.
         """
-        table = _indexed(self.folder / HALVES, list(clips))
+        table = _indexed(self.folder / HALVES, list(clips), [*self.targets, "half"])
         return table[self.targets].to_numpy(float), table["half"].to_numpy(int)
 
 
-def _indexed(path: Path, clips: list[str]) -> pandas.DataFrame:
-    """The rows of a table of a run, of these clips and in this order."""
+def _indexed(path: Path, clips: list[str], columns: list[str]) -> pandas.DataFrame:
+    """These columns of a table of a run, all of them numbers, of these clips and in this order."""
     try:
-        table = pandas.read_csv(path, dtype={"clip": str}, keep_default_na=False).set_index("clip")
+        table = pandas.read_csv(path, dtype={"clip": str}, keep_default_na=False).set_index("clip")[columns]
     except (FileNotFoundError, KeyError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({type(error).__name__}); train the run again") from None
-    absent = [clip for clip in clips if clip not in table.index]
-    if absent:
-        raise InputError(f"{path} lacks {len(absent)} of {len(clips)} clips (first {absent[0]}); train it again")
-    return table.loc[clips]
+        raise InputError(f"{path} cannot be read ({type(error).__name__}); {AGAIN}") from None
+    if len(twice := table.index[table.index.duplicated()]):
+        raise InputError(f"{path} has clip {twice[0]} twice; {AGAIN}")
+    if absent := [clip for clip in clips if clip not in table.index]:
+        raise InputError(f"{path} lacks {len(absent)} of {len(clips)} clips (first {absent[0]}); {AGAIN}")
+    numbers = table.apply(pandas.to_numeric, errors="coerce")
+    if len(wrong := np.argwhere(~np.isfinite(numbers.to_numpy(float)))):
+        row, column = wrong[0]
+        raise InputError(f"{path}, clip {table.index[row]}: {columns[column]} is {table.iat[row, column]}, no number; "
+                         f"{AGAIN}")
+    return numbers.loc[clips]
 
 
 def run_folder(
@@ -195,6 +214,9 @@ def _made(
     model = load_model(folder).to(device)
     predicted = {name: predict(model, parts[name], device) for name in partitions[1:]}
     for name, values in predicted.items():
+        if not np.isfinite(values).all():  # of test clips: training has looked at the others
+            found = parts[name].not_finite() or f"features {features}: a prediction of a {name} clip is no number"
+            raise InputError(f"{found}; make the set again")
         write_text(folder / PREDICTIONS[name], _table(parts[name], values).to_csv(index=False))
     rho = pearson(parts["valid"].targets, predicted["valid"], names=corpus.targets)
     log = pandas.read_csv(folder / LOG)
@@ -273,7 +295,6 @@ def _config(corpus: Corpus, work: Path, branch: str, seed: int, recipe: Recipe, 
     """All that decides what a run is. Equal configurations are the same run."""
     features = branch.removesuffix(BASELINE)
     kind = modality(features)
-    labels = corpus.clips[["clip", "partition", *corpus.targets]].to_csv(index=False)
     if is_drawn(work, features):
         encoders = {features: read(drawn_file(work, features, "train"))[2]}
     else:
@@ -288,11 +309,17 @@ def _config(corpus: Corpus, work: Path, branch: str, seed: int, recipe: Recipe, 
         "corpus": corpus.name,
         "note": corpus.note,
         "targets": list(corpus.targets),
-        "labels": sha256(labels.encode()).hexdigest()[:16],
+        "labels": labels_of(corpus),
         "halves": sha256(halves(list(corpus.partition("valid")["participant"])).tobytes()).hexdigest()[:16],
         "encoders": {name: store.fingerprint(settings or {}) for name, settings in encoders.items()},
         "reading": Reading(**variant.reading).of(kind),
     }
+
+
+def labels_of(corpus: Corpus) -> str:
+    """Sixteen hexadecimal digits that stand for the clips, their partitions and their labels, as a run notes them."""
+    labels = corpus.clips[["clip", "partition", *corpus.targets]].to_csv(index=False)
+    return sha256(labels.encode()).hexdigest()[:16]
 
 
 def _digest(config: dict) -> str:

@@ -58,7 +58,10 @@ def sweep(
     notebook, out = Path(notebook), Path(out).absolute()
     source = _read(notebook)
     runs = _named(_parameters(Path(runs)) if isinstance(runs, Path | str) else runs)
-    known = declared(source)
+    try:
+        known = declared(source)
+    except InputError as error:
+        raise InputError(f"{notebook}: {error}") from None
     for name, parameters in runs.items():
         if unknown := sorted(set(parameters) - set(known)):
             raise InputError(f"run {name}: {notebook} has no parameter {unknown[0]}; "
@@ -105,8 +108,18 @@ def _read(notebook: Path) -> NotebookNode:
 def _parameters(path: Path) -> Any:
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """Of two entries of one name YAML keeps the last and says nothing."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+            names = [key.value for key, _ in node.value]
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and names.count(key.value) > 1:
+                    raise InputError(f"{path}: {key.value} is there twice; give each a name of its own")
+            return super().construct_mapping(node, deep)
+
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), Loader)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file of parameters") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -118,11 +131,18 @@ def _named(runs: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(runs, Mapping) or not runs or not all(isinstance(each, Mapping) for each in runs.values()):
         raise InputError("parameters: give names of runs, each with its parameters, as `one: {seed: 1}`, "
                          "or `grid: {seed: [0, 1]}`")
+    each = [(str(name), dict(parameters)) for name, parameters in runs.items()]
     if list(runs) == [GRID]:
         lists = {key: value if isinstance(value, list) else [value] for key, value in runs[GRID].items()}
+        if without := [str(key) for key, values in lists.items() if not values]:
+            raise InputError(f"grid: {without[0]} has no values; give one or more")
         combinations = [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
-        runs = {"-".join(f"{key}-{value}" for key, value in each.items()): each for each in combinations}
-    named = {str(name): dict(parameters) for name, parameters in runs.items()}
+        each = [("-".join(f"{key}-{value}" for key, value in one.items()), one) for one in combinations]
+    named = dict(each)
+    if len(named) < len(each):
+        names = [name for name, _ in each]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"parameters: two runs are called {twice}; give each a name, or a value, of its own")
     for name in named:
         if not name or name.startswith(".") or any(mark in name for mark in "/\\\0") or name == "sweep":
             raise InputError(f"run {name!r}: no notebook can be named after it; rename the run")

@@ -119,9 +119,9 @@ def train(
         device: ``cpu`` or ``cuda``; by default a GPU where there is one.
 
     Raises:
-        InputError: too few clips, a clip without a label, a label that never varies, nothing to train on, a loss that
-            is no longer finite, bfloat16 where the hardware has none, or a folder that holds a training with other
-            settings.
+        InputError: too few clips, a clip without a label, a label that never varies, nothing to train on, a feature
+            that is no number, a loss that is no longer finite, bfloat16 where the hardware has none, or a folder that
+            holds a training with other settings.
     """
     require_trainable(train, valid)
     device = on_device(device)
@@ -201,8 +201,10 @@ def _follow(
                 line.average.update_parameters(model)
         loss = total.item() / len(order)
         if not math.isfinite(loss):
-            raise InputError(f"{label}: the loss is not finite in epoch {epoch + 1}; lower the rate {recipe.rate}")
+            raise _not_finite(train, f"{label}: the loss is not finite in epoch {epoch + 1}", recipe)
         predicted = predict(line.scored, valid, device, feed=feeds[1])
+        if not np.isfinite(predicted).all():
+            raise _not_finite(valid, f"{label}: a prediction is not finite in epoch {epoch + 1}", recipe)
         rho = pearson(valid.targets, predicted, names=valid.target_names)
         row = {
             "epoch": epoch + 1,
@@ -213,6 +215,12 @@ def _follow(
             "seconds": round(time.perf_counter() - started, 4),
         }
         line.finish_epoch(row, valid.targets, predicted, half, recipe.patience)
+
+
+def _not_finite(sequences: Sequences, told: str, recipe: Recipe) -> InputError:
+    """What to say of numbers that are none any more: that a feature was none, or else that the steps are too large."""
+    found = sequences.not_finite()
+    return InputError(f"{found}; make the set again" if found else f"{told}; lower the rate {recipe.rate}")
 
 
 def gradient(model: Branch, feed: Feed, clips: np.ndarray, recipe: Recipe) -> Tensor:
@@ -376,7 +384,12 @@ def _claim(
     path = folder / ABOUT
     if not path.is_file():
         replace_whole(path, lambda temporary: temporary.write_text(json.dumps(about, indent=1) + "\n"))
-    elif json.loads(path.read_text()) != about:
+        return
+    try:
+        before = json.loads(path.read_text())
+    except ValueError:
+        raise InputError(f"{path} is damaged; delete {folder} and train again") from None
+    if before != about:
         raise InputError(f"{folder} holds a training of other settings or clips; give another folder or delete it")
 
 

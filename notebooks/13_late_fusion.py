@@ -44,6 +44,7 @@ from emibook.metrics import mean_pearson, pearson
 from emibook.models import IntensityRegressor
 from emibook.preprocess import preprocess
 from emibook.publish import TABLE_FEATURES, banner, project_path
+from emibook.rows import TABLE2, TABLE3
 from emibook.runs import Run
 
 # %% tags=["hide-input"]
@@ -258,10 +259,10 @@ plt.show()
 # the one number that is missing, row by row:
 
 # %%
-theirs = {row.features: row.paper for row in experiments.TABLE2}
+theirs = {row.features: row.paper for row in TABLE2}
 solved = {
     row.features: implied(*(theirs[branch] for branch in row.branches), row.paper)
-    for row in experiments.TABLE3 if row.paper is not None
+    for row in TABLE3 if row.paper is not None
 }
 solved = pd.DataFrame(solved).loc["calibrated"].rename("implied correlation")
 solved.round(2).to_frame()

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from emibook import InputError, bounds
-from emibook.experiments import TABLE2, TABLE3
 from emibook.fusion import late_fusion
 from emibook.metrics import pearson
+from emibook.rows import TABLE2, TABLE3
 
 CASES = [(0.15, 0.28, -0.1), (0.3, 0.2, 0.4), (0.1, 0.25, 0.025), (0.5, 0.5, 0.0)]
 

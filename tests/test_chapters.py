@@ -206,7 +206,7 @@ def test_the_parts_of_a_chapter(notebook):
 
 def test_no_result_of_the_paper_stands_on_a_page(source):
     """Levels from the paper's tables are about other faces and voices than those on the page."""
-    from emibook.experiments import TABLE2, TABLE3
+    from emibook.rows import TABLE2, TABLE3
 
     text = source.read_text()
     for row in (*TABLE2, *TABLE3):

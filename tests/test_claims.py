@@ -51,7 +51,7 @@ def test_no_verdict_is_written_down(paper):
 
 
 def test_every_number_of_the_tables_is_a_claim(paper):
-    from emibook.experiments import TABLE2, TABLE3
+    from emibook.rows import TABLE2, TABLE3
 
     claimed = {claim.arguments["features"]: claim.arguments["value"] for claim in paper.claims if claim.check == "row"}
     rows = [row for row in (*TABLE2, *TABLE3) if row.paper is not None]
@@ -289,13 +289,15 @@ def _say(work: Path, root: Path, name: str, note: str) -> None:
 
 
 def _run(work: Path, branch: str, seed: int, predicted: pd.DataFrame, recipe: str = "paper",
-         weights: str = "pretrained") -> None:
-    from emibook.runs import FORMAT, PRESENT
+         weights: str = "pretrained", labels: str | None = None) -> None:
+    from emibook.runs import FORMAT, PRESENT, labels_of
 
-    folder = work / "runs" / f"{branch}-{seed}-{recipe}-{weights}"
+    labels = labels or labels_of(results.licensed(work).corpus)
+    folder = work / "runs" / f"{branch}-{seed}-{recipe}-{weights}-{labels}"
     folder.mkdir(parents=True)
     about = {"format": FORMAT, "features": branch, "seed": seed, "corpus": "hume-vidmimic2", "note": "",
-             "targets": list(EMOTIONS), "recipe": {"name": recipe}}
+             "targets": list(EMOTIONS), "recipe": {"name": recipe}, "modality": "V", "encoders": {}, "reading": {},
+             "labels": labels}
     (folder / "config.json").write_text(json.dumps(about))
     (folder / "metrics.json").write_text(json.dumps({"weights": weights}))
     predicted.assign(**{PRESENT: 1}).rename_axis("clip").to_csv(folder / "predictions.csv")
@@ -341,6 +343,7 @@ def test_fitted_on_drawings_is_no_evidence(licensed_work):
     truth = data.corpus.partition("valid").set_index("clip")[list(EMOTIONS)]
     for weights in ("builtin", "small untrained control", "builtin+pretrained"):
         _run(licensed_work, "resnet18+aus", 0, truth + rng.normal(size=truth.shape), weights=weights)
+    _run(licensed_work, "resnet18+aus", 0, truth, labels="of another day")
     assert "resnet18+aus" not in results.licensed(licensed_work).runs
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import torch
 
 from emibook.cli import main
+from emibook.commands import LARGEST_SEED
 
 COMMANDS = (
     "make-corpus check preprocess extract weights train tables ceiling people simulate rehearse predict submit audit "
@@ -230,3 +232,22 @@ def test_a_gpu_that_is_asked_for_and_absent_is_one_line_before_anything_is_made(
 def test_a_wrong_choice_lists_the_right_ones(corpus, tmp_path, capsys, options, said):
     code, complaint = run(capsys, "train", corpus, "--work", tmp_path / "w", "--features", "aus", *options)
     assert code == 1 and said in complaint and complaint.count("\n") == 1 and not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize("command", ["make-corpus", "train --features aus", "simulate", "ceiling", "people"])
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_that_none_can_be_is_one_line(corpus, tmp_path, capsys, command, seed):
+    name, *options = command.split()
+    options += ["--work", tmp_path / "w"] if name in ("train", "simulate") else []
+    root = tmp_path / "new" if name in ("make-corpus", "simulate") else corpus
+    before = sorted(tmp_path.rglob("*"))
+    code, complaint = run(capsys, name, root, *options, "--seed", seed)
+    assert code == 1 and complaint == f"emibook: --seed {seed}: give a whole number from 0 to {2**63 - 1}\n"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_largest_seed_is_one(tmp_path):
+    assert main(["ceiling", str(tmp_path), "--seed", str(2**63 - 1)]) == 1  # for want of labels
+    torch.manual_seed(LARGEST_SEED), np.random.default_rng([LARGEST_SEED, 0])
+    with pytest.raises((RuntimeError, ValueError)):
+        torch.manual_seed(-(2**63) - 1)

@@ -219,6 +219,26 @@ def test_bad_values_and_mixed_versions_name_the_clip_and_the_set(tmp_path):
     assert "clip 00002" in refusal(corpus, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("aus_0", "brow", "aus_2", "aus_3"), "has brow, which others lack and lacks aus_1, which others have"),
+        (("aus_0", "aus_1", "aus_2"), "lacks aus_3, which others have"),
+        (("aus_1", "aus_0", "aus_2", "aus_3"), "column 1 is aus_1, in others aus_0"),
+        (tuple(f"aus_{i}" for i in range(11)), "has aus_4, aus_5, aus_6, aus_7, aus_8 and 2 more, which others lack"),
+    ],
+    ids=["renamed", "fewer", "another order", "more"],
+)
+def test_of_clips_whose_columns_alone_differ_the_columns_are_named(tmp_path, names, said):
+    corpus = made.corpus(tmp_path / "root", 3, 2, 0)
+    made.write(corpus, tmp_path, "aus", signal=1)
+    path = store.clip_path(store.feature_folder(tmp_path, "aus"), "00002")
+    good = store.load(path)
+    values = np.resize(good.values, (len(good), len(names)))
+    store.save(replace(good, names=names, values=values), path)
+    assert f"clip 00002, features aus: {said}; delete {path.parent} and run" in refusal(corpus, tmp_path)
+
+
 def test_names_that_cannot_be_loaded(corpus, work):
     assert "resnet18" in refusal(corpus, work, "resnet") and "no features" in refusal(corpus, work, "resnet")
     assert "twice" in refusal(corpus, work, "aus+aus")

@@ -1,13 +1,16 @@
 """Simulated features on disk: what is mapped is what is drawn, and the whole of training runs on it."""
 
+import shutil
+
 import numpy as np
 import pandas
 import pytest
 
-from emibook import InputError, cli, experiments
+from emibook import InputError, cli, experiments, rows
 from emibook.corpus import check, open_corpus
-from emibook.dataset import load
+from emibook.dataset import drawn_file, load
 from emibook.drawn import sequences, write_corpus
+from emibook.packing import read, write
 from emibook.recovery import Size
 from emibook.rehearsal import simulate
 from emibook.training import Recipe
@@ -63,10 +66,10 @@ def test_both_tables_are_made_without_media(places):
     quick = Recipe("quick", rate=3e-3, batch=16, epochs=3, threads=1)
     made = experiments.tables(open_corpus(places[1]), places[2], seeds=2, rows=["resnet18+aus", "wav2vec2"],
                               recipe=quick, workers=1, progress=False)
-    rows = pandas.concat(made).set_index("features")
-    fused = rows.loc["resnet18+aus & wav2vec2"]
+    found = pandas.concat(made).set_index("features")
+    fused = found.loc["resnet18+aus & wav2vec2"]
     assert fused["paper"] == 0.3288 and fused["corpus"] == "simulated" and "nothing about people" in fused["note"]
-    assert fused["clips"] == 120 and rows.loc["wav2vec2", "mean"] > 0.1
+    assert fused["clips"] == 120 and found.loc["wav2vec2", "mean"] > 0.1
 
 
 def test_the_command_draws_all_that_the_tables_need(tmp_path, monkeypatch, capsys):
@@ -75,7 +78,59 @@ def test_the_command_draws_all_that_the_tables_need(tmp_path, monkeypatch, capsy
     assert cli.main(["simulate", *where, "--size", "tiny", "--stronger", "2"]) == 0
     capsys.readouterr()
     drawn = {path.parent.name for path in (tmp_path / "work" / "packed").rglob("train.safetensors")}
-    table2, _ = experiments.chosen_rows()
+    table2, _ = rows.chosen_rows()
     assert {row.branches[0].removesuffix(" (baseline)") for row in table2} <= drawn
     with pytest.raises(InputError, match="no size 'huge'"):
         simulate(tmp_path / "a", tmp_path / "b", size="huge")
+
+
+def test_features_that_were_not_drawn_are_not_looked_for_in_media_that_there_are_not(places, tmp_path):
+    simulation, root, work = places
+    sets = "aus, resnet18, resnet18+aus, wav2vec2"
+    for where, asked, absent, there in ((tmp_path / "wrong", ["aus"], "aus", "none"),
+                                        (work, ["aus", "facenet", "wav2vec2"], "facenet", sets)):
+        before = sorted(where.rglob("*"))
+        with pytest.raises(InputError) as error:
+            experiments.tables(open_corpus(root), where, seeds=1, rows=asked, progress=False)
+        assert str(error.value) == (
+            f"features {absent} were not drawn in {where}; there are {there}; emibook simulate {root} --work {where}, "
+            "with its own size and seed, draws those of both tables")
+        assert sorted(where.rglob("*")) == before
+
+
+def test_features_of_another_simulation_are_not_taken_for_this_ones(places, tmp_path):
+    """Its clips have the same ids."""
+    simulation, root, work = places
+    other = tmp_path / "work"
+    write_corpus(SIZE.plan(LEVELS, "mixed", seed=1), tmp_path / "corpus", other, ["aus"], progress=False)
+    with pytest.raises(InputError, match="was drawn for another simulation than") as error:
+        experiments.train(open_corpus(root), other, "aus", progress=False)
+    assert "\n" not in str(error.value) and not (other / "runs").exists()
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "{}"])
+def test_damaged_settings_of_a_simulation(places, tmp_path, text):
+    simulation, root, work = places
+    copy = shutil.copytree(root, tmp_path / "corpus")
+    (copy / "simulation.json").write_text(text)
+    asked = [lambda: experiments.train(open_corpus(copy), work, "aus", progress=False), lambda: check(copy)]
+    if text != "{}":
+        asked.append(lambda: write_corpus(simulation, copy, tmp_path / "work", LEVELS, progress=False))
+    for each in asked:
+        with pytest.raises(InputError, match="simulation.json is damaged; delete .* and draw the corpus again"):
+            each()
+    assert (copy / "simulation.json").read_text() == text
+
+
+@pytest.mark.parametrize("partition", ["train", "valid", "test"])
+def test_one_number_that_is_none_is_named_whichever_partition_it_is_in(places, tmp_path, partition):
+    simulation, root, work = places
+    shutil.copytree(work / "packed" / "aus", tmp_path / "packed" / "aus")
+    path = drawn_file(tmp_path, "aus", partition)
+    values, offsets, about = read(path)
+    values[offsets[3] + 1, 2] = np.nan
+    write(path, (values[offsets[i] : offsets[i + 1]] for i in range(len(offsets) - 1)), len(offsets) - 1, about)
+    quick = Recipe("quick", rate=3e-3, batch=16, epochs=1, threads=1)
+    clip = about["clips"][3]
+    with pytest.raises(InputError, match=f"^features aus, clip {clip}, step 1: aus_2 is nan, no number; make the set"):
+        experiments.train(open_corpus(root), tmp_path, "aus", 0, quick, progress=False)

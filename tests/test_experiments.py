@@ -20,11 +20,13 @@ from emibook import InputError, experiments, runs
 from emibook.cli import main
 from emibook.corpus import Corpus
 from emibook.evaluation import CLIPS, halves, paired_difference
-from emibook.experiments import EXTRA_TABLE2, EXTRA_TABLE3, RECIPES, TABLE2, TABLE3, recipe_for, tables, train
+from emibook.experiments import RECIPES, recipe_for, tables, train
 from emibook.features import store
 from emibook.fusion import RIVALS, late_fusion, rival_fusion
+from emibook.rows import EXTRA_TABLE2, EXTRA_TABLE3, TABLE2, TABLE3, chosen_rows, has_official
 from emibook.runs import Run
 from emibook.training import Recipe, load_model
+from emibook.variants import BASE
 
 QUICK = Recipe("quick", rate=3e-3, batch=10, epochs=8, threads=1)
 NO_FACE, NO_SOUND, NEITHER = "00031", "00034", "00037"  # of the validation partition
@@ -251,7 +253,7 @@ def test_side_by_side_in_worker_processes_gives_the_same_numbers(planted, tmp_pa
     corpus, work, _ = planted
     os.symlink(work / "features", tmp_path / "features")
     items = [("aus", 0), ("mfcc", 0), ("wav2vec2 (baseline)", 1)]
-    made_there = experiments._runs(corpus, tmp_path, items, QUICK, experiments.BASE, None, 2, False)
+    made_there = experiments._runs(corpus, tmp_path, items, QUICK, BASE, None, 2, False)
     for item, run in made_there.items():
         here = runs.run_folder(corpus, work, *item, QUICK)
         assert run.folder.name == here.name
@@ -263,7 +265,7 @@ def test_a_training_that_failed_in_a_worker_is_not_passed_over(planted, monkeypa
     corpus, work, _ = planted
     monkeypatch.setattr(experiments.cluster, "run", lambda task, items, **_: iter([(item, error) for item in items]))
     with pytest.raises(raised, match="one line|aus, seed 90: .*full"):
-        experiments._runs(corpus, work, [("aus", 90), ("aus", 91)], QUICK, experiments.BASE, None, 2, False)
+        experiments._runs(corpus, work, [("aus", 90), ("aus", 91)], QUICK, BASE, None, 2, False)
 
 
 def test_unknown_people_are_labelled(planted):
@@ -515,7 +517,7 @@ def test_tensorboard_that_is_not_there_is_one_line_before_any_training(planted, 
 
 def test_the_data_sets_own_features_stand_for_the_papers_rows_of_that_name():
     names = ["official_vit (baseline)", "official_vit", "resnet18+aus", "aus", "official_wav2vec2"]
-    table2, table3 = experiments.chosen_rows(names)
+    table2, table3 = chosen_rows(names)
     assert [row.paper for row in table2] == [0.09, 0.10, 0.1479, 0.1352, 0.2808]
     assert [row.against for row in table2] == [None, "official_vit (baseline)", "aus", "official_vit (baseline)",
                                                "official_wav2vec2 (baseline)"]
@@ -523,16 +525,16 @@ def test_the_data_sets_own_features_stand_for_the_papers_rows_of_that_name():
     assert by_name["resnet18+aus & official_wav2vec2"].paper == 0.3288
     assert by_name["official_vit & official_wav2vec2"].against == "official_vit & official_wav2vec2 (baseline)"
     assert by_name["official_vit (baseline) & official_wav2vec2"].paper is None
-    assert experiments.chosen_rows(["resnet18"])[0][0].against == "vit (baseline)"
+    assert chosen_rows(["resnet18"])[0][0].against == "vit (baseline)"
 
 
 def test_where_the_official_features_are_there_they_stand_in_the_papers_rows_and_ours_beside_them(tmp_path):
     corpus = made.corpus(tmp_path)
     (tmp_path / "vit").mkdir()
-    assert not experiments.has_official(corpus), "one of two is not enough"
+    assert not has_official(corpus), "one of two is not enough"
     (tmp_path / "wav2vec2").mkdir()
-    assert experiments.has_official(corpus)
-    for rows, papers, extra in zip(experiments.chosen_rows(official=True), (TABLE2, TABLE3),
+    assert has_official(corpus)
+    for rows, papers, extra in zip(chosen_rows(official=True), (TABLE2, TABLE3),
                                    (EXTRA_TABLE2, EXTRA_TABLE3), strict=True):
         names = [row.features for row in rows]
         assert len(set(names)) == len(names) and {row.features for row in extra} < set(names)

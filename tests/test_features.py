@@ -186,7 +186,7 @@ def here(monkeypatch):
     extraction._encoder.cache_clear()
 
 
-def test_crops_made_in_another_way_are_not_mixed_with_these(work, done, here, capfd):
+def test_crops_made_in_another_way_are_not_mixed_with_these(work, done, here, capfd, monkeypatch):
     corpus, before = done[1], times(work / "features")
     settings = work / "preprocess.json"
     settings.write_text(json.dumps({"following": "refined", "version": "1"}))
@@ -209,6 +209,7 @@ def test_crops_made_in_another_way_are_not_mixed_with_these(work, done, here, ca
     assert len(here) == 8 and times(work / "features" / "aus") == made  # the first ones are back
 
     settings.write_text("{")
+    monkeypatch.setattr(extraction, "_choose", lambda *_: pytest.fail("an encoder was fitted first"))
     assert "preprocess.json" in refused(corpus, work, ["aus"])
 
 

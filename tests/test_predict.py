@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import made
@@ -213,6 +213,34 @@ def test_a_submission_is_the_fused_prediction_of_every_test_clip_once(world, tmp
     assert list(table["Filename"]) == clips == [f"{number:05}" for number in range(48, 54)]
     face, again, sound = (Run.open(world.runs[name]).predictions("test", clips)[0] for name in names)
     np.testing.assert_allclose(table[EMOTIONS], (((face + again) / 2 + sound) / 2).clip(0, 1), atol=1e-5)
+
+
+def test_runs_of_another_corpus_of_the_same_kind_are_not_submitted(world, tmp_path):
+    """Another puppet, another simulation: its clips have the same ids and its targets the same names."""
+    other = made.corpus(world.corpus.root, targets=layout.EMOTIONS, seed=5)
+    clips = world.corpus.clips
+    folded = clips.assign(partition=clips["partition"].map({"train": "valid", "valid": "train", "test": "test"}))
+    for corpus in (other, replace(world.corpus, clips=folded)):
+        said = refusal(submit, corpus, [world.runs["face"], world.runs["sound"]], tmp_path / "out.csv")
+        assert "was trained on a made corpus of other clips, partitions or labels than" in said
+    assert not list(tmp_path.iterdir())
+
+
+def _swapped(table):
+    return table.assign(clip=table["clip"].iloc[[1, 0, *range(2, len(table))]].to_numpy())
+
+
+@pytest.mark.parametrize("spoil", [_swapped, lambda table: table.iloc[1:], lambda table: table.assign(Joy=0.123),
+                                   lambda table: table.rename(columns={"Joy": "Excitement", "Excitement": "Joy"})],
+                         ids=["rows swapped", "a clip lost", "other numbers", "columns swapped"])
+def test_what_was_written_is_read_back_and_a_file_that_differs_is_not_left(world, tmp_path, monkeypatch, spoil):
+    def write(path, corpus, table):
+        spoil(table).rename(columns={"clip": "Filename"}).to_csv(path, index=False)
+
+    monkeypatch.setattr(layout, "write_submission", write)
+    with pytest.raises(RuntimeError, match="did not hold what was written into it"):
+        submit(world.corpus, [world.runs["sound"]], tmp_path / "out.csv")
+    assert not list(tmp_path.iterdir())
 
 
 def test_submissions_stay_within_0_and_1_and_bad_ones_are_refused(world, tmp_path):

@@ -8,9 +8,10 @@ import pytest
 from emibook import InputError, specification
 from emibook.corpus import open_corpus
 from emibook.dataset import load
-from emibook.experiments import ABLATIONS, BASE, Variant
+from emibook.experiments import ABLATIONS
 from emibook.specification import BEFORE, ORDER, RECIPE, curve, draw, order_kept, variants
 from emibook.steps import Reading
+from emibook.variants import BASE, Variant
 
 CLIPS = (40, 30, 0)
 QUICK = replace(RECIPE, epochs=2, batch=16)

@@ -10,8 +10,9 @@ import pytest
 from test_cluster import Hosts
 
 from emibook import InputError
+from emibook.chapters import declared
 from emibook.cli import main
-from emibook.sweeps import _named, sweep
+from emibook.sweeps import _named, _read, sweep
 
 NOTEBOOK = """# %% [markdown]
 # # A sweep
@@ -108,6 +109,11 @@ def test_a_grid_is_every_combination():
         ("", "give names of runs"),
         ("../a: {number: 1}", "no notebook can be named after it"),
         ("a: [", "is no YAML"),
+        ("grid: {number: []}", "grid: number has no values; give one or more"),
+        ("grid: {number: [1, 1]}", "two runs are called number-1; give each"),
+        ("a: {number: 1}\na: {number: 3}", "runs.yml: a is there twice; give each a name of its own"),
+        ("a: {number: 1, number: 3}", "runs.yml: number is there twice"),
+        ("1: {number: 1}\n'01': {number: 1}\n'1': {number: 3}", "1 is there twice"),
     ],
 )
 def test_what_cannot_be_swept_is_one_line_and_nothing_is_written(notebook, tmp_path, text, said):
@@ -124,3 +130,29 @@ def test_notebooks_and_parameters_that_are_not_there(notebook, tmp_path):
                              ("broken.ipynb", {"a": {}}, "is no notebook")):
         with pytest.raises(InputError, match=said):
             sweep(path, runs, "out", progress=False)
+
+
+def test_two_names_that_one_file_would_have_are_refused():
+    with pytest.raises(InputError, match="two runs are called 1; give each a name"):
+        _named({1: {}, "1": {}})
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [("number = int(3)", "the cell tagged parameters has 'number = int(3)', which is no plain value"),
+     ("number: int = int(3)", "has 'number: int = int(3)', which is no plain value"),
+     ("number = (", "the cell tagged parameters is no Python"),
+     ("text = 'none'", "has no parameter number; it has text"),
+     ("number: int", "has no parameter number; it has none")],
+)
+def test_a_cell_of_parameters_that_cannot_be_read_is_one_line(notebook, tmp_path, cell, said):
+    notebook.write_text(NOTEBOOK.replace('number = 1\ntext = "none"', cell))
+    with pytest.raises(InputError) as error:
+        sweep("notebook.py", {"a": {"number": 4}}, "out", progress=False)
+    assert said in str(error.value) and "notebook.py" in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_parameter_with_its_type_is_one(notebook):
+    notebook.write_text(NOTEBOOK.replace("number = 1", "number: int = 1").replace("text =", "text = again ="))
+    assert declared(_read(notebook)) == {"number": 1, "text": "none", "again": "none"}

@@ -295,6 +295,21 @@ def test_what_cannot_be_trained_is_refused_in_one_line(sequences, tmp_path):
     assert list(tmp_path.glob("**/weights.safetensors")) == []
 
 
+@pytest.mark.parametrize("place", [0, 1], ids=["train", "valid"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_feature_that_is_no_number_is_named_and_not_the_rate(sequences, tmp_path, place, value):
+    parts = list(sequences)
+    values = parts[place].values.copy()
+    row = parts[place].offsets[6] + 2  # the third step of the seventh clip
+    values[row, 3] = value
+    parts[place] = replace(parts[place], values=values)
+    clip = parts[place].clips[6]
+    said = f"features aus, clip {clip}, step 2: aus_3 is {value}, no number; make the set again"
+    assert refusal(parts, tmp_path) == said
+    values[row] = np.nan  # a gap
+    run(parts, tmp_path / "gap", replace(QUICK, epochs=1))
+
+
 def test_a_folder_belongs_to_one_training(sequences, tmp_path):
     run(sequences, tmp_path)
     written = (tmp_path / "weights.safetensors").stat().st_mtime_ns

@@ -5,7 +5,7 @@ import pytest
 
 from emibook.agreement import papers
 from emibook.corpus.simulated import LEGIBLE
-from emibook.experiments import TABLE2, TABLE3
+from emibook.rows import TABLE2, TABLE3
 from emibook.uncertainty import differences, drawn_again, optimism, widths
 
 

@@ -25,9 +25,9 @@ from emibook.claims import NEEDS_DATA, NOT_REPRODUCED, PARTLY, REPRODUCED, UNDER
 from emibook.claims.arithmetic import seconds, share_verdict
 from emibook.corpus import PARTITIONS, Corpus, open_corpus
 from emibook.evaluation import Interval, paired_difference
-from emibook.experiments import OFFICIAL, TABLE2, TABLE3
 from emibook.fusion import late_fusion
-from emibook.runs import Run
+from emibook.rows import OFFICIAL, TABLE2, TABLE3
+from emibook.runs import Run, labels_of
 
 CORPUS, RECIPE = "hume-vidmimic2", "paper"
 WAITS = Finding(NEEDS_DATA, "no runs on Hume-Vidmimic2 in the work folder")
@@ -58,8 +58,9 @@ class Licensed:
 
     @functools.cached_property
     def runs(self) -> dict[str, dict[int, Run]]:
-        """The runs of the paper's recipe, by branch and seed."""
+        """The runs of the paper's recipe on these clips and labels, by branch and seed."""
         found: dict[str, dict[int, Run]] = {}
+        labels = labels_of(self.corpus)
         for path in sorted((self.work / "runs").glob("*/metrics.json")):
             try:
                 run = Run.open(path.parent)
@@ -67,6 +68,7 @@ class Licensed:
                 continue
             about = run.config
             ours = about["corpus"] == CORPUS and not about["note"] and about.get("variant", "base") == "base"
+            ours = ours and about["labels"] == labels
             if ours and about["recipe"]["name"] == RECIPE and not stands_in(run.metrics["weights"]):
                 found.setdefault(run.branch, {})[about["seed"]] = run
         return found

@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, arg
 
+from emibook import InputError
+
 Root = Annotated[Positional[Path], arg(metavar="ROOT")]
 Work = Annotated[Path, arg(metavar="WORK")]
 Features = Annotated[tuple[str, ...], arg(metavar="NAME...")]
@@ -26,6 +28,9 @@ Fold = Annotated[str | None, arg(metavar="K/N")]
 SHOWN = 10
 """Failures told one by one; the others by their number."""
 
+LARGEST_SEED = 2**63 - 1
+"""Torch takes no larger one, and nothing takes one below 0."""
+
 app = tyro.extras.SubcommandApp()
 
 
@@ -34,7 +39,15 @@ def command(function: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(function)
     def parsed(*values: object, **options: object) -> Callable[[], int]:
-        return functools.partial(function, *values, **options)
+        return functools.partial(_checked, function, *values, **options)
 
     app.command(parsed, name=function.__name__.replace("_", "-"))
     return function
+
+
+def _checked(function: Callable[..., int], *values: object, **options: object) -> int:
+    """Call a command after a look at what several of them have."""
+    seed = options.get("seed", 0)
+    if not 0 <= seed <= LARGEST_SEED:
+        raise InputError(f"--seed {seed}: give a whole number from 0 to {LARGEST_SEED}")
+    return function(*values, **options)

@@ -228,7 +228,14 @@ def predict(
 
 @command
 def submit(
-    root: Root, /, *, run: Runs, out: Path, ratings: Ratings = None, fold: Fold = None
+    root: Root,
+    /,
+    *,
+    run: Runs,
+    out: Path,
+    participants: Path | None = None,
+    ratings: Ratings = None,
+    fold: Fold = None,
 ) -> int:
     """Write a submission in the challenge's form: every test clip once, in the range of the targets.
 
@@ -236,13 +243,15 @@ def submit(
         root: the corpus that the runs were trained on
         run: folders of runs; runs of one feature set are averaged, then feature sets are fused
         out: CSV to write
+        participants: as the runs were trained
         ratings: as the runs were trained
         fold: as the runs were trained
     """
     from emibook.corpus import open_corpus
     from emibook.predict import submit
 
-    print(submit(open_corpus(root, ratings=ratings, fold=fold), list(run), out))
+    corpus = open_corpus(root, participants=participants, ratings=ratings, fold=fold)
+    print(submit(corpus, list(run), out))
     return 0
 
 

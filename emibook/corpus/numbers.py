@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,11 +42,41 @@ def in_memory(simulation: Simulation) -> Corpus:
     return Corpus(NAME, Path(), table, EMOTIONS, NOTE)
 
 
+def settings_of(root: Path) -> dict:
+    """What ``root`` was drawn with. Raises ``InputError`` where its ``simulation.json`` is damaged."""
+    path = Path(root) / SETTINGS
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise InputError(f"{path} is damaged; delete {root} and draw the corpus again") from None
+
+
+def simulation_of(root: Path) -> Simulation:
+    """What ``write`` wrote there. Raises ``InputError`` where its ``simulation.json`` is damaged."""
+    from emibook.corpus.simulated import Planted, Simulation
+
+    about = settings_of(root)
+    try:
+        sets = [Planted(**{key: tuple(value) if isinstance(value, list) else value for key, value in each.items()})
+                for each in about["sets"]]
+        return Simulation(**about | {"sets": tuple(sets), "clips": tuple(about["clips"])})
+    except (TypeError, KeyError, AttributeError):
+        raise InputError(f"{Path(root) / SETTINGS} is damaged; delete {root} and draw the corpus again") from None
+
+
+def is_drawn_for(root: Path, noted: str) -> bool:
+    """Whether a feature set that notes this of its simulation belongs to ``root``."""
+    def plain(text: str) -> str:  # in JSON a number is one, whatever library it came from
+        return re.sub(r"np\.float64\(([^()]*)\)", r"\1", text)
+
+    return plain(noted) == plain(repr(simulation_of(root)))
+
+
 def write(simulation: Simulation, root: Path) -> None:
     """Write the corpus, or leave it where it is there. Raises ``InputError`` where ``root`` holds something else."""
     settings = json.loads(json.dumps(asdict(simulation)))
     if root.is_dir() and any(root.iterdir()):
-        if not recognises(root) or json.loads((root / SETTINGS).read_text()) != settings:
+        if not recognises(root) or settings_of(root) != settings:
             raise InputError(f"{root} holds something else than this simulation; give an empty folder")
         return
     root.mkdir(parents=True, exist_ok=True)
@@ -75,6 +106,7 @@ def check(root: Path) -> Report:
     table = read(root).clips
     counts = {name: int(count) for name, count in table["partition"].value_counts(sort=False).items()}
     outside = table[((table[list(EMOTIONS)] < 0) | (table[list(EMOTIONS)] > 1)).any(axis=1)]
+    simulation_of(root)
     problems = [f"clip {clip}: a label outside [0, 1]" for clip in outside["clip"]]
     return Report(NAME, {**counts, "participants": table["participant"].nunique()}, problems,
                   ["simulated: numbers without media"])

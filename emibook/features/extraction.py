@@ -75,6 +75,7 @@ def extract(
     if aus_from is not None and "aus" not in names:
         raise InputError(f"what aus are made from is given, and they are not among the features {', '.join(names)}")
     clips = _preprocessed(corpus, work)
+    cropped = _cropped(work) if any(EXTRACTORS[name].modality == "V" for name in names) else {}
 
     encoders, chosen, folders = work / "encoders", {}, {}
     read = _clips(corpus, clips, work)
@@ -84,7 +85,7 @@ def extract(
         _require(name, corpus)
         chosen[name] = _choose(name, weights.get(name), work, device, workers, progress,
                                aus_from if name == "aus" else None)
-        folders[name] = _open(work, name, _settings(name, chosen[name], work), progress)
+        folders[name] = _open(work, name, _settings(name, chosen[name], cropped), progress)
         source = _sources(name, chosen[name], work, read)
         for clip in todo:
             if not _is_done(store.clip_path(folders[name], clip), work, source(clip)):
@@ -320,15 +321,19 @@ def _encode(task: _Task, work: Path, encoders: Path, chosen: dict[str, Weights],
                 store.save(sequence, store.clip_path(store.feature_folder(work, name), clip))
 
 
-def _settings(name: str, weights: Weights, work: Path) -> dict[str, Any]:
+def _cropped(work: Path) -> dict[str, Any]:
+    """How the faces of WORK were cropped, read before an encoder is fitted, which takes minutes."""
+    from emibook.preprocess import read_settings  # with a face detector, which sound need not wait for
+
+    return read_settings(work)
+
+
+def _settings(name: str, weights: Weights, cropped: dict[str, Any]) -> dict[str, Any]:
     """All that decides a feature set's numbers: the encoder, its weights and, for faces, how the crops were made."""
     settings = {"extractor": name, "version": EXTRACTORS[name].class_of(weights.kind).version,
                 "weights": asdict(weights)}
-    if EXTRACTORS[name].modality == "V":
-        from emibook.preprocess import read_settings  # with a face detector, which sound need not wait for
-
-        if cropped := read_settings(work):
-            settings["preprocess"] = cropped
+    if cropped and EXTRACTORS[name].modality == "V":
+        settings["preprocess"] = cropped
     return settings
 
 
