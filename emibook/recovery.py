@@ -25,13 +25,14 @@ from emibook.corpus.layout import EMOTIONS
 from emibook.corpus.simulated import Simulation
 from emibook.drawn import sequences
 from emibook.evaluation import halves, paired_difference
-from emibook.experiments import ABLATIONS, BASE, MENDED, MENDS, RECIPES, Variant
+from emibook.experiments import ABLATIONS, MENDED, MENDS, RECIPES
 from emibook.metrics import pearson
 from emibook.models.averages import time_averages
 from emibook.packing import Sequences
 from emibook.progress import HALVES, LOG
 from emibook.runs import write_text
 from emibook.training import Recipe, load_model, on_device, predict, replace_whole, train
+from emibook.variants import BASE, Variant
 
 PENALTIES = np.geomspace(1, 1e6, 13)
 """Of ridge regression, in clips: what a penalty of as many clips without signal would do."""

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 from tqdm.auto import tqdm
 
 from emibook import InputError
+from emibook.adam import adam, running_average
 from emibook.features.visual import native_precision
 from emibook.losses import LOSSES, SUMS_OVER_CLIPS
 from emibook.metrics import pearson
@@ -143,36 +143,13 @@ def train(
             mean, scale = torch.zeros_like(mean), torch.ones_like(scale)
         network.standardise(mean, scale, target_mean)
         network.to(device)
-        optimizer, average = _optimizer(network, recipe), _average(network, recipe)
+        optimizer = adam(network, recipe.rate, recipe.decay)
+        average = running_average(network, recipe.average)
         feeds = Feed(train, device), Feed(valid, device)
         for line in lines(folder, network, optimizer, average, recipe.rate, halves is not None):
             _follow(line, feeds, train, valid, recipe, seed, half, progress)
         finish(folder, valid.clips, valid.target_names, half)
     return folder
-
-
-def _optimizer(model: Branch, recipe: Recipe) -> torch.optim.Optimizer:
-    """Adam; with ``decay`` the weights of the matrix products, which have two axes or more, shrink beside it."""
-    if not recipe.decay:
-        return torch.optim.Adam(model.parameters(), lr=recipe.rate, fused=True)
-    matrices = [each for each in model.parameters() if each.dim() > 1]
-    others = [each for each in model.parameters() if each.dim() <= 1]
-    groups = [{"params": matrices, "weight_decay": recipe.decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.rate, fused=True)
-
-
-def _average(model: Branch, recipe: Recipe) -> AveragedModel | None:
-    """The running average of the weights, which in the first steps forgets faster, so that it leaves its start."""
-    if not recipe.average:
-        return None
-
-    @torch.no_grad()
-    def update(averages: list[Tensor], weights: list[Tensor], steps: Tensor) -> None:
-        kept = ((1 + steps) / (10 + steps)).clamp(max=recipe.average)
-        torch._foreach_mul_(averages, kept)
-        torch._foreach_add_(averages, torch._foreach_mul(weights, 1 - kept))
-
-    return AveragedModel(model, multi_avg_fn=update)
 
 
 def _follow(

@@ -35,8 +35,9 @@ from myst_nb import glue
 import emibook
 from emibook import bounds, figures
 from emibook.corpus import attainable, numbers, patterns, simulated
-from emibook.experiments import MENDED, TABLE2, TABLE3
+from emibook.experiments import MENDED
 from emibook.publish import banner, project_path
+from emibook.rows import TABLE2, TABLE3
 
 # %% tags=["hide-input"]
 started = time.perf_counter()

@@ -21,6 +21,7 @@ ORDER = (
     "models",
     "progress",
     "losses",
+    "adam",
     "training",
     "fusion",
     "metrics",
