@@ -1,6 +1,7 @@
 """Runs: one branch trained with one seed, as a folder that tables, figures and predictions read.
 
     WORK/runs/ledger.csv    a row for every training that ended, well or not
+    WORK/runs/.<id>.lock    held by the command that makes the run
     WORK/runs/<id>/
       config.json           all that decides what the run is; the id is made from it
       metrics.json          what came of it; written last, so a folder that has it is complete
@@ -18,9 +19,10 @@ import json
 import os
 import platform
 import shutil
+import sys
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -29,6 +31,7 @@ from pathlib import Path
 import numpy as np
 import pandas
 import torch
+from filelock import FileLock, Timeout
 
 from emibook import InputError, __version__
 from emibook.corpus import Corpus
@@ -165,13 +168,42 @@ def make_run(
     device: str | None = None,
     progress: bool = True,
 ) -> Path:
-    """Train one branch with one seed on features that are there; the run's folder. A finished run is not repeated.
+    """Train one branch with one seed on features that are there; the run's folder. A finished run is not repeated,
+    and one that another command is making is waited for.
 
     Raises ``InputError``: see ``dataset.load`` and ``training.train``.
     """
     folder = run_folder(corpus, work, branch, seed, recipe, variant)
     if is_finished(folder):
         return folder
+    with _alone(folder, progress):
+        if not is_finished(folder):
+            _train_and_enter(corpus, work, branch, seed, recipe, variant, folder, device, progress)
+    return folder
+
+
+@contextmanager
+def _alone(folder: Path, progress: bool) -> Iterator[None]:
+    """Wait until no other command makes the run of this folder. The lock ends with the process that has it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if progress:
+            print(f"{folder} is being made by another command; waiting for it", file=sys.stderr)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _train_and_enter(
+    corpus: Corpus, work: Path, branch: str, seed: int, recipe: Recipe, variant: Variant, folder: Path,
+    device: str | None, progress: bool,
+) -> None:
+    """Make the run, and note in the ledger what came of it."""
     started = time.perf_counter()
     config = _config(corpus, work, branch, seed, recipe, variant)
     entry = {
@@ -192,7 +224,6 @@ def make_run(
     result = "no correlation" if score is None else f"mean Pearson {score:.4f}"
     _enter(work, entry | {"seconds": metrics["seconds"], "result": result})
     write_text(folder / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-    return folder
 
 
 def _made(

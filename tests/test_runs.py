@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import made
@@ -124,3 +126,15 @@ def test_a_training_that_goes_on_from_a_damaged_state(trained, tmp_path, monkeyp
         make_run, corpus, tmp_path, "mfcc", 0, QUICK)
     shutil.rmtree(state.parent)
     assert json.loads((make_run(corpus, tmp_path, "mfcc", 0, QUICK, progress=False) / "metrics.json").read_text())
+
+
+def test_two_commands_at_once_make_a_run_once_and_both_have_it(trained, tmp_path, capsys):
+    corpus, work, folder = trained
+    shutil.copytree(work / "features", tmp_path / "features")
+    quick = replace(QUICK, epochs=12)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(make_run, corpus, tmp_path, "mfcc", 0, quick) for _ in range(2)]
+        first, second = (each.result() for each in asked)
+    assert first == second and is_finished(first) and not list(first.glob("state-*"))
+    assert f"{first} is being made by another command; waiting for it" in capsys.readouterr().err
+    assert len((tmp_path / "runs" / "ledger.csv").read_text().splitlines()) == 2, "a header and one training"
