@@ -25,10 +25,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from emibook.corpus.simulated import CLIPS, MODALITY, WIDTHS
-from emibook.experiments import RECIPES, chosen_rows
+from emibook.experiments import RECIPES
 from emibook.models import Branch
 from emibook.models.transformer import SelfAttention
 from emibook.packing import Feed, Sequences
+from emibook.rows import chosen_rows
 from emibook.training import Recipe, gradient, train
 from emibook.variants import BASE, BASELINE
 

@@ -110,10 +110,16 @@ def _row(row: Row, truth: np.ndarray, branches: dict[str, np.ndarray]) -> dict:
     }
 
 
-def table3(crossings: Sequence[float] = (0.0, simulated.CROSSING, 0.12), seed: int = 0) -> pandas.DataFrame:
-    """``attainable`` and ``attained`` at each crossing."""
-    return pandas.concat([make(crossing, seed=seed) for make in (attainable, attained) for crossing in crossings],
-                         ignore_index=True)
+def table3(
+    crossings: Sequence[float] = (0.0, simulated.CROSSING, 0.12),
+    clips: int = 60_000,
+    averages: Size = AVERAGES,
+    seed: int = 0,
+) -> pandas.DataFrame:
+    """``attainable`` on so many ``clips``, and ``attained`` at the size ``averages``, at each crossing."""
+    found = [attainable(crossing, clips, seed) for crossing in crossings]
+    found += [attained(crossing, averages, seed) for crossing in crossings]
+    return pandas.concat(found, ignore_index=True)
 
 
 def _labels(simulation: Simulation, partition: str) -> np.ndarray:

@@ -57,7 +57,8 @@ def sequences(simulation: Simulation, features: str, partition: str, clips: int 
     all_of_them = Sequences(
         features=features,
         names=sum((each.names for each in drawn), ()),
-        values=np.concatenate([each.values for each in drawn], axis=1),
+        # One set as it is: at the full size a copy of it takes gigabytes.
+        values=drawn[0].values if len(drawn) == 1 else np.concatenate([each.values for each in drawn], axis=1),
         offsets=drawn[0].offsets,
         targets=table[list(EMOTIONS)].to_numpy(np.float32),
         target_names=EMOTIONS,

@@ -21,7 +21,7 @@ from emibook.dataset import drawn_file, drawn_sets, feature_names, is_drawn, loa
 from emibook.features import extract
 from emibook.packing import read
 from emibook.preprocess import preprocess
-from emibook.rows import TABLE2, TABLE3, chosen_rows, has_official  # noqa: F401 - the tables, for ``uncertainty``
+from emibook.rows import chosen_rows, has_official
 from emibook.runs import Run, is_finished, make_run, run_folder, write_text
 from emibook.scoring import rivals, score
 from emibook.steps import Reading

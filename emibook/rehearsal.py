@@ -3,17 +3,20 @@
     emibook rehearse --out FOLDER                       every part, reduced: all clips, 64 features, 75 steps
     emibook rehearse --out FOLDER --size full           the recipes at the paper's full width: for a GPU
     emibook rehearse --out FOLDER --parts choices       one part
+    emibook rehearse --out FOLDER --size tiny           every part so small that it says nothing: to try it
 
-``book/results/`` keeps the tables that the first of them made, and ``rehearsal.json``: when, where, how long.
+``book/results/`` keeps the tables that the first of them made, and ``rehearsal.json``: with what settings, when, where,
+how long.
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,68 +24,117 @@ import pandas
 import torch
 
 from emibook import InputError, __version__, agreement, recovery, specification, uncertainty
-from emibook.agreement import LEVELS, PAIRS, papers
+from emibook.agreement import AVERAGES, LEVELS, PAIRS, papers
 from emibook.corpus.simulated import CROSSING, LEGIBLE
 from emibook.doctor import machine
 from emibook.drawn import write_corpus
-from emibook.recovery import SIZES, Size
+from emibook.recovery import PAPERS_CLIPS, SIZES, Size
 from emibook.runs import write_text
+from emibook.training import Recipe
 
 SETTINGS = "rehearsal.json"
+TINY = "tiny"
 REPEATS = 60
 WEAKER_SOUND = 0.2
+SIMULATED = {**LEVELS, "mfcc": WEAKER_SOUND, "official_vit": LEVELS["vit"], "official_wav2vec2": LEVELS["wav2vec2"]}
+"""What ``simulate`` can draw, and the attainable correlation; the official sets are the other reading of two rows."""
+DRAWN = (*LEVELS, "mfcc")
 
 
 @dataclass(frozen=True)
 class Part:
-    """A table of the rehearsal. ``make(size, out, progress)`` returns it; what takes long is kept under ``out``."""
+    """A table of the rehearsal: ``make(out, progress, **settings)``; what takes long is kept under ``out``.
+
+    ``settings`` are the same at every size but ``tiny``, which changes them as its name says. ``constants``: what else
+    decides the table, noted with them. Where ``sized``, ``make`` gets the ``size`` too.
+    """
 
     name: str
     what: str
-    make: Callable[[Size, Path, bool], pandas.DataFrame]
+    make: Callable[..., pandas.DataFrame]
+    settings: Mapping[str, object] = field(default_factory=dict)
+    tiny: Mapping[str, object] = field(default_factory=dict)
+    constants: Mapping[str, object] = field(default_factory=dict)
+    sized: bool = False
+
+    def at(self, size: Size) -> dict:
+        """What ``make`` is given at this size."""
+        chosen = {**self.settings, **(self.tiny if size.name == TINY else {})}
+        return chosen | ({"size": size} if self.sized else {})
+
+    def noted(self, size: Size) -> dict:
+        """What ``rehearsal.json`` says of it: all that ``at`` gives, the size in its parts, and the constants."""
+        given = self.at(size)
+        given.pop("size", None)
+        known = asdict(size) if self.sized else {"name": size.name, "depends": "only on whether it is tiny"}
+        return json.loads(json.dumps({**known, **given, **self.constants}, default=_told))
 
 
-def _recovery(size: Size, out: Path, progress: bool) -> pandas.DataFrame:
+def _told(settings: Size | Recipe) -> dict:
+    """What of them is set: options at their default say nothing, and new ones come."""
+    return {each.name: getattr(settings, each.name) for each in fields(settings)
+            if getattr(settings, each.name) != each.default}  # fmt: skip
+
+
+def _recovery(out: Path, progress: bool, size: Size) -> pandas.DataFrame:
     return recovery.table(recovery.cases(size), size, out, progress=progress)
 
 
-def _table3(size: Size, out: Path, progress: bool) -> pandas.DataFrame:
-    return agreement.table3()
+def _table3(out: Path, progress: bool, **settings: object) -> pandas.DataFrame:
+    return agreement.table3(**settings)
 
 
-def _choices(size: Size, out: Path, progress: bool) -> pandas.DataFrame:
-    return specification.curve(out / "choices" / "corpus", out / "choices", progress=progress)
+def _choices(out: Path, progress: bool, **settings: object) -> pandas.DataFrame:
+    return specification.curve(out / "choices" / "corpus", out / "choices", progress=progress, **settings)
 
 
-def _widths(size: Size, out: Path, progress: bool) -> pandas.DataFrame:
+def _widths(
+    out: Path, progress: bool, clips: tuple, crossing: float, legible: Sequence[float], repeats: int, samples: int
+) -> pandas.DataFrame:
     """Both with participants who are alike in legibility and with such who differ as in CREMA-D."""
     rows = [(name,) for name in LEVELS] + [row.branches for row in PAIRS]
     found = []
-    for legible in (0.0, LEGIBLE):
-        table = uncertainty.widths(papers(CROSSING, legible=legible), rows, REPEATS)
-        found.append(table.reset_index().assign(legible=legible))
+    for spread in legible:
+        table = uncertainty.widths(papers(crossing, clips, legible=spread), rows, repeats, samples)
+        found.append(table.reset_index().assign(legible=spread))
     return pandas.concat(found, ignore_index=True)
 
 
-def _differences(size: Size, out: Path, progress: bool) -> pandas.DataFrame:
-    return uncertainty.differences(CROSSING, LEGIBLE, REPEATS)
+def _differences(out: Path, progress: bool, **settings: object) -> pandas.DataFrame:
+    return uncertainty.differences(**settings)
 
 
-def _optimism(size: Size, out: Path, progress: bool) -> pandas.DataFrame:
-    return uncertainty.of_choosing_the_epoch(size, out, progress=progress)
+def _optimism(out: Path, progress: bool, **settings: object) -> pandas.DataFrame:
+    return uncertainty.of_choosing_the_epoch(out, progress=progress, **settings)
 
 
+FEW = (3, 600, 0)
+ANEW = {"levels": LEVELS, "first_seed": uncertainty.FIRST_SEED}
 PARTS = {
     part.name: part
     for part in (
-        Part("recovery", "how much of what can be reached a recipe reaches", _recovery),
-        Part("table3", "Table 3 from branches with Table 2's correlations", _table3),
-        Part("widths", "how far a table's value may be off", _widths),
-        Part("differences", "which differences in the tables are larger than chance makes them", _differences),
-        Part("optimism", "what choosing the epoch on the reported clips adds", _optimism),
-        Part("choices", "the specification curve", _choices),
+        Part("recovery", "how much of what can be reached a recipe reaches", _recovery, sized=True),
+        Part("table3", "Table 3 from branches with Table 2's correlations", _table3,
+             {"crossings": (0.0, CROSSING, 0.12), "clips": 60_000, "averages": AVERAGES, "seed": 0},
+             {"crossings": (CROSSING,), "clips": 3000, "averages": Size("tiny averages", (1500, 1000, 0), 4, 0.5, 8)},
+             {"levels": LEVELS, "rounds": agreement.ROUNDS}),
+        Part("widths", "how far a table's value may be off", _widths,
+             {"clips": PAPERS_CLIPS, "crossing": CROSSING, "legible": (0.0, LEGIBLE), "repeats": REPEATS,
+              "samples": 10},
+             {"clips": FEW, "repeats": 6, "samples": 2}, {**ANEW, "draws": uncertainty.DRAWS}),
+        Part("differences", "which differences in the tables are larger than chance makes them", _differences,
+             {"clips": PAPERS_CLIPS, "crossing": CROSSING, "legible": LEGIBLE, "repeats": REPEATS},
+             {"clips": FEW, "repeats": 6}, ANEW),
+        Part("optimism", "what choosing the epoch on the reported clips adds", _optimism,
+             {"train_clips": 2000, "recipe": uncertainty.RECIPE, "seed": 0},
+             {"train_clips": 120, "recipe": replace(uncertainty.RECIPE, epochs=3)},
+             {"level": uncertainty.LEVEL, "patterns": uncertainty.PATTERN, "draws": uncertainty.DRAWS}, sized=True),
+        Part("choices", "the specification curve", _choices,
+             {"clips": specification.CLIPS, "combinations": 12, "recipe": specification.RECIPE, "seed": 0},
+             {"clips": (40, 30, 0), "combinations": 1, "recipe": replace(specification.RECIPE, batch=16, epochs=1)},
+             {"levels": specification.LEVELS, "widths": specification.WIDTHS, "steps": specification.SHORTENED}),
     )
-}
+}  # fmt: skip
 
 
 def rehearse(
@@ -95,9 +147,7 @@ def rehearse(
     Raises:
         InputError: a part or a size that there is not.
     """
-    if isinstance(size, str) and size not in SIZES:
-        raise InputError(f"no size {size!r}; there are {', '.join(SIZES)}")
-    size = SIZES[size] if isinstance(size, str) else size
+    size = _size(size)
     names = list(dict.fromkeys(parts or PARTS))
     if unknown := [name for name in names if name not in PARTS]:
         raise InputError(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
@@ -105,45 +155,57 @@ def rehearse(
     found = {}
     for name in names:
         started = time.process_time()
-        found[name] = PARTS[name].make(size, out, progress)
-        write_text(out / f"rehearsal_{name}.csv", found[name].round(6).to_csv(index=False))
+        found[name] = PARTS[name].make(out, progress, **PARTS[name].at(size))
+        path = out / f"rehearsal_{name}.csv"
+        write_text(path, found[name].round(6).to_csv(index=False))
         seconds = time.process_time() - started
         if "seconds" in found[name]:  # of trainings, some of which may have been made earlier
             seconds = max(seconds, found[name]["seconds"].sum())
-        _note(out, name, size, float(seconds))
+        _note(out, PARTS[name], size, float(seconds))
+        if progress:
+            print(f"{name}: {len(found[name])} rows in {seconds:.0f} s, {path}", file=sys.stderr)
     return found
+
+
+def _size(size: Size | str) -> Size:
+    if isinstance(size, str) and size not in SIZES:
+        raise InputError(f"no size {size!r}; there are {', '.join(SIZES)}")
+    return SIZES[size] if isinstance(size, str) else size
 
 
 def simulate(
     root: Path | str,
     work: Path | str,
     *,
+    features: Sequence[str] = DRAWN,
     size: Size | str = "reduced",
     patterns: str = "mixed",
     stronger: float = 1.0,
     seed: int = 0,
     progress: bool = True,
 ) -> Path:
-    """Draw a corpus without media and its feature sets, on which ``experiments.tables`` runs as on any other.
+    """Draw a corpus without media and its ``features``, on which ``experiments.tables`` runs as on any other.
 
     Attainable correlations are Table 2's times ``stronger``; ``mfcc``, which the paper has not, stands for a weaker
-    sound. Raises ``InputError`` where ``root`` holds something else.
+    sound. Without ``features`` they are what the tables' rows need; the official sets are for rows that name them.
+    Raises ``InputError`` for a feature set without a level, or where ``root`` holds something else.
     """
-    if isinstance(size, str) and size not in SIZES:
-        raise InputError(f"no size {size!r}; there are {', '.join(SIZES)}")
-    size = SIZES[size] if isinstance(size, str) else size
-    levels = {name: level * stronger for name, level in {**LEVELS, "mfcc": WEAKER_SOUND}.items()}
-    return write_corpus(size.plan(levels, patterns, seed), root, work, levels, progress=progress)
+    size = _size(size)
+    if unknown := [name for name in features if name not in SIMULATED]:
+        raise InputError(f"no simulated features {unknown[0]!r}; there are {', '.join(SIMULATED)}")
+    # Always the plan of all sets, so that others can be added to a corpus later.
+    plan = size.plan({name: level * stronger for name, level in SIMULATED.items()}, patterns, seed)
+    return write_corpus(plan, root, work, features, progress=progress)
 
 
-def _note(out: Path, name: str, size: Size, seconds: float) -> None:
+def _note(out: Path, part: Part, size: Size, seconds: float) -> None:
     """Add a part to ``rehearsal.json``."""
     path = out / SETTINGS
     noted = json.loads(path.read_text()) if path.is_file() else {}
-    noted[name] = {
-        "what": PARTS[name].what,
-        "command": f"emibook rehearse --out FOLDER --size {size.name} --parts {name}",
-        "size": asdict(size),
+    noted[part.name] = {
+        "what": part.what,
+        "command": f"emibook rehearse --out FOLDER --size {size.name} --parts {part.name}",
+        "size": part.noted(size),
         "seconds": round(seconds, 1),
         "made": time.strftime("%Y-%m-%d"),
         "machine": machine().partition(";")[0],  # its versions stand below

@@ -2,7 +2,9 @@
 
     a few hundred simulated clips -> each variant's runs -> the rows' correlations -> what moved, and is the order kept?
 
-At this size it is no statement about the full one: it says which choices matter to a recipe of this kind at all.
+At this size it is no statement about the full one: it says which choices matter to a recipe of this kind at all. Three
+ambiguities are not in it, because they are decided before features lie in WORK: how a face is cropped (``--crop box``),
+whether OpenFace looks at crops or at whole videos (``--aus-from``), and whose ViT and wav2vec 2.0 features they are.
 Source: Simonsohn, Simmons and Nelson (2020), Nature Human Behaviour 4, 1208-1214.
 """
 
@@ -21,12 +23,14 @@ from emibook import InputError
 from emibook.corpus import Corpus, numbers, open_corpus, reachable, simulated
 from emibook.corpus.simulated import Simulation
 from emibook.drawn import WEIGHTS
-from emibook.experiments import ABLATIONS, BASE, RECIPES, Variant
+from emibook.evaluation import paired_difference
+from emibook.experiments import ABLATIONS, RECIPES
 from emibook.features import EXTRACTORS, store
 from emibook.metrics import mean_pearson
 from emibook.runs import Run, make_run
 from emibook.scoring import fuse
 from emibook.training import Recipe
+from emibook.variants import BASE, Variant
 
 LEVELS = {"resnet18": 0.40, "aus": 0.45, "wav2vec2": 0.60, "resnet18+aus": 0.50}
 """Attainable correlations: the order of the paper's Table 2, far stronger, because clips are few."""
@@ -35,6 +39,7 @@ FUSED = tuple(f"{name} & wav2vec2" for name in BRANCHES if name != "wav2vec2")
 ORDER = ("resnet18", "aus", "resnet18+aus", "wav2vec2", "resnet18 & wav2vec2", "aus & wav2vec2",
          "resnet18+aus & wav2vec2")  # fmt: skip
 """The paper's rows of its own features, from the lowest value to the highest."""
+MOVED = ("moved", "moved_low", "moved_high")
 RECIPE = Recipe("curve", rate=6e-4, batch=8, epochs=6, threads=1)
 CLIPS = (240, 200, 0)
 WIDTHS = {"resnet18": 24, "aus": 12, "wav2vec2": 24}
@@ -111,7 +116,7 @@ def curve(
     root: Path | str,
     work: Path | str,
     *,
-    combinations: int = 6,
+    combinations: int = 12,
     recipe: Recipe = RECIPE,
     clips: Sequence[int] = CLIPS,
     chosen: Sequence[str] | None = None,
@@ -120,32 +125,36 @@ def curve(
 ) -> pandas.DataFrame:
     """One row a variant: the validation correlation of every row of ``ORDER``, and what the variant does to them.
 
-    Columns besides: ``options``, how many are otherwise; ``moved``, the last fused row less the base's; ``kept``, the
-    share of pairs of rows that stand in the paper's order; ``same_order``, whether all do; ``seconds``. A variant whose
-    training diverges, so that its loss is no number, has no correlations and keeps no order. Epochs count in
-    units of the recipe: an ablation that asks for e of the paper's 30 gets e / 30 of the recipe's. What is finished is
-    not made again. ``chosen`` names the variants, all unless given.
+    Columns besides: ``options``, how many are otherwise; ``moved``, the last fused row less the base's, and its 95 %
+    interval ``moved_low, moved_high``, both scored on the same participants (of whom ``CLIPS`` has six: it is rough);
+    ``kept``, the share of pairs of rows that stand in the paper's order; ``same_order``, whether all do; ``seconds``. A
+    variant whose training diverges, so that its loss is no number, has no correlations and keeps no order. Epochs count
+    in units of the recipe: an ablation that asks for e of the paper's 30 gets e / 30 of the recipe's. What is finished
+    is not made again. ``chosen`` names the variants beside the base, all unless given.
     """
     root, work = Path(root), Path(work)
     draw(root, work, clips=clips, seed=seed)
     corpus = open_corpus(root)
     valid = corpus.partition("valid")
     truth = valid[list(corpus.targets)].to_numpy(float)
-    every = [variant for variant in variants(combinations, seed) if chosen is None or variant.name in chosen]
-    rows = []
+    every = [variant for variant in variants(combinations, seed)
+             if chosen is None or variant == BASE or variant.name in chosen]
+    rows, base = [], None
     for variant in tqdm(every, desc="specification curve", unit="variant", disable=not progress):
         runs = _runs(corpus, work, BEFORE | _scaled(variant, recipe), recipe, seed)
-        scores = {row: float("nan") for row in ORDER}
+        scores, moved = dict.fromkeys(ORDER, float("nan")), dict.fromkeys(MOVED, float("nan"))
         if runs:
             fused = {row: fuse([runs[name] for name in row.split(" & ")], valid["clip"]) for row in ORDER}
             scores = {row: mean_pearson(truth, each, names=corpus.targets) for row, each in fused.items()}
+            base = fused[ORDER[-1]] if variant == BASE else base
+            if base is not None:
+                gain = paired_difference(truth, [fused[ORDER[-1]]], [base], valid["participant"], names=corpus.targets)
+                moved = dict(zip(MOVED, (gain.mean, gain.low, gain.high), strict=True))
         seconds = sum(run.metrics["seconds"] for run in runs.values())
         options = len(variant.name.split("+")) if variant != BASE else 0
-        rows.append({"variant": variant.name, "options": options, **scores, **order_kept(list(scores.values())),
-                     "seconds": round(seconds, 1)})
-    table = pandas.DataFrame(rows)
-    table.insert(2, "moved", table[ORDER[-1]] - table[ORDER[-1]].iloc[0])
-    return table
+        rows.append({"variant": variant.name, "options": options, **moved, **scores,
+                     **order_kept(list(scores.values())), "seconds": round(seconds, 1)})
+    return pandas.DataFrame(rows)
 
 
 def _runs(corpus: Corpus, work: Path, variant: Variant, recipe: Recipe, seed: int) -> dict[str, Run]:

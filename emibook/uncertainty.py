@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -16,23 +17,35 @@ import torch
 from safetensors.numpy import load_file, save_file
 from tqdm.auto import tqdm
 
-from emibook.agreement import PAPERS_CLIPS, told
+from emibook import InputError
+from emibook.agreement import LEVELS, PAPERS_CLIPS, told
 from emibook.corpus import reachable, simulated
 from emibook.corpus.layout import EMOTIONS
 from emibook.corpus.simulated import Simulation
 from emibook.drawn import sequences
 from emibook.evaluation import resampled
-from emibook.experiments import RECIPES, TABLE2, TABLE3
+from emibook.experiments import RECIPES
 from emibook.fusion import late_fusion
 from emibook.metrics import mean_pearson, pearson
 from emibook.models import rebuild
 from emibook.packing import Feed, Sequences
 from emibook.progress import replace_whole
 from emibook.recovery import Size
-from emibook.training import gradient, predict, statistics
+from emibook.rows import TABLE2, TABLE3
+from emibook.training import Recipe, gradient, on_device, predict, statistics
 from emibook.variants import MODELS
 
 DRAWS = 400
+FIRST_SEED = 10_000
+"""Of the samples that are drawn anew; the next ones follow."""
+ENDS = 2 * 1.96
+"""The width of 95 % of a normal distribution, in its standard deviations."""
+LEVEL, PATTERN = LEVELS["wav2vec2"], "mean"
+RECIPE = replace(RECIPES["paper"], name="restless", rate=1e-3, epochs=20)
+"""Of the training whose epoch is chosen: where scores only rise there is nothing to choose."""
+PEOPLE = (5, 10, 20, 50, 100)
+ATTEMPTS = 50
+"""How many times as many draws are tried as are wanted, where some have an emotion without variation."""
 
 
 def drawn_again(simulation: Simulation, rows: Sequence[Sequence[str]], repeats: int) -> np.ndarray:
@@ -42,7 +55,7 @@ def drawn_again(simulation: Simulation, rows: Sequence[Sequence[str]], repeats: 
     """
     found = np.empty((repeats, len(rows)))
     for repeat in range(repeats):
-        anew = replace(simulation, seed=10_000 + repeat)
+        anew = replace(simulation, seed=FIRST_SEED + repeat)
         truth = _labels(anew, "valid")
         branches = {name: told(anew, "valid", name) for name in dict.fromkeys(sum(map(tuple, rows), ()))}
         found[repeat] = [mean_pearson(truth, late_fusion(*(branches[name] for name in row))) for row in rows]
@@ -58,7 +71,7 @@ def widths(simulation: Simulation, rows: Sequence[Sequence[str]], repeats: int, 
     scores = drawn_again(simulation, rows, repeats)
     found = {"clips": np.zeros((samples, len(rows))), "participants": np.zeros((samples, len(rows)))}
     for sample in range(samples):
-        anew = replace(simulation, seed=10_000 + sample)
+        anew = replace(simulation, seed=FIRST_SEED + sample)
         truth = _labels(anew, "valid")
         table = simulated.clips(anew).table
         people = pandas.factorize(table.loc[table["partition"] == "valid", "participant"])[0]
@@ -66,9 +79,9 @@ def widths(simulation: Simulation, rows: Sequence[Sequence[str]], repeats: int, 
             predicted = late_fusion(*(told(anew, "valid", name) for name in row))[None]
             for over, groups in (("clips", np.arange(len(truth))), ("participants", people)):
                 drawn = resampled(truth, predicted, groups, DRAWS, np.random.default_rng(sample))
-                found[over][sample, number] = 2 * 1.96 * np.nanstd(drawn)
+                found[over][sample, number] = ENDS * np.nanstd(drawn)
     return pandas.DataFrame(
-        {"mean": scores.mean(axis=0), "anew": 2 * 1.96 * scores.std(axis=0, ddof=1),
+        {"mean": scores.mean(axis=0), "anew": ENDS * scores.std(axis=0, ddof=1),
          **{over: width.mean(axis=0) for over, width in found.items()}},
         index=pandas.Index([" & ".join(row) for row in rows], name="features"),
     )  # fmt: skip
@@ -79,7 +92,9 @@ ALREADY = {"vit (baseline)": "facenet", "wav2vec2 (baseline)": "mfcc"}
 same features would resemble them more, and chance would do less to the difference."""
 
 
-def differences(crossing: float, legible: float, repeats: int) -> pandas.DataFrame:
+def differences(
+    crossing: float, legible: float, repeats: int, clips: tuple[int, int, int] = PAPERS_CLIPS
+) -> pandas.DataFrame:
     """Rows of the paper's tables beside others: what is reported, and what chance alone does to such a difference.
 
     Each row beside the one that the paper compares it with, the one before it, and a fused row beside its sound alone.
@@ -87,7 +102,7 @@ def differences(crossing: float, legible: float, repeats: int) -> pandas.DataFra
     scored on the same ones; ``larger``, whether the reported difference exceeds it.
     """
     levels = {ALREADY.get(row.features, row.features): row.paper for row in TABLE2}
-    simulation = reachable.plan(levels, patterns="rhythm", crossing=crossing, legible=legible, clips=PAPERS_CLIPS)
+    simulation = reachable.plan(levels, patterns="rhythm", crossing=crossing, legible=legible, clips=clips)
     rows = (*TABLE2, *TABLE3)
     branches = {row.features: tuple(ALREADY.get(name, name) for name in row.branches) for row in rows}
     values = {row.features: row.paper for row in rows}
@@ -99,7 +114,7 @@ def differences(crossing: float, legible: float, repeats: int) -> pandas.DataFra
             before = table[place - 1] if place and table[place - 1].modality == row.modality else None
             beside = [before.features if before else None, row.against, row.branches[-1] if table is TABLE3 else None]
             for other in dict.fromkeys(name for name in beside if name):
-                anew = 1.96 * (of_row[row.features] - of_row[other]).std(ddof=1)
+                anew = ENDS / 2 * (of_row[row.features] - of_row[other]).std(ddof=1)
                 reported = values[row.features] - values[other]
                 found.append({"features": row.features, "beside": other, "difference": reported, "anew": anew,
                               "larger": abs(reported) > anew})  # fmt: skip
@@ -116,19 +131,27 @@ def optimism(
     the same on average: what the first score more is the choice's doing.
 
     Index ``people``; ``clips`` a side, ``reported``, ``fresh``, ``optimism`` and its standard error over draws.
+
+    Raises:
+        InputError: with so few people an emotion hardly ever varies on both sides.
     """
     groups = pandas.factorize(np.asarray(participants))[0]
     found = []
     for count in people:
         rng = np.random.default_rng(count)
         pairs = []
-        while len(pairs) < draws:
+        for _ in range(ATTEMPTS * draws):
+            if len(pairs) == draws:
+                break
             order = rng.permutation(groups.max() + 1)
             sides = [np.isin(groups, order[:count]), np.isin(groups, order[count : 2 * count])]
             scores = [_by_epoch(truth[side], by_epoch[:, side]) for side in sides]
             if all(np.isfinite(each).all() for each in scores):
                 # Either side may choose: the two together cancel what is luck of the draw.
                 pairs.append([(scores[one].max(), scores[1 - one][scores[one].argmax()]) for one in (0, 1)])
+        if len(pairs) < draws:
+            raise InputError(f"optimism: with {count} people a side, {len(pairs)} of {ATTEMPTS * draws} draws have a "
+                             "correlation for every emotion; take more clips")
         reported, fresh = np.array(pairs).mean(axis=1).T
         found.append({"people": count, "clips": float(len(truth) * count / (groups.max() + 1)),
                       "reported": reported.mean(), "fresh": fresh.mean(), "optimism": (reported - fresh).mean(),
@@ -137,43 +160,54 @@ def optimism(
 
 
 def of_choosing_the_epoch(
-    size: Size, out: Path, *, clips: int = 2000, epochs: int = 20, progress: bool = True
+    out: Path, size: Size, *, train_clips: int = 2000, recipe: Recipe = RECIPE, seed: int = 0, progress: bool = True
 ) -> pandas.DataFrame:
     """``optimism`` of one training of the sound branch, whose clips nothing was chosen on are as many again.
 
     The level is Table 2's for wav2vec 2.0. Few clips and a high rate, so that scores rise and fall: where they only
     rise there is nothing to choose. Its predictions of every epoch are kept under ``out``.
+
+    Raises:
+        InputError: fewer than two people on the validation and test clips, or as ``optimism``.
     """
-    path = out / "optimism" / f"{size.name}.safetensors"
-    simulation = size.plan({"wav2vec2": 0.2808}, "mean")
+    simulation = size.plan({"wav2vec2": LEVEL}, PATTERN, seed)
+    decided = sha256(repr((simulation, train_clips, recipe, MODELS["A"], seed)).encode()).hexdigest()[:12]
+    path = out / "optimism" / f"{decided}.safetensors"
     parts = [sequences(simulation, "wav2vec2", name) for name in ("valid", "test")]
-    if not path.is_file():
-        training = sequences(simulation, "wav2vec2", "train", clips)
-        by_epoch = np.stack(list(_epochs(training, parts, epochs, progress)))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_whole(path, lambda temporary: save_file({"by_epoch": by_epoch.astype(np.float16)}, temporary))
     truth = np.concatenate([part.targets for part in parts])
     participants = sum((part.participants for part in parts), ())
     everybody = len(set(participants)) // 2
-    people = [count for count in (5, 10, 20, 50, 100, 148) if count <= everybody]
+    if not everybody:
+        raise InputError(f"optimism: {len(set(participants))} people on {len(truth)} validation and test clips; two "
+                         "are the least: one who chooses, one who is asked")
+    if not path.is_file():
+        training = sequences(simulation, "wav2vec2", "train", train_clips)
+        by_epoch = np.stack(list(_epochs(training, parts, recipe, seed, progress)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_whole(path, lambda temporary: save_file({"by_epoch": by_epoch.astype(np.float16)}, temporary))
+    people = [*(count for count in PEOPLE if count < everybody), everybody]
     return optimism(truth, load_file(path)["by_epoch"].astype(np.float64), participants, people).reset_index()
 
 
-def _epochs(training: Sequences, parts: list[Sequences], epochs: int, progress: bool) -> Iterator[np.ndarray]:
+def _epochs(
+    training: Sequences, parts: list[Sequences], recipe: Recipe, seed: int, progress: bool
+) -> Iterator[np.ndarray]:
     """(clip, emotion) predictions of all parts, after each epoch."""
-    recipe = replace(RECIPES["paper"], rate=1e-3)
-    torch.manual_seed(0)
+    device = on_device()
+    torch.manual_seed(seed)
     model = rebuild({**MODELS["A"], "in_features": len(training.names), "targets": len(EMOTIONS)})
-    model.standardise(*(torch.from_numpy(each) for each in statistics(training)))
-    optimizer, feed = torch.optim.Adam(model.parameters(), lr=recipe.rate), Feed(training, "cpu")
-    for epoch in tqdm(range(epochs), desc="optimism", disable=not progress):
-        order = np.random.default_rng(epoch).permutation(np.flatnonzero(training.present))
+    model.standardise(*(torch.from_numpy(each) for each in statistics(training, device)))
+    model.to(device)
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.rate)
+    feed, *others = (Feed(each, device) for each in (training, *parts))
+    for epoch in tqdm(range(recipe.epochs), desc="optimism", disable=not progress):
+        order = np.random.default_rng([seed, epoch]).permutation(np.flatnonzero(training.present))
         model.train()
         for first in range(0, len(order), recipe.batch):
             optimizer.zero_grad()
             gradient(model, feed, order[first : first + recipe.batch], recipe)
             optimizer.step()
-        yield np.concatenate([predict(model, part) for part in parts])
+        yield np.concatenate([predict(model, part, feed=each) for part, each in zip(parts, others, strict=True)])
 
 
 def _by_epoch(truth: np.ndarray, by_epoch: np.ndarray) -> np.ndarray:

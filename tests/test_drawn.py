@@ -7,7 +7,7 @@ import pandas
 import pytest
 
 from emibook import InputError, cli, experiments, rows
-from emibook.corpus import check, open_corpus
+from emibook.corpus import check, open_corpus, simulated
 from emibook.dataset import drawn_file, load
 from emibook.drawn import sequences, write_corpus
 from emibook.packing import read, write
@@ -42,6 +42,13 @@ def test_what_is_loaded_is_what_was_drawn(places):
                 assert loaded.targets == pytest.approx(drawn.targets)
     joined = load(corpus, work, "resnet18+aus", "valid")
     assert np.array_equal(joined.values[:, :8], load(corpus, work, "resnet18", "valid").values)
+
+
+def test_one_set_is_handed_on_without_a_copy(places, monkeypatch):
+    made, draw = [], simulated.draw
+    monkeypatch.setattr("emibook.drawn.simulated.draw", lambda *of: made.append(draw(*of)) or made[-1])
+    alone, joined = (sequences(places[0], name, "valid") for name in ("resnet18", "resnet18+aus"))
+    assert alone.values is made[0].values and alone.values.dtype == joined.values.dtype == np.float16
 
 
 def test_the_corpus_is_checked_and_never_overwritten(places):
@@ -80,8 +87,15 @@ def test_the_command_draws_all_that_the_tables_need(tmp_path, monkeypatch, capsy
     drawn = {path.parent.name for path in (tmp_path / "work" / "packed").rglob("train.safetensors")}
     table2, _ = rows.chosen_rows()
     assert {row.branches[0].removesuffix(" (baseline)") for row in table2} <= drawn
+    # Others are added to the same corpus.
+    assert cli.main(["simulate", *where, "--size", "tiny", "--stronger", "2", "--features", "official_vit",
+                     "official_wav2vec2"]) == 0  # fmt: skip
+    added = {path.parent.name for path in (tmp_path / "work" / "packed").rglob("train.safetensors")} - drawn
+    assert added == {"official_vit", "official_wav2vec2"}
     with pytest.raises(InputError, match="no size 'huge'"):
         simulate(tmp_path / "a", tmp_path / "b", size="huge")
+    with pytest.raises(InputError, match="no simulated features 'smell'"):
+        simulate(tmp_path / "a", tmp_path / "b", features=["smell"], size="tiny")
 
 
 def test_features_that_were_not_drawn_are_not_looked_for_in_media_that_there_are_not(places, tmp_path):

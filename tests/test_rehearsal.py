@@ -1,18 +1,19 @@
 """The rehearsal: parts as tables with what they took, and kept results that can be made again."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas
 import pytest
 
-from emibook import InputError, cli, rehearsal
+from emibook import InputError, cli, rehearsal, specification
 from emibook.agreement import LEVELS, attainable
-from emibook.experiments import MENDED
+from emibook.experiments import ABLATIONS, MENDED
 from emibook.recovery import SIZES, TEN_TIMES, WITHOUT, Case, cases, score
 from emibook.rehearsal import PARTS, Part, rehearse
+from emibook.specification import RECIPE
 
 KEPT = Path(__file__).parents[1] / "book" / "results"
 
@@ -30,21 +31,58 @@ def kept(part: str) -> pandas.DataFrame:
     return pandas.read_csv(KEPT / f"rehearsal_{part}.csv")
 
 
-def test_a_part_is_a_table_and_a_note_of_what_it_took(tmp_path, monkeypatch):
+def test_a_part_is_a_table_and_a_note_of_what_it_took(tmp_path, monkeypatch, capsys):
     calls = []
 
-    def make(size, out, progress):
-        calls.append(size.name)
+    def make(out, progress, **settings):
+        calls.append(settings)
         return pandas.DataFrame({"x": [1 / 3]})
 
-    monkeypatch.setitem(PARTS, "widths", Part("widths", "a test", make))
+    settings = {"clips": (9, 9, 9), "repeats": 60, "recipe": RECIPE}
+    monkeypatch.setitem(PARTS, "widths", Part("widths", "a test", make, settings, {"repeats": 6}, {"draws": 4}))
     assert cli.main(["rehearse", "--out", str(tmp_path), "--size", "tiny", "--parts", "widths"]) == 0
-    assert calls == ["tiny"]
+    assert calls == [{**settings, "repeats": 6}]
     assert (tmp_path / "rehearsal_widths.csv").read_text() == "x\n0.333333\n"
     noted = json.loads((tmp_path / "rehearsal.json").read_text())["widths"]
-    assert noted["size"]["name"] == "tiny" and "--parts widths" in noted["command"] and "torch" in noted["versions"]
+    assert "--parts widths" in noted["command"] and "torch" in noted["versions"]
+    recipe = {"name": "curve", "rate": 6e-4, "batch": 8, "epochs": 6, "threads": 1}  # and no option at its default
+    assert noted["size"] == {"name": "tiny", "depends": "only on whether it is tiny", "clips": [9, 9, 9], "repeats": 6,
+                             "recipe": recipe, "draws": 4}  # fmt: skip
+    assert "widths: 1 rows in" in capsys.readouterr().err
     rehearse(tmp_path, size="tiny", parts=["widths"])
     assert set(json.loads((tmp_path / "rehearsal.json").read_text())) == {"widths"}
+
+
+def test_a_part_of_a_size_is_given_it_and_says_what_it_is(tmp_path, monkeypatch):
+    calls = []
+    part = Part("optimism", "a test", lambda out, progress, **settings: calls.append(settings) or pandas.DataFrame(),
+                {"train_clips": 2000}, {"train_clips": 20}, sized=True)  # fmt: skip
+    monkeypatch.setitem(PARTS, "optimism", part)
+    for name, clips in (("tiny", 20), ("full", 2000)):
+        rehearse(tmp_path, size=name, parts=["optimism"], progress=False)
+        assert calls.pop() == {"size": SIZES[name], "train_clips": clips}
+        noted = json.loads((tmp_path / "rehearsal.json").read_text())["optimism"]["size"]
+        assert noted == {**json.loads(json.dumps(asdict(SIZES[name]))), "train_clips": clips}
+
+
+def test_every_part_can_be_tried_at_the_tiny_size(tmp_path, monkeypatch):
+    """All that ``--size tiny`` makes but the trainings of the recipes and variants, which other tests make."""
+    monkeypatch.setattr("emibook.recovery.cases", lambda size: [])
+    monkeypatch.setattr("emibook.recovery.table", lambda *_, **__: pandas.DataFrame({"none": []}))
+    runs = {}
+    monkeypatch.setattr("emibook.specification._runs", lambda *_: runs)
+    assert cli.main(["rehearse", "--out", str(tmp_path), "--size", "tiny"]) == 0
+    made = {name: pandas.read_csv(tmp_path / f"rehearsal_{name}.csv") for name in PARTS if name != "recovery"}
+    for name, table in made.items():
+        assert set(table.columns) == set(kept(name).columns), name
+    assert len(made["choices"]) < len(kept("choices")) and made["widths"]["legible"].nunique() == 2
+    for name, about in json.loads((tmp_path / "rehearsal.json").read_text()).items():
+        assert about["size"]["name"] == "tiny", name
+        assert PARTS[name].tiny.keys() <= about["size"].keys() and about["size"] != noted_of(name, "reduced")
+
+
+def noted_of(name: str, size: str) -> dict:
+    return PARTS[name].noted(SIZES[size])
 
 
 def test_what_there_is_not_is_refused(tmp_path):
@@ -59,7 +97,7 @@ def test_what_is_kept_is_what_the_code_would_make():
     noted = json.loads((KEPT / rehearsal.SETTINGS).read_text())
     assert set(noted) == set(PARTS)
     for name, about in noted.items():
-        assert about["size"]["name"] == "reduced" and len(kept(name)), name
+        assert about["size"] == noted_of(name, "reduced") and len(kept(name)), name
     found, every = kept("recovery"), cases(SIZES["reduced"])
     found["otherwise"] = found["otherwise"].fillna("")
     assert [tuple(row) for row in found[IDENTITY].itertuples(index=False)] == [identity(case) for case in every]
@@ -71,6 +109,14 @@ def test_what_is_kept_is_what_the_code_would_make():
     in_means = found[found["patterns"] == "mean"]
     assert np.allclose(in_means["bound_low"], in_means["attainable"])
     assert not noted["recovery"]["machine"].startswith(("x86", "aarch")), "the processor's name, not its kind"
+
+
+def test_the_kept_curve_has_the_base_every_ablation_and_a_dozen_combinations():
+    found, settings = kept("choices"), json.loads((KEPT / rehearsal.SETTINGS).read_text())["choices"]["size"]
+    assert list(found["variant"]) == [each.name for each in specification.variants(settings["combinations"])]
+    assert len(found) == 1 + len(ABLATIONS) + 12 and (found.loc[0, list(specification.MOVED)] == 0).all()
+    moved = found.dropna(subset=["moved"])
+    assert ((moved["moved_low"] <= moved["moved"]) & (moved["moved"] <= moved["moved_high"])).all()
 
 
 def every_clip(features: str, level: float, patterns: str) -> pandas.DataFrame:

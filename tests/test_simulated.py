@@ -24,6 +24,7 @@ from emibook.corpus.layout import EMOTIONS
 from emibook.corpus.patterns import OFFSET, PATTERNS, STRENGTH, Clock, at_least, plant, read, told
 from emibook.corpus.reachable import best, bounds, plan
 from emibook.corpus.simulated import Planted, Simulation, clips, draw, scores
+from emibook.features import EXTRACTORS
 
 CLOCK = Clock(7.5)
 WIDTHS = {name: 12 for name in simulated.WIDTHS}
@@ -286,6 +287,28 @@ def test_where_there_are_bounds_the_oracle_lies_between():
     reached = np.array([correlation(*pair) for pair in zip(labels.T, predicted.T, strict=True)])
     assert (found[:, 0] < found[:, 1]).any() and (found[:, 0] <= found[:, 1] + 1e-12).all()
     assert (reached > found[:, 0] - 0.06).all() and (reached < found[:, 1] + 0.06).all()
+
+
+@pytest.mark.parametrize("features", [("resnet18+aus",), ("resnet18+aus", "wav2vec2")])
+def test_the_oracle_lies_between_the_bounds_of_joined_sets_and_of_both_modalities(features):
+    levels = {"resnet18": 0.4, "aus": 0.35, "wav2vec2": 0.5, "resnet18+aus": 0.45}
+    simulation = plan(levels, patterns="mixed", **(SMALL | {"clips": (10, 4000, 0)}))
+    (low, high), predicted = bounds(simulation, *features).T, best(simulation, "valid", *features)
+    labels = clips(simulation).table.query("partition == 'valid'")[list(EMOTIONS)].to_numpy()
+    reached = np.array([correlation(*pair) for pair in zip(labels.T, predicted.T, strict=True)])
+    assert low.mean() - 0.01 < reached.mean() < high.mean() + 0.01
+    assert (reached > low - 0.04).all() and (reached < high + 0.04).all()
+    # A bracket that says something: the upper end not far above what is reached, the lower above any set alone.
+    assert high.mean() - reached.mean() < 0.03
+    alone = [bounds(simulation, name)[:, 0].mean() for each in features for name in each.split("+")]
+    assert low.mean() > max(alone)
+
+
+def test_the_widths_are_those_of_the_feature_sets_of_these_names():
+    for name, width in simulated.WIDTHS.items():
+        assert (width, simulated.MODALITY[name]) == (EXTRACTORS[name].width, EXTRACTORS[name].modality), name
+    assert set(simulated.WIDTHS) == set(simulated.MODALITY)
+    assert {34, 384, 512, 768, 1024} <= set(simulated.WIDTHS.values())
 
 
 def test_drawn_features_hold_all_that_the_channels_hold():

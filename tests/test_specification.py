@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from emibook import InputError, specification
-from emibook.corpus import open_corpus
+from emibook.corpus import open_corpus, simulated
+from emibook.corpus.layout import EMOTIONS
 from emibook.dataset import load
+from emibook.evaluation import paired_difference
 from emibook.experiments import ABLATIONS
-from emibook.specification import BEFORE, ORDER, RECIPE, curve, draw, order_kept, variants
+from emibook.scoring import fuse
+from emibook.specification import BEFORE, MOVED, ORDER, RECIPE, curve, draw, order_kept, variants
 from emibook.steps import Reading
 from emibook.variants import BASE, Variant
 
@@ -52,6 +55,11 @@ def test_an_order_is_kept_pair_by_pair():
     assert order_kept([1, float("nan"), 2]) == {"kept": pytest.approx(1 / 3), "same_order": False}
 
 
+def test_as_many_participants_are_drawn_as_is_said():
+    table = simulated.clips(specification._plan(specification.CLIPS, 30, 0)).table
+    assert table.groupby("partition")["participant"].nunique()["valid"] == 6 and "has six" in curve.__doc__
+
+
 def test_epochs_are_in_proportion():
     assert specification._scaled(ABLATIONS["epochs-100"], replace(RECIPE, epochs=6)).recipe == {"epochs": 20}
     assert specification._scaled(ABLATIONS["last-step"], RECIPE) == ABLATIONS["last-step"]
@@ -59,8 +67,8 @@ def test_epochs_are_in_proportion():
 
 def test_a_variant_that_diverges_is_a_row_without_correlations(places, monkeypatch):
     monkeypatch.setitem(ABLATIONS, "far-too-fast", Variant("far-too-fast", recipe={"rate": 1e30}))
-    found = curve(*places, combinations=0, recipe=QUICK, clips=CLIPS, chosen=["far-too-fast"], progress=False).iloc[0]
-    assert np.isnan(found[list(ORDER)].astype(float)).all() and not found["same_order"] and found["kept"] == 0
+    found = curve(*places, combinations=0, recipe=QUICK, clips=CLIPS, chosen=["far-too-fast"], progress=False).iloc[1]
+    assert np.isnan(found[[*MOVED, *ORDER]].astype(float)).all() and not found["same_order"] and found["kept"] == 0
     monkeypatch.setitem(ABLATIONS, "no-epochs", Variant("no-epochs", recipe={"batch": 0}))
     with pytest.raises(InputError, match="batch"):
         curve(*places, combinations=0, recipe=QUICK, clips=CLIPS, chosen=["no-epochs"], progress=False)
@@ -70,8 +78,16 @@ def test_the_curve_says_what_moved_and_makes_nothing_twice(places, monkeypatch):
     chosen = [BASE.name, "last-step", "sound-mean"]
     options = {"combinations": 0, "recipe": QUICK, "clips": CLIPS, "chosen": chosen, "progress": False}
     found = curve(*places, **options).set_index("variant")
-    assert set(found.index) == set(chosen) and found.loc[BASE.name, "moved"] == 0
+    assert set(found.index) == set(chosen) and (found.loc[BASE.name, list(MOVED)] == 0).all()
     assert found.loc["last-step", "moved"] == found.loc["last-step", ORDER[-1]] - found.loc[BASE.name, ORDER[-1]] != 0
+    runs = {name: specification._runs(open_corpus(places[0]), places[1], BEFORE | each, QUICK, 0)
+            for name, each in ((BASE.name, BASE), ("last-step", ABLATIONS["last-step"]))}
+    valid = open_corpus(places[0]).partition("valid")
+    one, base = (fuse([runs[name][each] for each in ORDER[-1].split(" & ")], valid["clip"])
+                 for name in ("last-step", BASE.name))
+    gain = paired_difference(valid[list(EMOTIONS)].to_numpy(), [one], [base], valid["participant"])
+    assert list(found.loc["last-step", list(MOVED)]) == [gain.mean, gain.low, gain.high]
+    assert gain.low < gain.mean < gain.high
     # What is heard as a mean moves sound alone.
     same, moved = found.loc["sound-mean", "aus"], found.loc["sound-mean", "wav2vec2"]
     assert same == found.loc[BASE.name, "aus"] and moved != found.loc[BASE.name, "wav2vec2"]

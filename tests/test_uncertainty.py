@@ -1,12 +1,21 @@
 """Uncertainty: chance drawn anew against bootstraps, and choosing the epoch against no choice."""
 
+import zlib
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from emibook import InputError, uncertainty
 from emibook.agreement import papers
 from emibook.corpus.simulated import LEGIBLE
+from emibook.recovery import Size
 from emibook.rows import TABLE2, TABLE3
-from emibook.uncertainty import differences, drawn_again, optimism, widths
+from emibook.uncertainty import RECIPE, differences, drawn_again, of_choosing_the_epoch, optimism, widths
+
+CLIPS = 500
+QUICK = replace(RECIPE, epochs=2, batch=32)
+SMALL = Size("small", (120, 150, 150), 8, 2.0, 8)
 
 
 def made(clips=3000, people=60, epochs=12, seed=0):
@@ -32,6 +41,72 @@ def test_where_there_is_nothing_to_choose_there_is_no_optimism():
     assert found.loc[10, "optimism"] == pytest.approx(0, abs=1e-12)
 
 
+def test_so_few_people_that_no_draw_can_be_scored_are_refused():
+    truth, predictions, participants = made(clips=40, people=4)
+    with pytest.raises(InputError, match=r"with 1 people a side, 0 of 500 draws .* take more clips"):
+        optimism(np.where(np.arange(40)[:, None] < 1, truth, 0.0), predictions, participants, people=(1,), draws=10)
+
+
+@pytest.mark.parametrize(("size", "people"), [(SMALL, [5]), (replace(SMALL, clips=(120, 90, 90)), [3])])
+def test_as_many_people_choose_as_there_are(size, people, tmp_path):
+    found = of_choosing_the_epoch(tmp_path, size, train_clips=60, recipe=QUICK, progress=False)
+    assert list(found["people"]) == people and np.isfinite(found).all(axis=None)
+
+
+def test_people_of_whom_nobody_is_left_to_ask_are_refused(tmp_path):
+    with pytest.raises(InputError, match="1 people on 30 validation and test clips; two are the least"):
+        of_choosing_the_epoch(tmp_path, replace(SMALL, clips=(120, 30, 0)), recipe=QUICK, progress=False)
+
+
+def test_predictions_are_kept_by_all_that_decides_them(tmp_path, monkeypatch):
+    options = {"train_clips": 60, "recipe": QUICK, "progress": False}
+    found = of_choosing_the_epoch(tmp_path, SMALL, **options)
+    others = [{"train_clips": 50}, {"recipe": replace(QUICK, rate=3e-3)}, {"recipe": replace(QUICK, epochs=3)},
+              {"seed": 1}]  # fmt: skip
+    for other in others:
+        assert not of_choosing_the_epoch(tmp_path, SMALL, **{**options, **other}).equals(found), other
+    assert not of_choosing_the_epoch(tmp_path, replace(SMALL, width=7), **options).equals(found)
+    monkeypatch.setattr(uncertainty, "_epochs", None)
+    assert of_choosing_the_epoch(tmp_path, SMALL, **options).equals(found)
+
+
+def test_the_training_is_where_the_gpu_is(tmp_path, monkeypatch):
+    places = []
+    monkeypatch.setattr(uncertainty, "on_device", lambda: "cpu:0")
+    feed = uncertainty.Feed
+    monkeypatch.setattr(uncertainty, "Feed", lambda part, device: places.append(device) or feed(part, device))
+    of_choosing_the_epoch(tmp_path, SMALL, train_clips=60, recipe=QUICK, progress=False)
+    assert places == ["cpu:0"] * 3
+
+
+def independent(simulation, name, clips=CLIPS):
+    """(clip, emotion) independent normal numbers, the same for one sample and name."""
+    return np.random.default_rng([simulation.seed, zlib.crc32(name.encode())]).standard_normal((clips, 6))
+
+
+@pytest.fixture
+def known(monkeypatch):
+    """Predictions of which nothing is right: six correlations, independent, of standard deviation 1 / sqrt(n - 1)."""
+    monkeypatch.setattr(uncertainty, "_labels", lambda simulation, _: independent(simulation, "labels"))
+    monkeypatch.setattr(uncertainty, "told", lambda simulation, _, name: independent(simulation, name))
+    return 1 / np.sqrt(6 * (CLIPS - 1))
+
+
+def test_a_width_that_is_known_is_found_anew_and_by_either_bootstrap(known):
+    found = widths(papers(0.0, (3, CLIPS, 0)), [("aus",), ("aus", "wav2vec2")], 500, samples=40)
+    for column, tolerance in (("anew", 0.1), ("clips", 0.05), ("participants", 0.15)):
+        assert list(found[column]) == pytest.approx([2 * 1.96 * known] * 2, rel=tolerance), column
+    assert list(found["mean"]) == pytest.approx([0, 0], abs=4 * known / np.sqrt(500))
+
+
+def test_what_chance_does_to_a_difference_is_found_where_it_is_known(known):
+    found = differences(0.0, 0.0, 500, (3, CLIPS, 0)).set_index(["features", "beside"])["anew"]
+    # Of independent rows variances add up; half of an average of two is the sound itself.
+    assert found["resnet18", "vit"] == pytest.approx(1.96 * np.sqrt(2) * known, rel=0.1)
+    shared = np.sqrt(1 / 2 + (1 - 1 / np.sqrt(2)) ** 2)
+    assert found["aus & wav2vec2", "wav2vec2"] == pytest.approx(1.96 * shared * known, rel=0.1)
+
+
 def test_legible_people_make_chance_wider_and_only_their_bootstrap_sees_it():
     rows, clips = [("wav2vec2",)], (3, 1500, 0)
     alike, differing = (widths(papers(0.0, clips, legible=legible), rows, 40, samples=3).iloc[0]
@@ -47,9 +122,8 @@ def test_rows_drawn_again_share_their_clips():
     assert np.corrcoef(scores[:, 0], scores[:, 1])[0, 1] > np.corrcoef(scores[:, 0], scores[:, 2])[0, 1] + 0.2
 
 
-def test_every_row_stands_beside_those_that_it_is_compared_with(monkeypatch):
-    monkeypatch.setattr("emibook.uncertainty.PAPERS_CLIPS", (3, 600, 0))
-    found = differences(0.0, 0.0, 6)
+def test_every_row_stands_beside_those_that_it_is_compared_with():
+    found = differences(0.0, 0.0, 6, (3, 600, 0))
     pairs = set(zip(found["features"], found["beside"], strict=True))
     assert {(row.features, row.against) for row in (*TABLE2, *TABLE3) if row.against} <= pairs
     assert ("resnet18+aus & wav2vec2", "aus & wav2vec2") in pairs and ("aus & wav2vec2", "wav2vec2") in pairs

@@ -159,6 +159,7 @@ def simulate(
     /,
     *,
     work: Work,
+    features: Annotated[tuple[str, ...], arg(metavar="NAME...")] = (),
     size: Literal["full", "reduced", "tiny"] = "reduced",
     patterns: Literal["mixed", "mean", "onset", "rhythm"] = "mixed",
     stronger: float = 1.0,
@@ -169,14 +170,15 @@ def simulate(
     Args:
         root: folder of the corpus, which has no media
         work: folder of the features
-        size: full as the real data set (25 GB), reduced with all clips, 64 features and 75 steps, or tiny
+        features: sets to draw (default: all that the tables need); official_vit and official_wav2vec2 are for --rows
+        size: full as the real data set (17 GB), reduced with all clips, 64 features and 75 steps, or tiny
         patterns: where in time the emotions are planted
         stronger: attainable correlations, as a multiple of the paper's Table 2
         seed: the same seed draws the same numbers
     """
-    from emibook.rehearsal import simulate
+    from emibook.rehearsal import DRAWN, simulate
 
-    print(simulate(root, work, size=size, patterns=patterns, stronger=stronger, seed=seed))
+    print(simulate(root, work, features=features or DRAWN, size=size, patterns=patterns, stronger=stronger, seed=seed))
     return 0
 
 
@@ -191,7 +193,7 @@ def rehearse(
 
     Args:
         out: folder for the tables and the trainings; a stopped rehearsal goes on
-        size: of the trainings; full wants a GPU
+        size: of the trainings; full wants a GPU, tiny tries all of it in minutes and says nothing
         parts: recovery, table3, widths, differences, optimism, choices (default: all)
     """
     from emibook.rehearsal import rehearse

@@ -30,8 +30,11 @@ from emibook.corpus.patterns import OFFSET, Clock, plant
 CLIPS = {"train": 8072, "valid": 4588, "test": 4586}
 PARTICIPANTS = 557
 CLIPS_A_SEED_VIDEO = 25
-WIDTHS = {"vit": 384, "resnet18": 512, "aus": 34, "facenet": 512, "wav2vec2": 768, "mfcc": 39}
-MODALITY = {"vit": "V", "resnet18": "V", "aus": "V", "facenet": "V", "wav2vec2": "A", "mfcc": "A"}
+WIDTHS = {"vit": 384, "resnet18": 512, "aus": 34, "facenet": 512, "official_vit": 384, "wav2vec2": 1024, "mfcc": 40,
+          "official_wav2vec2": 768}  # fmt: skip
+MODALITY = {"vit": "V", "resnet18": "V", "aus": "V", "facenet": "V", "official_vit": "V", "wav2vec2": "A", "mfcc": "A",
+            "official_wav2vec2": "A"}  # fmt: skip
+"""Of the feature sets of these names, ``features.EXTRACTORS``, which this module is not to import."""
 BY_FACE = np.array([-1, 1, -1, -1, 1, 1])
 """Which emotions the face tells better than the voice. Source: reports of challenge teams on this data set."""
 CROSSING = 0.08
