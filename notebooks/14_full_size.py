@@ -24,6 +24,7 @@ seed = 0
 
 # %% tags=["hide-input"]
 import json
+import textwrap
 import time
 
 import matplotlib.pyplot as plt
@@ -165,6 +166,14 @@ about = pd.DataFrame(made).T[["what", "made", "seconds"]]
 about["minutes"] = (about.pop("seconds").astype(float) / 60).round(1)
 machine = made["recovery"]["machine"].removesuffix(", no GPU")
 about
+
+# %% [markdown]
+# What each of them was made with:
+
+# %% tags=["hide-output"]
+for name, part in made.items():
+    settings = json.dumps({key: each for key, each in part["size"].items() if key != "name"})
+    print(textwrap.fill(f"{name}: {settings}", 92, subsequent_indent="  "))
 
 # %% tags=["remove-cell"]
 recovery = results["recovery"]
@@ -542,17 +551,21 @@ glue("full_people_many", int(flattery.index[-1]), display=False)
 #
 # Now a few hundred clips, and every other way to take the paper's words, one at a time and then several at once: a
 # *specification curve* {cite:p}`simonsohn2020`. At this size it says which choices matter at all to such a recipe, not
-# what they do at the full size. `moved` is how far a choice moves the last fused row, `kept` the share of pairs of rows
-# that stand in the paper's order, `same_order` whether all do.
+# what they do at the full size. `moved` is how far a choice moves the last fused row, with its interval over
+# participants, people by people beside the base (chapter 3); `kept` the share of pairs of rows that stand in the
+# paper's order, `same_order` whether all do. Three choices are not here, because they are made before there are
+# features: how a face is cropped (`preprocess --crop`), whether OpenFace sees crops or whole videos
+# (`extract --aus-from`), and whose ViT and wav2vec 2.0 features they are.
 
 # %%
 curve = results["choices"].sort_values("moved").reset_index(drop=True)
 single = curve[curve["options"] <= 1].set_index("variant")
-single[["moved", "kept", "same_order"]].round(3)
+single[["moved", "moved_low", "moved_high", "kept", "same_order"]].round(3)
 
-# %% mystnb={"image": {"alt": "Dots in rising order of how far a variant moves the last fused row, some far to the left of a dotted line at nought and few to its right; blue ones are single options, orange ones combinations of several."}, "figure": {"caption": "How far each variant moves the last fused row, in order: single options (blue) and combinations (orange).", "name": "full-curve"}}
+# %% mystnb={"image": {"alt": "Dots with intervals in rising order of how far a variant moves the last fused row, some far to the left of a dotted line at nought and few to its right; blue ones are single options, orange ones combinations of several."}, "figure": {"caption": "How far each variant moves the last fused row, in order: single options (blue) and combinations (orange), with intervals over participants.", "name": "full-curve"}}
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 0.8 + 0.2 * len(curve)))
 several = curve["options"] > 1
+ax.hlines(curve.index, curve["moved_low"], curve["moved_high"], color=figures.GREY, linewidth=1)
 ax.scatter(curve["moved"], curve.index, c=np.where(several, figures.ORANGE, figures.BLUE))
 ax.axvline(0, color=figures.GREY, linestyle=":", linewidth=1)
 labels = [name if count <= 1 else f"{count} together"
@@ -563,19 +576,24 @@ plt.show()
 
 # %% tags=["remove-cell"]
 alone = single.drop(index="base")["moved"].dropna()
+surely = single[(single["moved_low"] > 0) | (single["moved_high"] < 0)]
 glue("full_variants", len(curve), display=False)
 glue("full_same_order", f"{curve['same_order'].mean():.0%}", display=False)
 glue("full_pairs", f"{curve['kept'].mean():.0%}", display=False)
 glue("full_worst", alone.idxmin(), display=False)
-glue("full_worst_by", f"{alone.min():+.3f}", display=False)
 glue("full_best", alone.idxmax(), display=False)
-glue("full_best_by", f"{alone.max():+.3f}", display=False)
+for side, name in (("worst", alone.idxmin()), ("best", alone.idxmax())):
+    low, high = single.loc[name, ["moved_low", "moved_high"]]
+    glue(f"full_{side}_by", f"{alone[name]:+.3f}, from {low:+.3f} to {high:+.3f}", display=False)
+glue("full_surely", len(surely), display=False)
+glue("full_single", len(alone), display=False)
 
 # %% [markdown]
 # Of {glue:text}`full_variants` variants {glue:text}`full_same_order` keep the paper's order of rows from the lowest to
 # the highest; pair by pair, {glue:text}`full_pairs` of the pairs stand as they do in the paper. The option that does
 # most harm alone is {glue:text}`full_worst` ({glue:text}`full_worst_by`), the one that helps most
-# {glue:text}`full_best` ({glue:text}`full_best_by`). A variant without a dot has no score: its training diverged, and
+# {glue:text}`full_best` ({glue:text}`full_best_by`). Of the {glue:text}`full_single` single options
+# {glue:text}`full_surely` move it by more than chance among people does. A variant without a dot has no score: its training diverged, and
 # it counts as keeping no order. A result that hangs on a choice which nobody wrote down is not yet a result.
 #
 # ## Exercises
