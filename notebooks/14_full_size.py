@@ -614,8 +614,8 @@ glue("full_single", len(alone), display=False)
 # the highest; pair by pair, {glue:text}`full_pairs` of the pairs stand as they do in the paper. The option that does
 # most harm alone is {glue:text}`full_worst` ({glue:text}`full_worst_by`), the one that helps most
 # {glue:text}`full_best` ({glue:text}`full_best_by`). Of the {glue:text}`full_single` single options
-# {glue:text}`full_surely` move it by more than chance among people does. A variant without a dot has no score: its training diverged, and
-# it counts as keeping no order. A result that hangs on a choice which nobody wrote down is not yet a result.
+# {glue:text}`full_surely` move it by more than chance among people does. A variant whose training
+# diverges has no dot, and counts as keeping no order. A result that hangs on a choice which nobody wrote down is not yet a result.
 #
 # ## Exercises
 
