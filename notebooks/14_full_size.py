@@ -204,31 +204,18 @@ glue("full_threads", made["recovery"]["threads"], display=False)
 # apart below.
 
 # %%
-called = {"base": "paper", "rate-3e-4+epochs-8": "ten times", "rate-1e-3+epochs-10": "thirty times"}
+called = {"base": "paper", "rate-3e-4+epochs-8": "ten times",
+          "rate-1e-3+epochs-10": "thirty times"}
 shown = recovery.assign(experiment=recovery["variant"].replace(called))
 shown["experiment"] += np.where(shown["drawn"] > 0, ", drawn anew", "")
 means = shown[shown["patterns"] == "mean"]
 columns = ["features", "attainable", "train_clips", "experiment", "reached", "fresh"]
 means[[*columns, "best", "ridge", "share"]].round(3)
 
-# %% tags=["remove-cell"]
-def bars(rows, names):
-    """Shares of the best predictor's correlation, with ridge regression's and the mark of nineteen twentieths."""
-    fig, ax = plt.subplots(figsize=(figures.WIDTH, 0.8 + 0.45 * len(rows)))
-    colors = np.where(rows["variant"] == "base", figures.BLUE, figures.GREEN)
-    ax.barh(range(len(rows)), rows["share"], color=colors)
-    ax.plot(rows["ridge"] / rows["best"], range(len(rows)), "x", color="black")
-    ax.axvline(0.95, color=figures.GREY, linestyle="--", linewidth=1)
-    ax.set_yticks(range(len(rows)), names)
-    ax.margins(y=0.01)
-    ax.invert_yaxis()
-    ax.set_xlabel("share of the best's correlation")
-    return ax
-
 # %% mystnb={"image": {"alt": "Horizontal bars, one a training on signals in the mean, of the share of the best predictor's correlation that was reached, with a small cross on each for ridge regression and a dashed line near the right end that marks nineteen twentieths. With all clips and a strong signal every bar reaches the line; with fewer clips those of the paper's recipe are far shorter."}, "figure": {"caption": "What each training reached where the signal lies in the mean, as a share of what the best predictor reaches on the same clips. Below each name: the attainable correlation, the features and the training clips; blue: the paper's recipe, green: another; crosses: ridge regression on time averages; dashed: nineteen twentieths.", "name": "full-recovery"}}
 names = [f"{row.experiment}\n{row.attainable:g}, {row.features}, {row.train_clips:,}"
          for row in means.itertuples()]
-bars(means, names)
+figures.show_shares(means, names)
 plt.show()
 
 # %% tags=["remove-cell"]
@@ -240,14 +227,16 @@ def gain(row):
 every = size["clips"][0]
 all_clips = means[means["train_clips"] == every].set_index("experiment")
 strong = all_clips[(all_clips["attainable"] == 0.6) & (all_clips["features"] == "wav2vec2")]
+
+# %% tags=["remove-cell"]
 papers, faster = strong.loc["paper"], strong.loc["ten times"]
 glue("full_paper", f"{papers['share']:.3f}", display=False)
 glue("full_paper_epoch", int(papers["best_epoch"]), display=False)
 glue("full_faster", f"{faster['share']:.3f}", display=False)
 glue("full_faster_epoch", int(faster["best_epoch"]), display=False)
 glue("full_faster_gain", gain(faster), display=False)
-glue("full_again", f"{strong.loc['ten times, drawn anew', 'share']:.3f}", display=False)
 glue("full_strong_mended", f"{strong.loc['mended', 'share']:.3f}", display=False)
+glue("full_again", f"{strong.loc['ten times, drawn anew', 'share']:.3f}", display=False)
 
 # %% tags=["remove-cell"]
 visual = all_clips[all_clips["features"] == "resnet18+aus"]
@@ -259,7 +248,6 @@ glue("full_fewest_clips", int(fewest["train_clips"].iloc[0]), display=False)
 glue("full_fewest", f"{fewest.loc['paper', 'share']:.2f}", display=False)
 glue("full_fewest_mended", f"{fewest.loc['mended', 'share']:.2f}", display=False)
 glue("full_fewest_ridge", f"{fewest['ridge'].iloc[0] / fewest['best'].iloc[0]:.2f}", display=False)
-glue("full_fewest_gain", gain(fewest.loc["mended"]), display=False)
 
 # %% tags=["remove-cell"]
 weak = all_clips[all_clips["attainable"] < 0.3]
@@ -321,7 +309,7 @@ mixed[["features", "train_clips", "experiment", *kinds, "share", "ridge", "best_
 
 # %% mystnb={"image": {"alt": "Horizontal bars, one a training on signals in means, onsets and rhythms, of the share of the oracle's correlation, with three small marks on each for the three kinds. Those of the mended recipe end at the dashed line of nineteen twentieths, the paper's ends far before it; the marks for rhythms lie furthest to the left where a part is missing."}, "figure": {"caption": "What each training reached where signals lie in means, onsets and rhythms, as a share of what the oracle reaches. Below each name: features and training clips; blue: the paper's recipe, green: another; circles, triangles and diamonds: the emotions in means, onsets and rhythms alone; crosses: ridge regression; dashed: nineteen twentieths.", "name": "full-parts"}}
 names = [f"{row.experiment}\n{row.features}, {row.train_clips:,}" for row in mixed.itertuples()]
-ax = bars(mixed, names)
+ax = figures.show_shares(mixed, names)
 for name, mark in zip(kinds, "o^D", strict=True):
     ax.plot(mixed[name], range(len(mixed)), mark, color="black", markerfacecolor="white")
 plt.show()
@@ -331,11 +319,15 @@ timed = mixed[(mixed["train_clips"] == every) & (mixed["features"] == "wav2vec2"
 papers, mended = timed.loc["paper"], timed.loc["mended"]
 glue("full_mixed", f"{papers['share']:.2f}", display=False)
 glue("full_mixed_ridge", f"{papers['ridge'] / papers['best']:.2f}", display=False)
-glue("full_mixed_gain", gain(papers), display=False)
 glue("full_mixed_faster", f"{timed.loc['thirty times', 'share']:.3f}", display=False)
-for name in patterns.PATTERNS:
-    glue(f"full_mixed_{name}", f"{papers[f'share {name}']:.2f}", display=False)
-    glue(f"full_mended_{name}", f"{mended[f'share {name}']:.2f}", display=False)
+glue("full_mixed_mean", f"{papers['share mean']:.2f}", display=False)
+glue("full_mixed_onset", f"{papers['share onset']:.2f}", display=False)
+glue("full_mixed_rhythm", f"{papers['share rhythm']:.2f}", display=False)
+
+# %% tags=["remove-cell"]
+glue("full_mended_mean", f"{mended['share mean']:.3f}", display=False)
+glue("full_mended_onset", f"{mended['share onset']:.3f}", display=False)
+glue("full_mended_rhythm", f"{mended['share rhythm']:.3f}", display=False)
 glue("full_mended", f"{mended['share']:.3f}", display=False)
 glue("full_mended_gain", gain(mended), display=False)
 glue("full_mended_fresh", f"{mended['fresh'] / mended['fresh best']:.3f}", display=False)
@@ -345,6 +337,8 @@ glue("full_mended_again", f"{timed.loc['mended, drawn anew', 'share']:.3f}", dis
 less = mixed[mixed["train_clips"] < every].iloc[0]
 glue("full_mended_less", f"{less['share']:.2f}", display=False)
 glue("full_mended_less_clips", f"{less['train_clips']:,}", display=False)
+no_blocks = timed.loc["mended but for residual-tcn"]
+glue("full_no_blocks", f"{no_blocks['share rhythm']:.2f}", display=False)
 no_decay = timed.loc["mended but for weight-decay"]
 glue("full_no_decay_epoch", int(no_decay["best_epoch"]), display=False)
 missing = timed[timed.index.str.contains("but for")]["share"].sort_values()
@@ -366,15 +360,16 @@ glue("full_parts_below", int((missing < 0.95).sum()), display=False)
 #
 # With one of the five missing: {glue:text}`full_parts`. So of the five {glue:text}`full_parts_below` are needed to come
 # to the mark. Steps count most: in the paper's few and small ones nothing else can come about. Next come the residual
-# blocks: a rhythm has to be found by the first layers and handed up through five of them, and what a layer only adds to
-# cannot be lost on the way. Then weight decay. Without it the network finds everything and then learns the training
+# blocks, without which the rhythms stay at {glue:text}`full_no_blocks`: they have to be found by the first layers and
+# handed up through five of them, and what a layer only adds to cannot be lost on the way. Then weight decay. Without it the network finds everything and then learns the training
 # clips by heart: it is at its best in epoch {glue:text}`full_no_decay_epoch`, and worse from then on.
 #
 # The same recipe mends the weak signals of the section before. At {glue:text}`full_weak` it reaches
 # {glue:text}`full_weak_mended` of the best, and against ridge regression it stands at
 # {glue:text}`full_weak_mended_gain`: no longer below it. Nor above; where a weak signal lies in the mean there is little
-# to find that a line would not. And it needs fewer clips: with {glue:text}`full_fewest_clips`, where the paper's recipe
-# reaches {glue:text}`full_fewest`, it reaches {glue:text}`full_fewest_mended`. All of this is about planted signals. On
+# to find that a line would not. The strong signal it takes to {glue:text}`full_strong_mended`, and it needs fewer clips:
+# with {glue:text}`full_fewest_clips`, where the paper's recipe reaches {glue:text}`full_fewest`, it reaches
+# {glue:text}`full_fewest_mended`. All of this is about planted signals. On
 # real clips `emibook tables --variant mended` makes the tables with it, beside the paper's; whether it helps there,
 # those clips have to say.
 #
@@ -603,9 +598,10 @@ glue("full_same_order", f"{curve['same_order'].mean():.0%}", display=False)
 glue("full_pairs", f"{curve['kept'].mean():.0%}", display=False)
 glue("full_worst", alone.idxmin(), display=False)
 glue("full_best", alone.idxmax(), display=False)
-for side, name in (("worst", alone.idxmin()), ("best", alone.idxmax())):
-    low, high = single.loc[name, ["moved_low", "moved_high"]]
-    glue(f"full_{side}_by", f"{alone[name]:+.3f}, from {low:+.3f} to {high:+.3f}", display=False)
+told = [f"{alone[name]:+.3f}, from {low:+.3f} to {high:+.3f}" for name in (alone.idxmin(), alone.idxmax())
+        for low, high in [single.loc[name, ["moved_low", "moved_high"]]]]
+glue("full_worst_by", told[0], display=False)
+glue("full_best_by", told[1], display=False)
 glue("full_surely", len(surely), display=False)
 glue("full_single", len(alone), display=False)
 
