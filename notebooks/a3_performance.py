@@ -195,15 +195,7 @@ lines = (results / "train.txt").read_text().splitlines()
 print("\n".join(textwrap.fill(line, 92) if len(line) > 92 else line for line in lines))
 
 # %% [markdown]
-# The lines on a GPU say "not measured yet" where the machine has none. Where it has one, they set the work of an epoch
-# beside what the card does at most, so that one sees what holds the epoch up: its products, its memory, or the
-# processor, which has to start every one of its operators.
-#
-# The last lines say whether the faster loop still learns the same. In full precision its gradients are those of the
-# plain loop but for rounding. In sixteen bits the rounding is coarser, and within a few dozen steps it sends two
-# trainings with the same first weights apart, one up and another down. So the two loops are compared seed by seed, over
-# several seeds: a mean difference whose interval holds zero cannot be told from none. The plain loop in sixteen bits
-# stands beside them: what they do to it is not the library's doing.
+# Its last lines say whether the faster loop still learns the same.
 #
 # ## Here and now
 #
