@@ -582,7 +582,8 @@ single[["moved", "moved_low", "moved_high", "kept", "same_order"]].round(3)
 # %% mystnb={"image": {"alt": "Dots with intervals in rising order of how far a variant moves the last fused row, some far to the left of a dotted line at nought and few to its right; blue ones are single options, orange ones combinations of several."}, "figure": {"caption": "How far each variant moves the last fused row, in order: single options (blue) and combinations (orange), with intervals over participants.", "name": "full-curve"}}
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 0.8 + 0.2 * len(curve)))
 several = curve["options"] > 1
-ax.hlines(curve.index, curve["moved_low"], curve["moved_high"], color=figures.GREY, linewidth=1)
+low, high = curve["moved_low"], curve["moved_high"]
+ax.hlines(curve.index, low, high, color=figures.GREY, linewidth=1)
 ax.scatter(curve["moved"], curve.index, c=np.where(several, figures.ORANGE, figures.BLUE))
 ax.axvline(0, color=figures.GREY, linestyle=":", linewidth=1)
 labels = [name if count <= 1 else f"{count} together"
