@@ -254,17 +254,19 @@ def _ready(
 def _require_drawn(corpus: Corpus, work: Path, features: list[str]) -> None:
     """Raise ``InputError`` where WORK lacks features of a corpus without media, or has another simulation's."""
     there = drawn_sets(work)
-    command = f"emibook simulate {corpus.root} --work {work}, with its own size and seed, draws those of both tables"
+    command = f"emibook simulate {corpus.root} --work {work} --features"
     if absent := [each for each in dict.fromkeys(features) if each not in there]:
         raise InputError(f"features {', '.join(absent)} were not drawn in {work}; "
-                         f"there are {', '.join(there) or 'none'}; {command}")
+                         f"there are {', '.join(there) or 'none'}; "
+                         f"{command} {' '.join(absent)} draws what can be simulated, with its own size and seed")
     if not numbers.recognises(corpus.root):  # drawn in memory
         return
     for each in features:
         path = drawn_file(work, each, "train")
         if not numbers.is_drawn_for(corpus.root, read(path)[2]["simulation"]):
             raise InputError(f"{path} was drawn for another simulation than {corpus.root}; give the work folder that "
-                             f"was drawn with it, or draw it again: {command}")
+                             f"was drawn with it, or draw it again: {command} {each}, with its own size "
+                             "and seed")
 
 
 def _runs(

@@ -107,8 +107,8 @@ def test_features_that_were_not_drawn_are_not_looked_for_in_media_that_there_are
         with pytest.raises(InputError) as error:
             experiments.tables(open_corpus(root), where, seeds=1, rows=asked, progress=False)
         assert str(error.value) == (
-            f"features {absent} were not drawn in {where}; there are {there}; emibook simulate {root} --work {where}, "
-            "with its own size and seed, draws those of both tables")
+            f"features {absent} were not drawn in {where}; there are {there}; emibook simulate {root} --work {where} "
+            f"--features {absent} draws what can be simulated, with its own size and seed")
         assert sorted(where.rglob("*")) == before
 
 
