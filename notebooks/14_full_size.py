@@ -568,8 +568,8 @@ glue("full_people_many", int(flattery.index[-1]), display=False)
 # Now a few hundred clips, and every other way to take the paper's words, one at a time and then several at once: a
 # *specification curve* {cite:p}`simonsohn2020`. At this size it says which choices matter at all to such a recipe, not
 # what they do at the full size. `moved` is how far a choice moves the last fused row, with its interval over
-# participants, people by people beside the base (chapter 3); `kept` the share of pairs of rows that stand in the
-# paper's order, `same_order` whether all do. Three choices are not here, because they are made before there are
+# participants (chapter 3), of whom so small a set has few, so it is a rough one; `kept` the share of pairs of rows that
+# stand in the paper's order, `same_order` whether all do. Three choices are not here, because they are made before there are
 # features: how a face is cropped (`preprocess --crop`), whether OpenFace sees crops or whole videos
 # (`extract --aus-from`), and whose ViT and wav2vec 2.0 features they are.
 
