@@ -165,6 +165,7 @@ results = {name: pd.read_csv(kept / f"rehearsal_{name}.csv") for name in made}
 about = pd.DataFrame(made).T[["what", "made", "seconds"]]
 about["minutes"] = (about.pop("seconds").astype(float) / 60).round(1)
 machine = made["recovery"]["machine"].removesuffix(", no GPU")
+pd.set_option("display.max_colwidth", None)
 about
 
 # %% [markdown]
