@@ -3,7 +3,8 @@
 The plain loop is what anybody would write first: clips padded to 300 steps in float32, in a ``DataLoader``;
 ``nn.Conv1d`` and ``nn.TransformerEncoder``; Adam as it comes. Both have the same first weights and take the same
 batches. The set is noise, of the paper's 8,072 clips and of resnet18+aus's 546 features, with lengths like the data
-set's: 6.9 s on average, 95 % under 11.5 s, cut at 300 steps. A whole epoch is timed, each side in a process of its own.
+set's: 6.9 s on average, 95 % under 11.5 s, cut at 300 steps. A whole epoch is timed, each side in a process of its own,
+and the two take turns, because what else a machine does comes and goes.
 
 Prints one table. ``private`` is what the process holds for itself, mapped pages left out. On a machine with a GPU the
 epoch is measured there too, with what bounds it and with what both tables would take (``gpu``).
@@ -12,12 +13,12 @@ epoch is measured there too, with what bounds it and with what both tables would
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +42,7 @@ from emibook.training import Recipe, gradient, predict
 
 CLIPS, WIDTH, BATCH = 8072, 546, 128
 SMALL, SMALL_VALID, SMALL_WIDTH, SMALL_STEPS, SIGNAL = 512, 256, 64, 24, 2.0
-SEEDS = 8
+SEEDS, TURNS = 8, 8
 EARLY, ASKED = 20, 256  # steps after which both loops are compared, and the clips that they are asked about
 
 
@@ -126,8 +127,9 @@ def plain_epoch(model: nn.Module, part: Sequences, recipe: Recipe, batches: list
 EPOCHS = {"ours": ours_epoch, "plain": plain_epoch}
 
 
-def measured(side: str, path: Path, device: str) -> dict:
-    """Seconds of an epoch after what warms up: one batch, and on a GPU an epoch; and private memory in GiB."""
+def take_turns(side: str, path: Path, device: str) -> None:
+    """An epoch in as many turns as standard input has numbers of batches; prints the seconds of each, and at the end
+    the private memory in GiB. Before the first goes what warms up: one batch, and on a GPU an epoch."""
     torch.manual_seed(0)
     part = opened(path)
     ours = IntensityRegressor(len(part.names))
@@ -139,11 +141,13 @@ def measured(side: str, path: Path, device: str) -> dict:
     for _ in warm:
         next(epoch)
     gpu.finished(device)
-    started = time.perf_counter()
-    for _ in each:
-        next(epoch)
-    gpu.finished(device)
-    return {"seconds": time.perf_counter() - started, "private": private()}
+    for batches in sys.stdin:
+        started = time.perf_counter()
+        for _ in range(int(batches)):
+            next(epoch)
+        gpu.finished(device)
+        print(time.perf_counter() - started, flush=True)
+    print(private())
 
 
 def private() -> float:
@@ -155,10 +159,23 @@ def private() -> float:
     return sizes["Anonymous"] / 2**20
 
 
-def apart(side: str, path: Path, device: str) -> dict:
-    """``measured`` in a process of its own."""
-    command = [sys.executable, __file__, "--side", side, "--set", str(path), "--device", device]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+def side_by_side(path: Path, clips: int, device: str) -> dict[str, tuple[list[float], float]]:
+    """The seconds of each turn and the private memory of either loop, in processes of their own that take turns: what
+    else the machine does then slows both."""
+    batches = np.diff(np.linspace(0, -(-clips // BATCH), TURNS + 1).round().astype(int))
+    with ExitStack() as stack:
+        loops = {}
+        for side in ("plain", "ours"):
+            command = [sys.executable, __file__, "--side", side, "--set", str(path), "--device", device]
+            loops[side] = stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                                               text=True, bufsize=1))
+        seconds: dict[str, list[float]] = {side: [] for side in loops}
+        for number in batches:
+            for side, loop in loops.items():
+                loop.stdin.write(f"{number}\n")
+                seconds[side].append(float(loop.stdout.readline()))
+        ends = {side: loop.communicate()[0] for side, loop in loops.items()}
+    return {side: (seconds[side], float(ends[side])) for side in loops}
 
 
 def planted(clips: int, seed: int) -> Sequences:
@@ -248,12 +265,13 @@ def paired(ours: list[float], plain: list[float]) -> tuple[float, float, float]:
     return float(differences.mean()), float(low), float(high)
 
 
-def on_gpu(path: Path) -> Iterator[str]:
+def on_gpu(path: Path, clips: int) -> Iterator[str]:
     """The lines of the table on an epoch and on both tables on a GPU."""
     if not torch.cuda.is_available():
         yield from gpu.NOT_MEASURED
         return
-    ours, plain = (apart(side, path, "cuda")["seconds"] for side in ("ours", "plain"))
+    found = side_by_side(path, clips, "cuda")
+    ours, plain = (sum(found[side][0]) for side in ("ours", "plain"))
     yield f"GPU: ours {ours:.2f} s an epoch, plain {plain:.2f} s, {plain / ours:.1f} times"
     yield from gpu.told_epoch(IntensityRegressor(WIDTH), opened(path), RECIPES["paper"], ours)
     yield from gpu.told_tables()
@@ -267,7 +285,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        print(json.dumps(measured(options.side, options.set, options.device)))
+        take_turns(options.side, options.set, options.device)
         return
     print(machine())
     with tempfile.TemporaryDirectory() as temporary:
@@ -276,13 +294,14 @@ def main() -> None:
         print(f"{options.clips} clips, {WIDTH} features, a whole epoch of {-(-options.clips // BATCH)} batches of at "
               f"most {BATCH}; {torch.get_num_threads()} threads; ours in {RECIPES['paper'].precision} precision")
         print(f"{'loop':<8} {'s a batch':>10} {'s an epoch':>11} {'times':>6} {'private GiB':>12} {'of it':>6}")
-        found = {side: apart(side, path, "cpu") for side in ("plain", "ours")}
-        plain = found["plain"]
-        for side, each in found.items():
-            print(f"{side:<8} {each['seconds'] * BATCH / options.clips:>10.2f} {each['seconds']:>11.1f} "
-                  f"{plain['seconds'] / each['seconds']:>6.2f} {each['private']:>12.2f} "
-                  f"{each['private'] / plain['private']:>6.2f}")
-        for line in on_gpu(path):
+        found = side_by_side(path, options.clips, "cpu")
+        plain, memory = found["plain"]
+        for side, (seconds, held) in found.items():
+            print(f"{side:<8} {sum(seconds) * BATCH / options.clips:>10.2f} {sum(seconds):>11.1f} "
+                  f"{sum(plain) / sum(seconds):>6.2f} {held:>12.2f} {held / memory:>6.2f}")
+        times = np.divide(plain, found["ours"][0])
+        print(f"both in turns, {TURNS} each; times by turn: {' '.join(f'{each:.2f}' for each in times)}")
+        for line in on_gpu(path, options.clips):
             print(line)
         whole, deviations = same_steps(path)
     print(f"same first weights and batches, after {EARLY} steps of the paper's recipe: cosine of the predictions "

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from emibook import bounds
-from emibook.agreement import LEVELS, attainable, attained
+from emibook.agreement import LEVELS, attainable, attained, by_ridge, raised, trained
+from emibook.metrics import mean_pearson
 from emibook.recovery import Size
+from emibook.training import Recipe
 
 
 def test_the_best_branches_have_table_2s_correlations_and_average_as_the_formula_says():
@@ -26,3 +28,26 @@ def test_attained_branches_have_table_2s_correlations_on_the_clips_that_are_scor
     assert list(found["sound"]) == pytest.approx([0.2808] * 4, abs=0.01)
     assert (found["low"] < found["fused"]).all() and (found["fused"] < found["high"]).all()
     assert np.isfinite(found.select_dtypes(float)).all().all()
+
+
+def test_trained_branches_come_near_table_2s_correlations_and_are_trained_once(tmp_path):
+    size, recipe = Size("test", (1500, 1000, 0), 4, 0.5, 8), Recipe("t", rate=1e-3, batch=32, epochs=4, threads=1)
+    found = trained(tmp_path, 0.05, size, recipe=recipe, progress=False)
+    ridged = attained(0.05, size)
+    assert list(found["features"]) == list(ridged["features"]) and list(found.columns) == list(ridged.columns)
+    assert found["sound"].iloc[0] == pytest.approx(LEVELS["wav2vec2"], abs=0.06)
+    assert list(found["visual"]) == pytest.approx([LEVELS[name] for name in LEVELS if name != "wav2vec2"], abs=0.06)
+    assert not np.allclose(found["fused"], ridged["fused"], atol=1e-4)
+    folders = {path.parent.name for path in (tmp_path / "agreement").glob("*/weights.safetensors")}
+    assert len(folders) == 15 and any(name.startswith("resnet18+aus-") for name in folders)  # three rounds
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "agreement").rglob("weights.safetensors")}
+    again = trained(tmp_path, 0.05, size, recipe=recipe, progress=False)
+    assert again.equals(found) and times == {path: path.stat().st_mtime_ns for path in times}
+
+
+def test_levels_are_raised_until_table_2_is_reached():
+    levels, branches, valid = raised(by_ridge, 0.05, Size("test", (1500, 1000, 0), 4, 0.5, 8))
+    assert set(levels) == set(branches) == set(LEVELS)
+    assert levels["wav2vec2"] > LEVELS["wav2vec2"] and levels["resnet18+aus"] > max(levels["resnet18"], levels["aus"])
+    for name, branch in branches.items():
+        assert mean_pearson(valid.targets, branch) == pytest.approx(LEVELS[name], abs=0.015)

@@ -7,11 +7,13 @@ import pandas
 import pytest
 
 from emibook import InputError, cli, experiments, rows
+from emibook.agreement import LEVELS as TABLE_2
 from emibook.corpus import check, open_corpus, simulated
 from emibook.dataset import drawn_file, load
 from emibook.drawn import sequences, write_corpus
+from emibook.metrics import mean_pearson
 from emibook.packing import read, write
-from emibook.recovery import Size
+from emibook.recovery import Size, ridge
 from emibook.rehearsal import simulate
 from emibook.training import Recipe
 
@@ -96,6 +98,21 @@ def test_the_command_draws_all_that_the_tables_need(tmp_path, monkeypatch, capsy
         simulate(tmp_path / "a", tmp_path / "b", size="huge")
     with pytest.raises(InputError, match="no simulated features 'smell'"):
         simulate(tmp_path / "a", tmp_path / "b", features=["smell"], size="tiny")
+
+
+def test_a_set_can_be_drawn_so_that_ridge_regression_attains_table_2(tmp_path):
+    size = Size("some", (1500, 1000, 20), 6, 0.5, 8)
+    where = tmp_path / "corpus", tmp_path / "work"
+    simulate(*where, features=["aus", "wav2vec2"], size=size, patterns="mean", calibrated="attained", progress=False)
+    corpus = open_corpus(where[0])
+    for name in ("aus", "wav2vec2"):
+        training, valid = (load(corpus, where[1], name, partition) for partition in ("train", "valid"))
+        reached = mean_pearson(valid.targets, ridge(training, valid)[0])
+        assert reached == pytest.approx(TABLE_2[name], abs=0.05) and reached > 0.05
+    with pytest.raises(InputError, match="do not see all of the patterns mixed"):
+        simulate(*where, calibrated="attained", progress=False)
+    with pytest.raises(InputError, match="no calibration 'hoped'; there are attainable and attained"):
+        simulate(*where, calibrated="hoped", progress=False)
 
 
 def test_features_that_were_not_drawn_are_not_looked_for_in_media_that_there_are_not(places, tmp_path):

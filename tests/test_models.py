@@ -126,11 +126,15 @@ def test_attention_in_bfloat16_on_a_processor_is_the_fused_kernels(monkeypatch):
 
     out, gradient = asked(values)
     assert torch.isfinite(out).all() and torch.isfinite(gradient).all()
-    changed, _ = asked(values.masked_fill(~mask[..., None], 1e3))
+    changed, _ = asked(values.masked_fill(~mask[..., None], 3.0))
     assert torch.equal(out, changed), "a step outside the mask is attended"
+    far = 60 * values.sign()  # scores that e cannot be raised to
+    found = asked(values), asked(far)
     monkeypatch.setattr(transformer, "_by_products", transformer._fused)
-    for one, other in zip((out, gradient), asked(values), strict=True):
+    for one, other in zip(found[0], asked(values), strict=True):
         assert 0 < (one - other).norm() < 0.02 * other.norm(), "not the same up to rounding, or not another way"
+    for one, other in zip(found[1], asked(far), strict=True):
+        assert torch.isfinite(one).all() and torch.equal(one, other)
 
 
 def test_attention_alone_knows_no_order_and_positions_give_it_one():

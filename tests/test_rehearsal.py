@@ -69,6 +69,7 @@ def test_every_part_can_be_tried_at_the_tiny_size(tmp_path, monkeypatch):
     """All that ``--size tiny`` makes but the trainings of the recipes and variants, which other tests make."""
     monkeypatch.setattr("emibook.recovery.cases", lambda size: [])
     monkeypatch.setattr("emibook.recovery.table", lambda *_, **__: pandas.DataFrame({"none": []}))
+    monkeypatch.setattr("emibook.crops.compare", lambda *_, **__: kept("crops"))
     runs = {}
     monkeypatch.setattr("emibook.specification._runs", lambda *_: runs)
     assert cli.main(["rehearse", "--out", str(tmp_path), "--size", "tiny"]) == 0

@@ -42,6 +42,7 @@ ORDER = (
     "agreement",
     "uncertainty",
     "specification",
+    "crops",
     "doctor",
     "rehearsal",
     "claims",

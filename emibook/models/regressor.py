@@ -41,7 +41,7 @@ class Branch(nn.Module):
         Whatever stands in steps outside the mask changes nothing.
         """
         mask = mask.bool()
-        standardised = (values - self.feature_mean) / self.feature_scale
+        standardised = (values.float() - self.feature_mean) / self.feature_scale
         standardised = standardised.masked_fill(~mask[..., None], 0.0)
         return torch.where(mask.any(dim=1, keepdim=True), self.predict(standardised, mask), self.target_mean)
 

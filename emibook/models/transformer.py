@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+LEFT_OUT, HIGHEST = -1e4, 60.0  # scores: of a step that is not attended; up to which e to their power is a number
+
 
 class TransformerEncoder(nn.Module):
     """Sinusoidal positions, then blocks of self-attention and a feedforward network, each with a residual path.
@@ -41,7 +43,7 @@ class TransformerEncoder(nn.Module):
         Steps outside the mask are attended by none; what stands in them afterwards means nothing.
         """
         if self.positions:
-            values = values + positions(values.shape[1], values.shape[2]).to(values)
+            values = values + positions(values.shape[1], values.shape[2], values.device).to(values)
         hidden = self.dropout(values)
         for block in self.blocks:
             hidden = block(hidden, mask)
@@ -95,10 +97,24 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, keys: Tensor) -> Tensor:
 
 
 def _by_products(query: Tensor, key: Tensor, value: Tensor, keys: Tensor) -> Tensor:
-    """As ``_fused``: on a processor, in bfloat16, the fused kernel's way back takes several times as long."""
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (batch, head, time, time)
-    left_out = torch.zeros_like(keys, dtype=scores.dtype).masked_fill(~keys, -torch.inf)
-    return (scores + left_out).softmax(dim=-1) @ value
+    """As ``_fused``: on a processor, in bfloat16, the fused kernel's way back takes several times as long.
+
+    Little is done to each pair of steps, of which there are far more than steps. A further column of the queries and
+    keys takes away what is outside the mask, and one of the values sums up the weights, by which is divided last.
+    """
+    scaled = query * query.shape[-1] ** -0.5
+    if not _can_be_raised(scaled, key):
+        return _fused(query, key, value, keys)
+    one = query.new_ones(()).expand(*query.shape[:-1], 1)
+    left_out = torch.where(keys, 0.0, LEFT_OUT).to(key).transpose(-1, -2).expand(*key.shape[:-1], 1)
+    scores = torch.cat([scaled, one], dim=-1) @ torch.cat([key, left_out], dim=-1).transpose(-1, -2)
+    summed = scores.exp() @ torch.cat([value, one], dim=-1)  # (batch, head, time, width / heads + 1)
+    return summed[..., :-1] / summed[..., -1:]
+
+
+def _can_be_raised(query: Tensor, key: Tensor) -> bool:
+    """Whether e to the power of any score, and their sum, are numbers; softmax would first take away the largest."""
+    return bool(query.detach().norm(dim=-1).amax() * key.detach().norm(dim=-1).amax() < HIGHEST)
 
 
 def _keys(mask: Tensor) -> Tensor:
@@ -106,14 +122,15 @@ def _keys(mask: Tensor) -> Tensor:
     return (mask | ~mask.any(dim=1, keepdim=True))[:, None, None, :]
 
 
-def positions(time: int, channels: int) -> Tensor:
+def positions(time: int, channels: int, device: torch.device | str = "cpu") -> Tensor:
     """(time, channels): sines in the even columns, cosines in the odd ones, periods from 2 pi to 10000 * 2 pi steps.
 
     Source: Vaswani et al., section 3.5.
     """
-    step = torch.arange(time, dtype=torch.float32)[:, None]
-    frequency = torch.exp(torch.arange(0, channels, 2, dtype=torch.float32) * (-math.log(10000.0) / channels))
-    table = torch.empty(time, channels)
+    step = torch.arange(time, dtype=torch.float32, device=device)[:, None]
+    column = torch.arange(0, channels, 2, dtype=torch.float32, device=device)
+    frequency = torch.exp(column * (-math.log(10000.0) / channels))
+    table = torch.empty(time, channels, device=device)
     table[:, 0::2] = torch.sin(step * frequency)
     table[:, 1::2] = torch.cos(step * frequency[: channels // 2])
     return table
