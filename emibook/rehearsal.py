@@ -28,7 +28,7 @@ from emibook.agreement import AVERAGES, LEVELS, PAIRS, papers
 from emibook.corpus.simulated import CROSSING, LEGIBLE
 from emibook.doctor import machine
 from emibook.drawn import write_corpus
-from emibook.recovery import PAPERS, PAPERS_CLIPS, SIZES, Size
+from emibook.recovery import PAPERS_CLIPS, SIZES, Size
 from emibook.runs import write_text
 from emibook.training import Recipe
 
@@ -121,10 +121,10 @@ PARTS = {
     for part in (
         Part("recovery", "how much of what can be reached a recipe reaches", _recovery, sized=True),
         Part("table3", "Table 3 from branches with Table 2's correlations", _table3,
-             {"crossings": (0.0, CROSSING, 0.12), "clips": 60_000, "averages": AVERAGES, "recipe": PAPERS,
-              "seed": 0},
+             {"crossings": (0.0, CROSSING, 0.12), "clips": 60_000, "averages": AVERAGES,
+              "recipe": agreement.RECIPE, "seed": 0},
              {"crossings": (CROSSING,), "clips": 3000, "averages": Size("tiny averages", (1500, 1000, 0), 4, 0.5, 8),
-              "recipe": replace(PAPERS, rate=1e-3, batch=32, epochs=3)},
+              "recipe": replace(agreement.RECIPE, rate=1e-3, batch=32, epochs=3)},
              {"levels": LEVELS, "rounds": agreement.ROUNDS, "trained_rounds": agreement.TRAINED_ROUNDS}),
         Part("widths", "how far a table's value may be off", _widths,
              {"clips": PAPERS_CLIPS, "crossing": CROSSING, "legible": (0.0, LEGIBLE), "repeats": REPEATS,

@@ -19,10 +19,9 @@ import json
 import os
 import platform
 import shutil
-import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -31,9 +30,9 @@ from pathlib import Path
 import numpy as np
 import pandas
 import torch
-from filelock import FileLock, Timeout
 
 from emibook import InputError, __version__
+from emibook.cluster import alone
 from emibook.corpus import Corpus
 from emibook.dataset import drawn_file, feature_names, is_drawn, load, modality
 from emibook.evaluation import halves
@@ -176,27 +175,11 @@ def make_run(
     folder = run_folder(corpus, work, branch, seed, recipe, variant)
     if is_finished(folder):
         return folder
-    with _alone(folder, progress):
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with alone(folder, progress=progress):
         if not is_finished(folder):
             _train_and_enter(corpus, work, branch, seed, recipe, variant, folder, device, progress)
     return folder
-
-
-@contextmanager
-def _alone(folder: Path, progress: bool) -> Iterator[None]:
-    """Wait until no other command makes the run of this folder. The lock ends with the process that has it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if progress:
-            print(f"{folder} is being made by another command; waiting for it", file=sys.stderr)
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _train_and_enter(

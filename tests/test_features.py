@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import wave
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -396,3 +397,15 @@ def test_bad_input_is_refused_before_anything_is_written(work, done):
     (work / "preprocess.csv").unlink()
     assert "emibook preprocess" in refused(corpus, work, ["mfcc"])
     assert "emibook extract" in str(pytest.raises(InputError, copy_encoders, work, ["resnet18"], work / "run").value)
+
+
+def test_of_two_commands_at_once_the_second_waits_and_finds_all_done(tmp_path, capsys):
+    corpus = make_work(tmp_path)
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(extract, corpus, tmp_path, ["mfcc"], workers=1) for _ in range(2)]
+        first, second = (each.result() for each in asked)
+    assert first == second and len(list(first["mfcc"].glob("*.safetensors"))) == 4
+    assert not list(tmp_path.rglob("*.part"))
+    told = capsys.readouterr().err
+    assert f"{tmp_path / 'features'} is being made by another command; waiting for it" in told
+    assert "4 of 4 clips to do" in told and "0 of 4 clips to do" in told

@@ -134,7 +134,7 @@ def test_files_are_as_the_contract_has_them(root, made):
         assert found.loc[~seen, TRACK[3:]].isna().all(axis=None) and found.loc[seen].notna().all(axis=None)
         assert [path.name for path in sorted(folder.iterdir())] == [f"{i:06}.jpg" for i in found.loc[seen, "frame"]]
         assert sound.exists() == (row.audio_seconds == row.audio_seconds)
-    assert not [path for path in work.rglob(".*")]
+    assert [path.name for path in work.rglob(".*")] == [".faces.lock"]
     first = track_lines(work, "half a face")
     assert first[7].startswith("6,0.200000,0,,,") and first[7].count(",") == len(TRACK) - 1
     about = json.loads((work / "corpus.json").read_text())

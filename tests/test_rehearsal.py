@@ -135,12 +135,12 @@ def test_what_mends_the_recipe_reaches_nineteen_twentieths_and_is_not_below_ridg
     ):  # fmt: skip
         rows = every_clip(features, level, patterns).loc[[variant.name]].sort_values("drawn")
         share = rows["reached"] / rows["best"]
-        if patterns == "mixed":  # on other clips of other people it stops just before the mark, as the chapter says
-            assert share.iloc[1] > 0.94 and list(rows["drawn"]) == [0, 1]
-            share = share.iloc[:1]
+        if patterns == "mixed":  # drawn three times; the second stops just before the mark, as the chapter says
+            fresh = rows["fresh"] / rows["fresh best"]
+            assert list(rows["drawn"]) == [0, 1, 2] and min(*share, *fresh) > 0.945 and fresh.mean() > 0.95
+            share = share.iloc[[0, 2]]
         assert (share >= 0.95).all(), (features, level, patterns)
         assert (rows["over_ridge_high" if level < 0.6 else "over_ridge_low"] > 0).all(), (features, level, patterns)
-    assert set(every_clip("wav2vec2", 0.6, "mixed").loc[[MENDED.name], "drawn"]) == {0, 1}
 
 
 def test_where_signals_lie_in_time_every_part_of_the_mend_counts():

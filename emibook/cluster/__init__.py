@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from emibook import InputError
+from emibook.cluster.alone import alone
 from emibook.cluster.attempt import Limits
 from emibook.cluster.machines import connect, workers_on_gpu
 from emibook.cluster.spread import NO_ROOM, EndRun, Job, LimitExceeded, Spread, WorkerDied
@@ -24,7 +25,7 @@ from emibook.cluster.spread import NO_ROOM, EndRun, Job, LimitExceeded, Spread, 
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
 """Slow work too is told in items a second."""
 
-__all__ = ["NO_ROOM", "EndRun", "LimitExceeded", "Limits", "WorkerDied", "run", "workers_on_gpu"]
+__all__ = ["NO_ROOM", "EndRun", "LimitExceeded", "Limits", "WorkerDied", "alone", "run", "workers_on_gpu"]
 
 
 def run(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emibook import InputError
-from emibook.cluster import EndRun, run, workers_on_gpu
+from emibook.cluster import EndRun, alone, run, workers_on_gpu
 from emibook.features import store
 from emibook.features.extractors import EXTRACTORS, Clip, known, weights_in
 from emibook.features.weights import Weights
@@ -77,35 +77,36 @@ def extract(
     clips = _preprocessed(corpus, work)
     cropped = _cropped(work) if any(EXTRACTORS[name].modality == "V" for name in names) else {}
 
-    encoders, chosen, folders = work / "encoders", {}, {}
-    read = _clips(corpus, clips, work)
-    device = device or _device()
-    todo: dict[str, list[str]] = {clip: [] for clip in clips["clip"]}
-    for name in names:
-        _require(name, corpus)
-        chosen[name] = _choose(name, weights.get(name), work, device, workers, progress,
-                               aus_from if name == "aus" else None)
-        folders[name] = _open(work, name, _settings(name, chosen[name], cropped), progress)
-        source = _sources(name, chosen[name], work, read)
-        for clip in todo:
-            if not _is_done(store.clip_path(folders[name], clip), work, source(clip)):
-                todo[clip].append(name)
-        if progress:
-            count = sum(name in missing for missing in todo.values())
-            print(f"{name}: {_words(chosen[name])}; {count} of {len(todo)} clips to do", file=sys.stderr)
-            if name not in weights and (advice := EXTRACTORS[name].without(chosen[name])):
-                print(f"{name}: {advice}", file=sys.stderr)
+    with alone(work / "features", progress=progress):
+        encoders, chosen, folders = work / "encoders", {}, {}
+        read = _clips(corpus, clips, work)
+        device = device or _device()
+        todo: dict[str, list[str]] = {clip: [] for clip in clips["clip"]}
+        for name in names:
+            _require(name, corpus)
+            chosen[name] = _choose(name, weights.get(name), work, device, workers, progress,
+                                   aus_from if name == "aus" else None)
+            folders[name] = _open(work, name, _settings(name, chosen[name], cropped), progress)
+            source = _sources(name, chosen[name], work, read)
+            for clip in todo:
+                if not _is_done(store.clip_path(folders[name], clip), work, source(clip)):
+                    todo[clip].append(name)
+            if progress:
+                count = sum(name in missing for missing in todo.values())
+                print(f"{name}: {_words(chosen[name])}; {count} of {len(todo)} clips to do", file=sys.stderr)
+                if name not in weights and (advice := EXTRACTORS[name].without(chosen[name])):
+                    print(f"{name}: {advice}", file=sys.stderr)
 
-    items = _tasks(clips, todo, device, read)
-    if device == "cuda" and items and workers is scheduler is slurm is None:
-        workers = workers_on_gpu(GPU_WORKER_BYTES)
-    task = functools.partial(_extract_task, work=work, encoders=encoders, chosen=chosen, device=device)
-    problems = [
-        (item.clips, result)
-        for item, result in run(task, items, label="extract", workers=workers, scheduler=scheduler, slurm=slurm,
-                                progress=progress)
-        if isinstance(result, Exception)
-    ]
+        items = _tasks(clips, todo, device, read)
+        if device == "cuda" and items and workers is scheduler is slurm is None:
+            workers = workers_on_gpu(GPU_WORKER_BYTES)
+        task = functools.partial(_extract_task, work=work, encoders=encoders, chosen=chosen, device=device)
+        problems = [
+            (item.clips, result)
+            for item, result in run(task, items, label="extract", workers=workers, scheduler=scheduler, slurm=slurm,
+                                    progress=progress)
+            if isinstance(result, Exception)
+        ]
     if problems:
         batch, error = min(problems, key=lambda problem: problem[0])
         reason = str(error) or type(error).__name__

@@ -63,38 +63,39 @@ def preprocess(
     """
     work = Path(work).absolute()
     _claim(work, corpus)
-    settings = _settle_on(work, exhaustive, crop, progress)
-    exhaustive = settings["faces"] == "exhaustive"
-    rows = {str(row["clip"]): row for row in _read_rows(work / "preprocess.csv")}
-    todo, done = [], []
-    for clip, path, sound in corpus.clips[["clip", "path", "audio"]].itertuples(index=False, name=None):
-        row = rows.get(clip)
-        if row and row["status"] != "failed" and _is_current(work, clip, path, sound):
-            done.append(row)
-        else:
-            todo.append((clip, path, sound))
-    todo.sort(key=_size, reverse=True)  # so that no core waits for a long clip at the end
-    if todo and (reason := _unwritable(work)):
-        raise InputError(f"{reason}; give another work folder, or the right to write into this one")
-    task = functools.partial(_preprocess_item, work=work, exhaustive=exhaustive, crop=crop_of(settings))
-    # The whole cascade takes hours for a quarter of an hour at 1080p.
-    limits = cluster.Limits(seconds=24 * 3600.0) if exhaustive else cluster.Limits()
-    if exhaustive and todo and workers is scheduler is slurm is None and torch.cuda.is_available():
-        workers = cluster.workers_on_gpu(GPU_WORKER_BYTES)
-    results = cluster.run(task, todo, label="preprocess", workers=workers, scheduler=scheduler, slurm=slurm,
-                          limits=limits, failed=_is_failure, progress=progress)
-    try:
-        if todo:
-            _write_rows(work / "preprocess.csv", done)
-        with open(work / "preprocess.csv", "a", encoding="utf-8", newline="") as table:
-            for (clip, *_), result in results:
-                done.append(_set_aside(clip, result, work) if isinstance(result, Exception) else result)
-                table.write(_as_csv(done[-1:]))
-                table.flush()
-        _write_rows(work / "preprocess.csv", sorted(done, key=lambda row: str(row["clip"])))
-    except OSError as error:
-        raise InputError(f"{error.filename or work / 'preprocess.csv'}: {error.strerror}; once that is mended, repeat "
-                         "the command to go on") from error
+    with cluster.alone(work / "faces", progress=progress):
+        settings = _settle_on(work, exhaustive, crop, progress)
+        exhaustive = settings["faces"] == "exhaustive"
+        rows = {str(row["clip"]): row for row in _read_rows(work / "preprocess.csv")}
+        todo, done = [], []
+        for clip, path, sound in corpus.clips[["clip", "path", "audio"]].itertuples(index=False, name=None):
+            row = rows.get(clip)
+            if row and row["status"] != "failed" and _is_current(work, clip, path, sound):
+                done.append(row)
+            else:
+                todo.append((clip, path, sound))
+        todo.sort(key=_size, reverse=True)  # so that no core waits for a long clip at the end
+        if todo and (reason := _unwritable(work)):
+            raise InputError(f"{reason}; give another work folder, or the right to write into this one")
+        task = functools.partial(_preprocess_item, work=work, exhaustive=exhaustive, crop=crop_of(settings))
+        # The whole cascade takes hours for a quarter of an hour at 1080p.
+        limits = cluster.Limits(seconds=24 * 3600.0) if exhaustive else cluster.Limits()
+        if exhaustive and todo and workers is scheduler is slurm is None and torch.cuda.is_available():
+            workers = cluster.workers_on_gpu(GPU_WORKER_BYTES)
+        results = cluster.run(task, todo, label="preprocess", workers=workers, scheduler=scheduler, slurm=slurm,
+                              limits=limits, failed=_is_failure, progress=progress)
+        try:
+            if todo:
+                _write_rows(work / "preprocess.csv", done)
+            with open(work / "preprocess.csv", "a", encoding="utf-8", newline="") as table:
+                for (clip, *_), result in results:
+                    done.append(_set_aside(clip, result, work) if isinstance(result, Exception) else result)
+                    table.write(_as_csv(done[-1:]))
+                    table.flush()
+            _write_rows(work / "preprocess.csv", sorted(done, key=lambda row: str(row["clip"])))
+        except OSError as error:
+            raise InputError(f"{error.filename or work / 'preprocess.csv'}: {error.strerror}; once that is mended, "
+                             "repeat the command to go on") from error
     return read_table(work)
 
 
