@@ -83,12 +83,18 @@ def attained(crossing: float, size: Size = AVERAGES, seed: int = 0) -> pandas.Da
 
 
 def trained(
-    out: Path, crossing: float, size: Size = AVERAGES, seed: int = 0, recipe: Recipe = RECIPE, progress: bool = True
+    out: Path,
+    crossing: float,
+    size: Size = AVERAGES,
+    seed: int = 0,
+    recipe: Recipe = RECIPE,
+    rounds: int = TRAINED_ROUNDS,
+    progress: bool = True,
 ) -> pandas.DataFrame:
     """As ``attained``, from the paper's two branches, trained by ``recipe``; what is trained is kept under ``out``."""
     levels = raised(by_ridge, crossing, size, seed)[0]
     fit = functools.partial(_by_training, out=out, recipe=recipe, seed=seed, progress=progress)
-    return _table("trained", crossing, *raised(fit, crossing, size, seed, TRAINED_ROUNDS, levels)[1:])
+    return _table("trained", crossing, *raised(fit, crossing, size, seed, rounds, levels)[1:])
 
 
 def raised(
@@ -168,6 +174,7 @@ def table3(
     clips: int = 60_000,
     averages: Size = AVERAGES,
     recipe: Recipe = RECIPE,
+    trained_rounds: int = TRAINED_ROUNDS,
     seed: int = 0,
     progress: bool = True,
 ) -> pandas.DataFrame:
@@ -175,7 +182,7 @@ def table3(
     that size by ``recipe``, at the usual crossing alone."""
     found = [attainable(crossing, clips, seed) for crossing in crossings]
     found += [attained(crossing, averages, seed) for crossing in crossings]
-    found += [trained(out, simulated.CROSSING, averages, seed, recipe, progress)]
+    found += [trained(out, simulated.CROSSING, averages, seed, recipe, trained_rounds, progress)]
     return pandas.concat(found, ignore_index=True)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas
 import pytest
 
-from emibook import agreement, bounds
+from emibook import bounds
 from emibook.agreement import LEVELS, attainable, attained, by_ridge, raised, trained
 from emibook.metrics import mean_pearson
 from emibook.recovery import Size
@@ -33,17 +33,17 @@ def test_attained_branches_have_table_2s_correlations_on_the_clips_that_are_scor
     assert np.isfinite(found.select_dtypes(float)).all().all()
 
 
-def test_trained_branches_are_the_papers_and_are_trained_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(agreement, "TRAINED_ROUNDS", 1)
+def test_trained_branches_are_the_papers_and_are_trained_once(tmp_path):
     size, recipe = Size("test", (300, 200, 0), 4, 0.5, 8), Recipe("t", rate=1e-3, batch=32, epochs=1, threads=1)
-    found = trained(tmp_path, 0.05, size, recipe=recipe, progress=False)
+    options = {"recipe": recipe, "rounds": 1, "progress": False}
+    found = trained(tmp_path, 0.05, size, **options)
     assert (found["calibration"] == "trained").all() and np.isfinite(found.select_dtypes(float)).all().all()
     folders = {path.parent.name.rsplit("-", 1)[0]: path.parent for path in tmp_path.rglob("weights.safetensors")}
     assert set(folders) == set(LEVELS)
     layers = {name: load_model(folder).config["transformer_layers"] for name, folder in folders.items()}
     assert layers == {name: 0 if name == "wav2vec2" else 2 for name in LEVELS}
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("weights.safetensors")}
-    assert trained(tmp_path, 0.05, size, recipe=recipe, progress=False).equals(found)
+    assert trained(tmp_path, 0.05, size, **options).equals(found)
     assert times == {path: path.stat().st_mtime_ns for path in times}
 
 
