@@ -308,8 +308,9 @@ kinds = [f"share {name}" for name in patterns.PATTERNS]
 columns = ["train_clips", "experiment", *kinds, "share", "ridge", "best_epoch"]
 mixed[columns].round(3)
 
-# %% mystnb={"image": {"alt": "Horizontal bars, one a training on signals in means, onsets and rhythms, of the share of the oracle's correlation, with three small marks on each for the three kinds. Those of the mended recipe end at the dashed line of nineteen twentieths, the paper's ends far before it; the marks for rhythms lie furthest to the left where a part is missing."}, "figure": {"caption": "What each training reached where signals lie in means, onsets and rhythms, as a share of what the oracle reaches. Below each name: training clips; blue: the paper's recipe, green: another; circles, triangles and diamonds: the emotions in means, onsets and rhythms alone; crosses: ridge regression; dashed: nineteen twentieths.", "name": "full-parts"}}
-names = [f"{row.experiment}\n{row.train_clips:,}" for row in mixed.itertuples()]
+# %% mystnb={"image": {"alt": "Horizontal bars, one a training on signals in means, onsets and rhythms, of the share of the oracle's correlation, with three small marks on each for the three kinds. Those of the mended recipe end at the dashed line of nineteen twentieths, the paper's ends far before it; the marks for rhythms lie furthest to the left where a part is missing."}, "figure": {"caption": "What each training reached where signals lie in means, onsets and rhythms, as a share of what the oracle reaches; without: mended but for this part. Below each name: training clips; blue: the paper's recipe, green: another; circles, triangles and diamonds: the emotions in means, onsets and rhythms alone; crosses: ridge regression; dashed: nineteen twentieths.", "name": "full-parts"}}
+short = mixed["experiment"].str.replace("mended but for", "without")
+names = [f"{name}\n{n:,}" for name, n in zip(short, mixed["train_clips"], strict=True)]
 ax = figures.show_shares(mixed, names)
 for name, mark in zip(kinds, "o^D", strict=True):
     ax.plot(mixed[name], range(len(mixed)), mark, color="black", markerfacecolor="white")
