@@ -128,6 +128,8 @@ def test_attention_in_bfloat16_on_a_processor_is_the_fused_kernels(monkeypatch):
     assert torch.isfinite(out).all() and torch.isfinite(gradient).all()
     changed, _ = asked(values.masked_fill(~mask[..., None], 3.0))
     assert torch.equal(out, changed), "a step outside the mask is attended"
+    changed, _ = asked(values.masked_fill(~mask[..., None], 1e3))  # which is answered the fused way
+    assert (out - changed).norm() < 0.02 * out.norm(), "a step outside the mask is attended"
     far = 60 * values.sign()  # scores that e cannot be raised to
     found = asked(values), asked(far)
     monkeypatch.setattr(transformer, "_by_products", transformer._fused)

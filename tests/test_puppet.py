@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import cv2
@@ -232,25 +231,15 @@ def test_about_one_person_in_six_wears_glasses():
     assert np.mean(worn) == pytest.approx(1 / 6, abs=0.045)
 
 
-def fastest(work: Callable[[int], object]) -> float:
-    """Processor seconds of the fastest of many, because the machine may be busy."""
-    times = []
-    for step in range(40):
-        began = time.process_time()
-        work(step)
-        times.append(time.process_time() - began)
-    return min(times)
-
-
-def test_a_frame_is_drawn_in_the_time_of_a_few_blurs():
-    """On one core, with glasses and without. Beside work that any processor does, because they differ by far; where
-    this was written a blur took 4 ms and a drawing 6 to 9."""
+def test_a_frame_is_drawn_in_six_milliseconds():
+    """On one core, with glasses and without: the fastest of many, because the machine may be busy."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    picture = np.random.default_rng(0).random((360, 640, 3)).astype(np.float32)
-    blur = fastest(lambda step: cv2.GaussianBlur(picture, (0, 0), 4))
     for puppet in with_glasses(0):
-        drawing = fastest(lambda step, puppet=puppet: puppet.draw(
-            np.full(len(UNITS), 2.0), pose=Pose(yaw=0.1), noise_rng=np.random.default_rng(step)))
-        assert drawing < 4 * blur
+        times = []
+        for step in range(40):
+            began = time.process_time()
+            puppet.draw(np.full(len(UNITS), 2.0), pose=Pose(yaw=0.1), noise_rng=np.random.default_rng(step))
+            times.append(time.process_time() - began)
+        assert min(times) < 0.006
     cv2.setNumThreads(threads)
