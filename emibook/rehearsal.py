@@ -144,7 +144,7 @@ PARTS = {
         Part("crops", "a face warped or boxed, on the puppet", _crops,
              {"clips": 240, "visual": crops.VISUAL, "weights": {"resnet18": "builtin", "aus": "builtin"}, "seeds": 3,
               "seed": 0},
-             {"clips": 16, "visual": ("resnet18",), "weights": {"resnet18": "untrained"}, "epochs": 2, "seeds": 1},
+             {"clips": 24, "visual": ("resnet18",), "weights": {"resnet18": "untrained"}, "epochs": 2, "seeds": 1},
              {"sound": crops.SOUND}),
     )
 }  # fmt: skip

@@ -11,7 +11,7 @@ from emibook.preprocess import read_settings
 from emibook.runs import Run
 
 KEPT = Path(__file__).parents[1] / "book" / "results" / "rehearsal_crops.csv"
-TINY = {"clips": 20, "visual": ("resnet18",), "weights": {"resnet18": "untrained"}, "epochs": 1, "seeds": 2}
+TINY = {"clips": 24, "visual": ("resnet18",), "weights": {"resnet18": "untrained"}, "epochs": 1, "seeds": 2}
 
 
 @pytest.fixture(scope="module")
