@@ -21,7 +21,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 
 bench: $(STAMP)
-	mkdir -p benchmarks/results; set -e; for table in startup preprocess extract engine train; do \
+	mkdir -p benchmarks/results; set -e; for table in startup drawing preprocess extract engine train; do \
 	  $(BIN)/python benchmarks/$$table.py > benchmarks/results/$$table.new; \
 	  mv benchmarks/results/$$table.new benchmarks/results/$$table.txt; cat benchmarks/results/$$table.txt; done
 

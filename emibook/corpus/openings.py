@@ -18,29 +18,45 @@ SHIFT = 4
 
 def _pixels(x: np.ndarray, y: np.ndarray, place: tuple[slice, slice]) -> np.ndarray:
     """Face units to OpenCV's fixed-point pixels inside ``place``."""
-    column = (x + ORIGIN[0]) * UNIT - 0.5 - place[1].start
-    row = (y + ORIGIN[1]) * UNIT - 0.5 - place[0].start
-    return np.round(np.stack([column, row], -1) * (1 << SHIFT)).astype(np.int32)
+    pixels = np.empty((len(x), 2), np.int32)
+    pixels[:, 0] = np.rint(((x + ORIGIN[0]) * UNIT - 0.5 - place[1].start) * (1 << SHIFT))
+    pixels[:, 1] = np.rint(((y + ORIGIN[1]) * UNIT - 0.5 - place[0].start) * (1 << SHIFT))
+    return pixels
 
 
-def _fill(shape: tuple[int, int], points: np.ndarray, blur: float = 0.0) -> np.ndarray:
-    """Mask 0..1 of a polygon with a smooth edge."""
+def _around(mask: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
+    """The rows and columns of what is drawn in ``mask``, ``margin`` more on each side: most of a mask is empty."""
+    column, row, width, height = cv2.boundingRect(mask)
+    return slice(max(row - margin, 0), row + height + margin), slice(max(column - margin, 0), column + width + margin)
+
+
+def _soft(mask: np.ndarray, sigma: float) -> np.ndarray:
+    """``mask`` blurred in place."""
+    place = _around(mask, margin=2 * int(np.ceil(4 * sigma)))
+    mask[place] = cv2.GaussianBlur(mask[place], (0, 0), sigma)
+    return mask
+
+
+def _fill(shape: tuple[int, int], points: np.ndarray, sigma: float = 0.0) -> np.ndarray:
+    """Mask 0..255 of a polygon with a smooth edge."""
     mask = np.zeros(shape, np.uint8)
     cv2.fillPoly(mask, [points], 255, cv2.LINE_AA, SHIFT)
-    if blur:
-        mask = cv2.GaussianBlur(mask, (0, 0), blur)
-    return mask
+    return _soft(mask, sigma) if sigma else mask
 
 
 def _lay(picture: np.ndarray, color: np.ndarray, mask: np.ndarray) -> None:
     """Lay ``color`` over ``picture`` where the uint8 ``mask`` is; ``picture`` changes in place."""
-    weight = mask.astype(np.float32) * (1 / 255)
-    picture[:] = cv2.blendLinear(color, picture, weight, 1 - weight)
+    if not mask.any():
+        return
+    place = _around(mask)
+    weight = mask[place].astype(np.float32) * (1 / 255)
+    picture[place] = cv2.blendLinear(np.ascontiguousarray(color[place]), picture[place], weight, 1 - weight)
 
 
 def _tone(picture: np.ndarray, color: tuple[float, ...], mask: np.ndarray, strength: float = 1.0) -> None:
-    flat = np.empty_like(picture)
-    flat[:] = (*(int(np.clip(channel, 0, 255)) for channel in color[:3]), 255)
+    """``_lay`` of one color. All four channels of a pixel are set as one number, which is quicker than one by one."""
+    pixel = np.array([*(min(max(int(channel), 0), 255) for channel in color[:3]), 255], np.uint8).view(np.uint32)
+    flat = np.full(mask.shape, pixel[0]).view(np.uint8).reshape(*mask.shape, 4)
     _lay(picture, flat, cv2.convertScaleAbs(mask, alpha=strength) if strength != 1 else mask)
 
 
@@ -119,19 +135,19 @@ class Eye:
         crease = _pixels(x, upper - 0.055 + 0.03 * raised - 0.02 * np.sin(np.pi * STEPS), self.place)[1:]
         line = np.zeros(self.shape, np.uint8)
         cv2.polylines(line, [crease], False, 255, 2, cv2.LINE_AA, SHIFT)
-        _tone(picture, tuple(0.55 * self.skin), cv2.GaussianBlur(line, (0, 0), 1.3), 0.75 if gap > 0.05 else 0.35)
+        _tone(picture, tuple(0.55 * self.skin), _soft(line, 1.3), 0.75 if gap > 0.05 else 0.35)
         if gap > 0.008:
             right = self.spare - int(round(pose.gaze_x * 0.075 * UNIT))
             down = self.spare - int(round(pose.gaze_y * 0.045 * UNIT))
             ball = self.ball[down : down + height, right : right + width].copy()
             shadow = np.zeros(self.shape, np.uint8)
             cv2.polylines(shadow, [top], False, 255, 7, cv2.LINE_AA, SHIFT)
-            _tone(ball, tuple(0.30 * self.skin), cv2.GaussianBlur(shadow, (0, 0), 2.0), 0.62 - 0.4 * raised)
+            _tone(ball, tuple(0.30 * self.skin), _soft(shadow, 2.0), 0.62 - 0.4 * raised)
             opening = np.concatenate([top, bottom[::-1]])
             _lay(picture, ball, _fill(self.shape, opening))
             rim = np.zeros(self.shape, np.uint8)
             cv2.polylines(rim, [bottom], False, 255, 1, cv2.LINE_AA, SHIFT)
-            _tone(picture, tuple(self.skin * [0.62, 0.50, 0.48]), cv2.GaussianBlur(rim, (0, 0), 0.7), 0.9)
+            _tone(picture, tuple(self.skin * [0.62, 0.50, 0.48]), _soft(rim, 0.7), 0.9)
         # The lashes: a band that thickens outwards.
         thick = 0.012 + 0.020 * STEPS**0.8
         band = np.concatenate([top, _pixels(x, upper - thick, self.place)[::-1]])
@@ -205,7 +221,7 @@ class Mouth:
         shine = np.zeros(self.shape, np.uint8)
         half = lower_inner + 0.45 * (lower_outer - lower_inner)
         cv2.polylines(shine, [_pixels(x, half, self.place)[8:17]], False, 255, 3, cv2.LINE_AA, SHIFT)
-        _tone(picture, tuple(self.gloss), cv2.GaussianBlur(shine, (0, 0), 2.0), 0.55)
+        _tone(picture, tuple(self.gloss), _soft(shine, 2.0), 0.55)
         if gap > 0.012:
             inside = _fill(self.shape, np.concatenate([points[1], points[2][::-1]]))
             mouth = np.empty_like(picture)
@@ -215,11 +231,11 @@ class Mouth:
         line = np.zeros(self.shape, np.uint8)
         cv2.polylines(line, [points[1]], False, 255, 1 if gap > 0.03 else 2, cv2.LINE_AA, SHIFT)
         dark = tuple(np.array([74.0, 30.0, 30.0]) * self.tint * (1 - 0.35 * self.identity.skin))
-        _tone(picture, dark, cv2.GaussianBlur(line, (0, 0), 0.8), 0.95)
+        _tone(picture, dark, _soft(line, 0.8), 0.95)
         ends = np.zeros(self.shape, np.uint8)
         for end in (0, -1):
             cv2.circle(ends, tuple(int(v) for v in points[1][end]), 2 << SHIFT, 255, -1, cv2.LINE_AA, SHIFT)
-        _tone(picture, dark, cv2.GaussianBlur(ends, (0, 0), 1.4), 0.8)
+        _tone(picture, dark, _soft(ends, 1.4), 0.8)
 
     def _fill_mouth(
         self, mouth: np.ndarray, x: np.ndarray, top: np.ndarray, bottom: np.ndarray, gap: float, units: np.ndarray
@@ -241,4 +257,4 @@ class Mouth:
         _tone(mouth, tuple(0.7 * np.array(self.teeth)), gaps, 0.35)
         shadow = np.zeros(self.shape, np.uint8)
         cv2.polylines(shadow, [_pixels(x, top, self.place)], False, 255, 3, cv2.LINE_AA, SHIFT)
-        _tone(mouth, self.cave, cv2.GaussianBlur(shadow, (0, 0), 1.6), 0.6)
+        _tone(mouth, self.cave, _soft(shadow, 1.6), 0.6)
