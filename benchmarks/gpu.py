@@ -102,9 +102,9 @@ def _bytes(tensor: torch.Tensor) -> int:
 class Noted(Feed):
     """A feed that keeps in mind the shape, (clips, steps), of every batch that it gave."""
 
-    def batch(self, clips: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch(self, clips: np.ndarray, multiple: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
         """As ``Feed``'s."""
-        values, mask = super().batch(clips)
+        values, mask = super().batch(clips, multiple)
         self.shapes = [*getattr(self, "shapes", []), tuple(mask.shape)]
         return values, mask
 

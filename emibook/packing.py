@@ -114,15 +114,18 @@ class Feed:
         self.starts, self.lengths = sequences.offsets[:-1], sequences.lengths
         self.targets = torch.tensor(sequences.targets, device=self.device)
 
-    def batch(self, clips: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch(self, clips: np.ndarray, multiple: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
         """``values (batch, time, feature)`` and ``mask (batch, time)``, true where there is data.
 
-        ``clips`` are positions in the partition; time is the longest among them, and at least one. What stands outside
-        the mask means nothing.
+        ``clips`` are positions in the partition; time is the longest among them, and at least one. One that is longer
+        than ``multiple`` is rounded up to a multiple of it. What stands outside the mask means nothing.
         """
         place = self.values.device
         starts, lengths = (torch.from_numpy(each[clips]).to(place) for each in (self.starts, self.lengths))
-        steps = torch.arange(max(1, int(self.lengths[clips].max(initial=0))), device=place)
+        longest = max(1, int(self.lengths[clips].max(initial=0)))
+        if longest > multiple:
+            longest = -(-longest // multiple) * multiple
+        steps = torch.arange(longest, device=place)
         mask = steps < lengths[:, None]  # (batch, time)
         if not len(self.values):
             return torch.zeros(*mask.shape, self.values.shape[1], device=self.device), mask.to(self.device)

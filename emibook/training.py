@@ -40,6 +40,7 @@ FEWEST_CLIPS = 3  # two clips correlate by plus or minus one whatever they are
 # So many clips of a batch go through the model together, and on a CPU, which then keeps all of it in its cache, in at
 # least so many parts.
 PART_CLIPS, PARTS = {"cpu": 16, "cuda": 512}, {"cpu": 4, "cuda": 1}
+MULTIPLE = 16  # of steps that a part has: a processor's kernels are compiled anew for each shape, and are kept for few
 STEPS_AT_ONCE = {"cpu": 8 * 300, "cuda": 2048 * 300}  # in predictions, padding counted
 PRECISIONS = ("float32", "bfloat16", "native")
 
@@ -215,7 +216,7 @@ def gradient(model: Branch, feed: Feed, clips: np.ndarray, recipe: Recipe) -> Te
     loss_of = LOSSES[recipe.loss]
 
     def forward(part: np.ndarray) -> tuple[Tensor, Tensor]:
-        values, mask = feed.batch(part)
+        values, mask = feed.batch(part, MULTIPLE)
         with torch.autocast(device, torch.bfloat16, enabled=low):
             output = model(values, mask)
         return output.float(), feed.targets[torch.from_numpy(part).to(feed.device)]

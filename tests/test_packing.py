@@ -168,3 +168,15 @@ def test_a_set_larger_than_the_memory_is_trained_on_from_its_file_and_that_is_sa
         assert len(said) == (0 if name == "enough" else 2), "a line a partition"
     assert all("features aus" in line and "read from disk in every epoch" in line for line in said)
     assert made_weights[0] == made_weights[1]
+
+
+def test_a_batch_is_as_long_as_asked_and_holds_the_same():
+    values = np.arange(114, dtype=np.float16).reshape(-1, 3)
+    feed = Feed(sequences(values, np.array([0, 3, 20, 38])), "cpu")
+    exact, mask = feed.batch(np.array([1, 2]))
+    assert exact.shape == (2, 18, 3)
+    longer, longer_mask = feed.batch(np.array([1, 2]), multiple=16)
+    assert longer.shape == (2, 32, 3) and longer_mask.sum() == mask.sum() and not longer_mask[:, 18:].any()
+    assert torch.equal(longer[:, :18][mask], exact[mask])
+    assert feed.batch(np.array([0]), multiple=16)[1].shape == (1, 3)  # a short one stays as it is
+    assert feed.batch(np.array([1]), multiple=17)[1].shape == (1, 17)

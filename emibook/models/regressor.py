@@ -41,8 +41,9 @@ class Branch(nn.Module):
         Whatever stands in steps outside the mask changes nothing.
         """
         mask = mask.bool()
-        standardised = (values.float() - self.feature_mean) / self.feature_scale
-        standardised = standardised.masked_fill(~mask[..., None], 0.0)
+        # In place: of a batch's steps, which are many, there is one copy.
+        standardised = values.to(torch.float32, copy=True).sub_(self.feature_mean).div_(self.feature_scale)
+        standardised = standardised.masked_fill_(~mask[..., None], 0.0)
         return torch.where(mask.any(dim=1, keepdim=True), self.predict(standardised, mask), self.target_mean)
 
     def predict(self, values: Tensor, mask: Tensor) -> Tensor:
@@ -110,7 +111,8 @@ class IntensityRegressor(Branch):
         self.ffn = nn.Sequential(nn.Linear(pooled, channels), nn.ReLU(), nn.Linear(channels, targets))
 
     def predict(self, values: Tensor, mask: Tensor) -> Tensor:
-        hidden = self.tcn(values)  # (batch, time, channels)
+        # (batch, time, channels); what is summed up from here on, over residual paths and steps, is float32.
+        hidden = self.tcn(values).float()
         if self.transformer is not None:
             hidden = self.transformer(hidden, mask)
         return self.ffn(self.pool(hidden, mask))  # (batch, targets)

@@ -108,7 +108,7 @@ def _by_products(query: Tensor, key: Tensor, value: Tensor, keys: Tensor) -> Ten
     one = query.new_ones(()).expand(*query.shape[:-1], 1)
     left_out = torch.where(keys, 0.0, LEFT_OUT).to(key).transpose(-1, -2).expand(*key.shape[:-1], 1)
     scores = torch.cat([scaled, one], dim=-1) @ torch.cat([key, left_out], dim=-1).transpose(-1, -2)
-    summed = scores.exp() @ torch.cat([value, one], dim=-1)  # (batch, head, time, width / heads + 1)
+    summed = scores.exp_() @ torch.cat([value, one], dim=-1)  # (batch, head, time, width / heads + 1)
     return summed[..., :-1] / summed[..., -1:]
 
 
