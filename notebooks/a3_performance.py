@@ -198,7 +198,8 @@ print((results / "engine.txt").read_text())
 #
 # Last comes the training, at the paper's size: all training clips, every feature of ResNet-18 and the action units.
 # The plain loop pads each clip to three hundred steps; the library puts clips of like length together, so that little
-# is padded, and uses sixteen bits where the processor has them.
+# is padded, and uses sixteen bits where the processor has them. Its parts of a batch are a multiple of sixteen steps
+# long: a processor's matrix products are compiled for each shape that they meet, and of few shapes the programs are kept.
 
 # %% tags=["hide-input"]
 lines = (results / "train.txt").read_text().splitlines()
