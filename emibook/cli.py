@@ -7,6 +7,7 @@ import io
 import os
 import re
 import sys
+from pathlib import Path
 
 # Threads that wait for each other sleep instead of spinning: where something else has a core, a network is trained
 # several times as fast. It has to be said before torch is loaded.
@@ -47,12 +48,22 @@ def main(arguments: list[str] | None = None) -> int:
     except InputError as error:
         print(f"emibook: {error}", file=sys.stderr)
     except OSError as error:
-        place = f": {error.filename}" if error.filename else ""
-        print(f"emibook: {error.strerror or error}{place}", file=sys.stderr)
+        print(f"emibook: {_told(error)}", file=sys.stderr)
     except KeyboardInterrupt:
         print("emibook: stopped; the same command goes on where it stopped", file=sys.stderr)
         return 130
     return 1
+
+
+def _told(error: OSError) -> str:
+    """What went wrong with which file; and where a file stands in the way of a folder, which one and what to do."""
+    place = f": {error.filename}" if error.filename else ""
+    if isinstance(error, (FileExistsError, NotADirectoryError)) and error.filename:
+        path = Path(os.fsdecode(error.filename))
+        for file in (path, *path.parents):
+            if file.is_file():
+                return f"{file}: is a file where a folder is wanted; move it or name another folder"
+    return f"{error.strerror or error}{place}"
 
 
 if __name__ == "__main__":

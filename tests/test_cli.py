@@ -163,14 +163,22 @@ def test_features_before_faces_name_the_missing_command(corpus, tmp_path, capsys
     assert "emibook preprocess" in complaint and complaint.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["make-corpus", "preprocess"])
+@pytest.mark.parametrize("command", ["make-corpus", "preprocess", "simulate", "simulated work", "rehearse"])
 def test_a_file_where_a_folder_should_be(corpus, tmp_path, capsys, command):
     file = tmp_path / "file"
     file.write_text("kept")
-    arguments = {"make-corpus": [file, "--clips", "20"], "preprocess": [corpus, "--work", file]}[command]
-    code, complaint = run(capsys, command, *arguments)
+    arguments = {
+        "make-corpus": [file, "--clips", "20"],
+        "preprocess": [corpus, "--work", file],
+        "simulate": [file, "--work", tmp_path / "work", "--size", "tiny"],
+        "simulated work": [tmp_path / "set", "--work", file, "--size", "tiny"],
+        "rehearse": ["--size", "tiny", "--parts", "crops", "--out", file],
+    }[command]
+    code, complaint = run(capsys, command.replace("simulated work", "simulate"), *arguments)
     assert code == 1
-    assert "file" in complaint and complaint.count("\n") == 1
+    said = "holds something that is not a puppet corpus; give a new or an empty folder" if command == "make-corpus" \
+        else "is a file where a folder is wanted; move it or name another folder"
+    assert complaint.splitlines()[-1] == f"emibook: {file}: {said}" and "Traceback" not in complaint
     assert file.read_text() == "kept"
 
 
