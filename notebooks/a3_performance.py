@@ -203,7 +203,7 @@ print((results / "engine.txt").read_text())
 
 # %% tags=["hide-input"]
 lines = (results / "train.txt").read_text().splitlines()
-print("\n".join(textwrap.fill(line, 92) if len(line) > 92 else line for line in lines))
+print("\n".join(textwrap.fill(line, 72) if len(line) > 72 else line for line in lines))
 
 # %% [markdown]
 # The two loops took turns, because what else a machine does comes and goes; how far the times by turn lie apart says
