@@ -143,6 +143,13 @@ def test_what_mends_the_recipe_reaches_nineteen_twentieths_and_is_not_below_ridg
         assert (rows["over_ridge_high" if level < 0.6 else "over_ridge_low"] > 0).all(), (features, level, patterns)
 
 
+def test_in_the_visual_branch_it_is_above_ridge_and_short_of_the_mark_as_the_chapter_says():
+    mended = every_clip("resnet18+aus", 0.6, "mixed").loc[MENDED.name]
+    papers = every_clip("resnet18+aus", 0.6, "mean").loc["base"]
+    for row in (mended, papers):
+        assert 0.9 < row["share"] < 0.95 and row["over_ridge_low"] > 0
+
+
 def test_where_signals_lie_in_time_every_part_of_the_mend_counts():
     mixed = every_clip("wav2vec2", 0.6, "mixed")
     mended = mixed[mixed["drawn"] == 0].loc[MENDED.name, "share"]
