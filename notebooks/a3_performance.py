@@ -207,8 +207,7 @@ print("\n".join(textwrap.fill(line, 72) if len(line) > 72 else line for line in 
 
 # %% [markdown]
 # The two loops took turns, because what else a machine does comes and goes; how far the times by turn lie apart says
-# how much. How many times as fast the library is depends on the processor: the more quickly it multiplies plain
-# thirty-two-bit matrices, the less there is to gain.
+# how much. On another processor it is another table; `python benchmarks/train.py` makes it.
 #
 # The last lines say whether the faster loop still learns the same. In full precision its gradients are those of the
 # plain loop but for rounding. In sixteen bits the rounding is coarser, and within a few dozen steps it sends two
