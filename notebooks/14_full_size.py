@@ -375,8 +375,7 @@ glue("full_parts_below", int((missing < 0.95).sum()), display=False)
 # the mark is reached and hardly passed; one of the two stops just before it. With
 # {glue:text}`full_mended_less_clips` training clips it is {glue:text}`full_mended_less`. In the visual branch, on which
 # nothing was chosen, the same five stop short of the mark: they reach {glue:text}`full_seen`, and against ridge
-# regression {glue:text}`full_seen_gain`. Its two sets are joined, and its Transformer has far more to learn by heart
-# with; what mends it there is not known here.
+# regression {glue:text}`full_seen_gain`. What mends it there is not known here.
 #
 # With one of the five missing: {glue:text}`full_parts`. So of the five {glue:text}`full_parts_below` are needed to come
 # to the mark. Steps count most: in the paper's few and small ones nothing else can come about. Next come the residual
