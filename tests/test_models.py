@@ -319,3 +319,16 @@ def test_dropout_is_for_training_only():
     model = IntensityRegressor(5, channels=16, dropout=0.5)
     assert (model.train()(values, mask) - model(values, mask)).abs().max() > 1e-4
     torch.testing.assert_close(model.eval()(values, mask), model(values, mask))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "statistics"])
+def test_in_half_precision_what_follows_the_convolutions_is_summed_in_float32(monkeypatch, pooling):
+    """Residual paths and sums over steps in bfloat16 would move the gradient by several times its rounding."""
+    model, seen = IntensityRegressor(5, pooling=pooling), []
+    model.transformer.register_forward_pre_hook(lambda _, given: seen.append(given[0].dtype))
+    pool = model.pool
+    monkeypatch.setattr(model, "pool", lambda hidden, mask: (seen.append(hidden.dtype), pool(hidden, mask))[1])
+    with torch.autocast("cpu", torch.bfloat16):
+        model(torch.randn(3, 20, 5), torch.ones(3, 20, dtype=torch.bool))
+        made = TCN(5, residual=True)(torch.randn(3, 20, 5))
+    assert [*seen, made.dtype] == [torch.float32] * 3

@@ -243,6 +243,11 @@ def test_only_where_something_is_drawn_is_worked_and_no_pixel_differs():
         sigma = float(rng.uniform(0.5, 2.5))
         whole = cv2.GaussianBlur(mask, (0, 0), sigma)
         assert (openings._soft(mask, sigma) == whole).all()
+        worked = np.zeros(shape, bool)
+        worked[openings._around(whole)] = True
+        if whole.any():
+            rows, columns = np.nonzero(whole)
+            assert worked.sum() == (np.ptp(rows) + 1) * (np.ptp(columns) + 1) and worked[whole > 0].all()
 
         picture, color = rng.integers(0, 256, (2, *shape, 4)).astype(np.uint8)
         weight = whole.astype(np.float32) / 255

@@ -329,6 +329,24 @@ def test_a_folder_that_is_no_run_is_refused_in_one_line(sequences, tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_the_parts_of_a_batch_have_few_lengths(sequences, monkeypatch):
+    """Lengths above a multiple are rounded up to one: for each new shape a processor's kernels are compiled anew."""
+    lengths, batch = [], training.Feed.batch
+
+    def noted(feed, clips, *given, **options):
+        values, mask = batch(feed, clips, *given, **options)
+        lengths.append(mask.shape[1])
+        return values, mask
+
+    monkeypatch.setattr(training.Feed, "batch", noted)
+    monkeypatch.setattr(training, "MULTIPLE", 5)
+    network = rebuild({**VIDEO, "in_features": 4, "targets": 2})
+    longest = sequences[0].lengths.max()
+    training.gradient(network, training.Feed(sequences[0], "cpu"), np.arange(30), QUICK)
+    assert longest > 5 and set(lengths) and all(length % 5 == 0 or length < 5 for length in lengths)
+    assert (sequences[0].lengths % 5).any()
+
+
 @pytest.mark.parametrize("loss", ["mse", "mae", "pearson", "ccc"])
 @pytest.mark.parametrize("model", [AUDIO, VIDEO, {"kind": "recurrent", "channels": 8}])
 def test_parts_of_a_batch_add_up_to_the_gradient_of_the_whole(sequences, monkeypatch, model, loss):

@@ -74,7 +74,7 @@ def causal(layer: nn.Conv1d, values: Tensor) -> Tensor:
     time, dilation = values.shape[1], layer.dilation[0]
     by_tap = functional.linear(values, layer.weight.permute(2, 0, 1).reshape(taps * channels, features))
     *earlier, now = by_tap.split(channels, dim=-1)
-    total = now + layer.bias.to(now)  # float32 would make the sums float32, which takes twice as long to move
+    total = now + layer.bias.to(now)  # float32 would make the sums float32, twice as many bytes to move
     for tap, made in enumerate(earlier):
         back = (taps - 1 - tap) * dilation
         if back < time:
