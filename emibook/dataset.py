@@ -57,6 +57,7 @@ def load(
         clips=tuple(clips),
         participants=tuple(table["participant"]),
         weights=tuple(about["weights"]),
+        widths=tuple(about["widths"]),
     )
 
 
@@ -64,8 +65,8 @@ def drawn_file(work: Path | str, features: str, partition: str) -> Path:
     """Where a feature set lies that was drawn and not extracted, joined ones as a set of their own.
 
     It is written by ``packing.write``, its ``about`` with ``names`` (feature,), ``weights`` (what the numbers are, one
-    text), ``clips``, the partition's in their order, and all that tells one drawing from another. Such a set needs no
-    media, faces or encoders.
+    text a set), ``widths`` (how many features each set has), ``clips``, the partition's in their order, and all that
+    tells one drawing from another. Such a set needs no media, faces or encoders.
     """
     return Path(work) / "packed" / features / f"{partition}.safetensors"
 
@@ -90,6 +91,8 @@ def _drawn(
     values, offsets, about = read(path)
     if about["clips"] != clips:
         raise InputError(f"{path} holds other clips than the corpus; draw it again")
+    if "widths" not in about:
+        raise InputError(f"{path} was drawn by an older version; draw it again")
     return values, offsets, about
 
 
@@ -98,12 +101,13 @@ def _packed(reader: _Reader, path: Path, clips: list[str]) -> tuple[np.ndarray, 
     state = reader.state(clips)
     try:
         packed = read(path)
-        if packed[2].get("state") == state:
+        if packed[2].get("state") == state and "widths" in packed[2]:  # of an older version they are not
             return packed
     except InputError:  # absent, or damaged
         pass
     reader.clip(clips[0])
-    about = {"names": reader.columns, "weights": [made[1] for made in reader.made.values()], "state": state}
+    about = {"names": reader.columns, "weights": [made[1] for made in reader.made.values()],
+             "widths": [len(made[3]) for made in reader.made.values()], "state": state}  # fmt: skip
     write(path, map(reader.clip, clips), len(clips), about, reader.reading.packed)
     return read(path)
 

@@ -50,6 +50,8 @@ class Sequences:
     participants: tuple[str, ...]
     weights: tuple[str, ...]
     """What the numbers of each joined extractor are, for example ``builtin`` or ``untrained control``."""
+    widths: tuple[int, ...]
+    """How many of the features each joined extractor has."""
 
     def __post_init__(self) -> None:
         clips = len(self.clips)
@@ -60,6 +62,7 @@ class Sequences:
             and (np.diff(self.offsets) >= 0).all()
             and self.targets.shape == (clips, len(self.target_names))
             and len(self.participants) == clips
+            and sum(self.widths) == len(self.names)
         )
         if not fits:
             raise ValueError(f"sequences of {self.features}: the parts do not fit together")

@@ -25,7 +25,7 @@ from emibook.corpus.layout import EMOTIONS
 from emibook.corpus.simulated import Simulation
 from emibook.drawn import sequences
 from emibook.evaluation import halves, paired_difference
-from emibook.experiments import ABLATIONS, MENDED, MENDS, RECIPES
+from emibook.experiments import ABLATIONS, APART, MENDED, MENDED_APART, MENDS, RECIPES
 from emibook.metrics import pearson
 from emibook.models.averages import time_averages
 from emibook.packing import Sequences
@@ -104,7 +104,15 @@ class Case:
     @property
     def otherwise(self) -> str:
         """What the model and the recipe have otherwise than the paper's, in one line."""
-        return ", ".join(f"{name} {value}" for name, value in {**self.variant.model, **self.variant.recipe}.items())
+        kind = self.kind
+        ours, papers = self.variant.model_of(kind, self.features), BASE.model_of(kind, self.features)
+        model = {name: value for name, value in ours.items() if value != papers.get(name)}
+        return ", ".join(f"{name} {value}" for name, value in {**model, **self.variant.recipe}.items())
+
+    @property
+    def kind(self) -> str:
+        """The branch, ``V`` or ``A``."""
+        return simulated.MODALITY[self.features.split("+")[0]]
 
     def name(self, size: Size) -> str:
         """A folder's name: what it is, and a hash of all that decides it."""
@@ -121,19 +129,21 @@ class Case:
 def cases(size: Size) -> list[Case]:
     """What is measured: the recipes by training size, by signal and by where it lies; then what mends them, and why."""
     every = size.clips[0]
-    sound = functools.partial(Case, "wav2vec2")
+    sound, joined = functools.partial(Case, "wav2vec2"), functools.partial(Case, "resnet18+aus")
     found = [
         *(sound(0.6, "mean", every, variant) for variant in (BASE, TEN_TIMES, MENDED)),
         sound(0.6, "mean", every, TEN_TIMES, seed=1, drawn=1),
         *(sound(0.6, "mean", every // 4, variant) for variant in (BASE, TEN_TIMES, MENDED)),
         *(sound(0.6, "mean", every // 16, variant) for variant in (BASE, MENDED)),
         *(sound(0.28, "mean", every, variant) for variant in (BASE, TEN_TIMES, MENDED)),
-        *(Case("resnet18+aus", 0.6, "mean", every, variant) for variant in (BASE, TEN_TIMES)),
+        *(joined(0.6, "mean", every, variant) for variant in (BASE, TEN_TIMES)),
         *(sound(0.6, "mixed", every, variant) for variant in (BASE, FASTER, MENDED)),
         *(sound(0.6, "mixed", every, MENDED, seed=again, drawn=again) for again in (1, 2)),
         *(sound(0.6, "mixed", every, variant) for variant in WITHOUT.values()),
         sound(0.6, "mixed", every // 4, MENDED),
-        Case("resnet18+aus", 0.6, "mixed", every, MENDED),
+        Case("vit", 0.6, "mixed", every, MENDED),
+        *(joined(0.6, "mixed", every, variant) for variant in (MENDED, MENDED | APART["no-transformer"])),
+        *(joined(0.6, "mixed", every, MENDED_APART, seed=again, drawn=again) for again in (0, 1)),
     ]
     return [case for case in found if case.train_clips >= FEWEST]
 
@@ -179,9 +189,8 @@ def score(case: Case, size: Size, out: Path, *, progress: bool = True) -> dict:
     parts = {name: sequences(simulation, case.features, name) for name in ("valid", "test")}
     training = sequences(simulation, case.features, "train", case.train_clips)
     beside = _beside(simulation, case, training, parts, out)
-    kind = simulated.MODALITY[case.features.split("+")[0]]
     half = halves(parts["valid"].participants)
-    model = case.variant.model_of(kind)
+    model = case.variant.model_of(case.kind, case.features)
     train(training, parts["valid"], recipe, case.seed, folder, model=model, halves=half, progress=progress)
     device = on_device()
     model = load_model(folder).to(device)

@@ -27,7 +27,8 @@ class Variant:
     """What is otherwise than in the paper as this project reads it; every option left out is as there.
 
     ``reading``: options of ``dataset.Reading``; ``model``: of ``models.IntensityRegressor`` (the organisers' baselines
-    have none of them); ``recipe``: of ``training.Recipe``. ``one | other`` is both together.
+    have none of them; ``apart`` is True here, and a training puts in how wide its sets are); ``recipe``: of
+    ``training.Recipe``. ``one | other`` is both together.
 
     Raises:
         InputError: an option that there is not, or one that ``one`` and ``other`` both have.
@@ -58,11 +59,13 @@ class Variant:
         name = "+".join(each.name for each in (self, other) if each != BASE)
         return Variant(name or BASE.name, **joined)
 
-    def model_of(self, kind: str) -> dict:
-        """The model of a branch of this ``kind``, a key of ``MODELS``."""
+    def model_of(self, kind: str, features: str) -> dict:
+        """The model of a branch of this ``kind``, a key of ``MODELS``, on ``features``."""
         if kind.endswith(BASELINE):
             return MODELS[kind]
         options = dict(self.model)
+        if "+" not in features:
+            options.pop("apart", None)
         if kind == "A":
             # "As wide as the input" is said of the visual branch.
             apart = [*ENCODERS_OWN, *(["channels"] if options.get("channels", 0) is None else [])]

@@ -36,6 +36,7 @@ def test_what_is_loaded_is_what_was_drawn(places):
     for name in ("wav2vec2", "resnet18+aus"):
         for partition in ("train", "valid", "test"):
             loaded, drawn = load(corpus, work, name, partition), sequences(simulation, name, partition)
+            assert loaded.widths == drawn.widths == (8,) * len(name.split("+"))
             assert loaded.clips == drawn.clips and loaded.participants == drawn.participants
             assert np.array_equal(loaded.values, drawn.values) and np.array_equal(loaded.offsets, drawn.offsets)
             if partition == "test":
@@ -44,6 +45,18 @@ def test_what_is_loaded_is_what_was_drawn(places):
                 assert loaded.targets == pytest.approx(drawn.targets)
     joined = load(corpus, work, "resnet18+aus", "valid")
     assert np.array_equal(joined.values[:, :8], load(corpus, work, "resnet18", "valid").values)
+
+
+def test_a_set_that_an_older_version_drew_is_said_to_be_and_drawn_again(places, tmp_path):
+    simulation, root, work = places
+    path = shutil.copytree(work, tmp_path / "work") / drawn_file(work, "aus", "valid").relative_to(work)
+    values, offsets, about = read(path)
+    tables = [values[first:last] for first, last in zip(offsets[:-1], offsets[1:], strict=True)]
+    write(path, tables, len(tables), {name: each for name, each in about.items() if name != "widths"})
+    with pytest.raises(InputError, match="older version; draw it again"):
+        load(open_corpus(root), tmp_path / "work", "aus", "valid")
+    write_corpus(simulation, root, tmp_path / "work", ["aus"], progress=False)
+    assert load(open_corpus(root), tmp_path / "work", "aus", "valid").widths == (8,)
 
 
 def test_one_set_is_handed_on_without_a_copy(places, monkeypatch):

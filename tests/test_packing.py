@@ -24,7 +24,7 @@ TABLES = [RNG.normal(size=(length, 3)).astype(np.float32) for length in (4, 0, 7
 def sequences(values, offsets) -> Sequences:
     clips = len(offsets) - 1
     return Sequences("aus", ("a", "b", "c"), values, offsets, np.zeros((clips, 1), np.float32), ("Joy",),
-                     tuple(map(str, range(clips))), ("",) * clips, ("builtin",))
+                     tuple(map(str, range(clips))), ("",) * clips, ("builtin",), (3,))
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
@@ -111,12 +111,17 @@ def test_a_packed_file_serves_until_a_clips_file_changes(work, monkeypatch):
     again = load(corpus, folder, "aus", "train")
     np.testing.assert_array_equal(again.values, first.values)
     assert not loaded and (again.names, again.weights) == (first.names, first.weights)
+    (packed,) = (folder / "packed" / "aus").glob("train-*")
+    values, offsets, about = read(packed)
+    tables = [values[one:other].copy() for one, other in zip(offsets[:-1], offsets[1:], strict=True)]
+    write(packed, tables, len(tables), {name: each for name, each in about.items() if name != "widths"})
+    assert load(corpus, folder, "aus", "train").widths == (4,) and loaded, "that of an older version is packed anew"
+    loaded.clear()
     path = store.clip_path(store.feature_folder(folder, "aus"), "00002")
     other = whole(path)
     store.save(replace(other, values=other.values + 1), path)
     changed = load(corpus, folder, "aus", "train")
     assert loaded and np.abs(changed.values.astype(float) - first.values.astype(float)).max() > 0.5
-    (packed,) = (folder / "packed" / "aus").glob("train-*")
     expected = changed.values.copy()  # what is mapped changes with its file
     packed.write_bytes(packed.read_bytes()[:99])
     np.testing.assert_array_equal(load(corpus, folder, "aus", "train").values, expected)
@@ -134,7 +139,7 @@ def test_each_reading_and_partition_is_a_file_of_its_own(work):
 def test_a_drawn_set_needs_no_clips_files(tmp_path):
     corpus = made.corpus(tmp_path / "root", 4, 3, 0)
     clips = list(corpus.partition("train")["clip"])
-    about = {"names": ["a", "b", "c"], "weights": ["simulated"], "clips": clips}
+    about = {"names": ["a", "b", "c"], "weights": ["simulated"], "widths": [3], "clips": clips}
     assert not is_drawn(tmp_path, "aus")
     write(drawn_file(tmp_path, "aus", "train"), iter(TABLES), 4, about)
     assert is_drawn(tmp_path, "aus")
