@@ -10,7 +10,7 @@ import pytest
 
 from emibook import InputError, cli, rehearsal, specification
 from emibook.agreement import LEVELS, attainable
-from emibook.experiments import ABLATIONS, MENDED
+from emibook.experiments import ABLATIONS, MENDED, MENDED_APART
 from emibook.recovery import SIZES, TEN_TIMES, WITHOUT, Case, cases, score
 from emibook.rehearsal import PARTS, Part, rehearse
 from emibook.specification import RECIPE
@@ -143,11 +143,18 @@ def test_what_mends_the_recipe_reaches_nineteen_twentieths_and_is_not_below_ridg
         assert (rows["over_ridge_high" if level < 0.6 else "over_ridge_low"] > 0).all(), (features, level, patterns)
 
 
-def test_in_the_visual_branch_it_is_above_ridge_and_short_of_the_mark_as_the_chapter_says():
-    mended = every_clip("resnet18+aus", 0.6, "mixed").loc[MENDED.name]
+def test_in_the_visual_branch_one_set_is_mended_and_two_are_on_one_draw_of_two_as_the_chapter_says():
+    one = every_clip("vit", 0.6, "mixed").loc[MENDED.name]
+    assert min(one["share"], one["fresh"] / one["fresh best"]) >= 0.95 and one["over_ridge_low"] > 0
     papers = every_clip("resnet18+aus", 0.6, "mean").loc["base"]
-    for row in (mended, papers):
+    joined = every_clip("resnet18+aus", 0.6, "mixed")
+    apart = joined.loc[[MENDED_APART.name]].sort_values("drawn")
+    short = joined.drop(MENDED_APART.name)
+    assert list(short.index) == ["mended", "mended+no-transformer"] and list(apart["drawn"]) == [0, 1]
+    for row in (papers, *(short.iloc[place] for place in range(2)), apart.iloc[0]):
         assert 0.9 < row["share"] < 0.95 and row["over_ridge_low"] > 0
+    assert apart["share"].iloc[0] > short["share"].max() and apart["over_ridge_low"].min() > 0
+    assert min(apart["share"].iloc[1], apart["fresh"].iloc[1] / apart["fresh best"].iloc[1]) >= 0.95
 
 
 def test_where_signals_lie_in_time_every_part_of_the_mend_counts():
