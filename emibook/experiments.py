@@ -121,8 +121,8 @@ def variant_for(variant: Variant | str | None = None) -> Variant:
     """The ablation or mend of that name, or several joined by ``+``; without one the paper as this project reads it."""
     if isinstance(variant, Variant) or variant is None:
         return variant or BASE
-    whole = (BASE, MENDED, MENDED_APART, PACKED)
-    known = {variant.name: variant for variant in (*whole, *ABLATIONS.values(), *MENDS.values(), *APART.values())}
+    every = (BASE, *ABLATIONS.values(), *MENDS.values(), MENDED, *APART.values(), MENDED_APART, PACKED)
+    known = {each.name: each for each in every}
     parts = variant.split("+")
     if unknown := [name for name in parts if name not in known]:
         raise InputError(f"no variant named {unknown[0]!r}; there are {', '.join(known)}")
