@@ -104,8 +104,7 @@ class Case:
     @property
     def otherwise(self) -> str:
         """What the model and the recipe have otherwise than the paper's, in one line."""
-        kind = self.kind
-        ours, papers = self.variant.model_of(kind, self.features), BASE.model_of(kind, self.features)
+        ours, papers = (each.model_of(self.kind, self.features) for each in (self.variant, BASE))
         model = {name: value for name, value in ours.items() if value != papers.get(name)}
         return ", ".join(f"{name} {value}" for name, value in {**model, **self.variant.recipe}.items())
 

@@ -63,14 +63,11 @@ class Variant:
         """The model of a branch of this ``kind``, a key of ``MODELS``, on ``features``."""
         if kind.endswith(BASELINE):
             return MODELS[kind]
-        options = dict(self.model)
-        if "+" not in features:
-            options.pop("apart", None)
+        idle = set() if "+" in features else {"apart"}
         if kind == "A":
             # "As wide as the input" is said of the visual branch.
-            apart = [*ENCODERS_OWN, *(["channels"] if options.get("channels", 0) is None else [])]
-            options = {name: value for name, value in options.items() if name not in apart}
-        return MODELS[kind] | options
+            idle.update(ENCODERS_OWN, ["channels"] if self.model.get("channels", 0) is None else [])
+        return MODELS[kind] | {name: value for name, value in self.model.items() if name not in idle}
 
 
 BASE = Variant()

@@ -399,7 +399,8 @@ glue("full_parts_below", int((missing < 0.95).sum()), display=False)
 # its own, and what the two made lies side by side from there on. It reaches {glue:text}`full_both_all`, on the test
 # clips {glue:text}`full_both_fresh`, and against ridge regression {glue:text}`full_both_gain`; with other people, clips
 # and first weights {glue:text}`full_both_again`, on their test clips {glue:text}`full_both_again_fresh`. So it stops
-# before the mark on one set and passes it on another: where two sets are joined the mark is within reach, and not sure.
+# before the mark on the set that it was chosen on and passes it on another: where two sets are joined, the mark is
+# within reach and not sure.
 #
 # With one of the five missing: {glue:text}`full_parts`. So of the five {glue:text}`full_parts_below` are needed to come
 # to the mark. Steps count most: in the paper's few and small ones nothing else can come about. Next come the residual
