@@ -180,9 +180,10 @@ def tables(
     encoders' numbers are; ``recipe``; ``corpus``; ``note``; ``clips``, validation clips, all of which count;
     ``missing``, those among them that are empty in a modality of the row (in a fused row the other branch carries
     them); ``interval_over``; ``dropped_draws``; each target's correlation, mean over seeds; ``honest``, the mean where
-    rate and epoch were chosen on participants that were not scored (``scoring.honest``); ``difference`` from the row
-    ``against`` with its interval (``evaluation.paired_difference``); ``by_seed``, each seed's mean. But for ``honest``
-    all of it is of the validation partition on which the epoch was chosen as well. Where the corpus tells what people
+    rate and epoch were chosen on participants that were not scored (``scoring.honest``); ``averaged``, of the
+    predictions averaged over the seeds, as ``predict.submit`` does; ``difference`` from the row ``against`` with its
+    interval (``evaluation.paired_difference``); ``by_seed``, each seed's mean. But for ``honest`` all of it is of the
+    validation partition on which the epoch was chosen as well. Where the corpus tells what people
     predicted who saw or heard less than those behind its labels, they have the last rows (``people.rows``).
     ``fusion.csv`` beside them holds for each row of Table 3 what could stand in the average's place, with weights that
     were fitted on other participants than they are scored on (``scoring.rivals``).

@@ -43,6 +43,7 @@ def score(runs: Sequence[Sequence[Run]], against: Sequence[Sequence[Run]] | None
         "dropped_draws": interval.dropped,
         **{f"pearson {target}": value for target, value in zip(corpus.targets, by_target, strict=True)},
         "honest": float(np.mean([honest(branches, corpus) for branches in runs])),
+        "averaged": float(pearson(truth, np.mean(fused, axis=0), names=corpus.targets).mean()),
         "difference": np.nan,
         "difference_low": np.nan,
         "difference_high": np.nan,

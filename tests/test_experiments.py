@@ -384,6 +384,10 @@ def test_each_row_is_compared_with_the_row_that_the_paper_compares_it_with(plant
     assert [len(text.split()) for text in table["by_seed"]] == [2] * len(table)
     means = [np.mean([float(value) for value in text.split()]) for text in table["by_seed"]]
     np.testing.assert_allclose(means, table["mean"], atol=1e-4)
+    averaged, truth = np.mean(told["resnet18+aus"], axis=0), valid[list(made.TARGETS)].to_numpy()
+    scores = [np.corrcoef(*each)[0, 1] for each in zip(truth.T, averaged.T, strict=True)]
+    assert table.loc["resnet18+aus", "averaged"] == pytest.approx(np.mean(scores), abs=1e-9)
+    assert (table["averaged"] != table["mean"]).all(), "predictions are averaged, not scores"
 
 
 @pytest.mark.parametrize("row", [TABLE2[4], TABLE3[4]], ids=lambda row: row.features)

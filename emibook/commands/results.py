@@ -92,8 +92,8 @@ def tables(
     from emibook.experiments import tables, tables_folder
 
     corpus = open_corpus(root, participants=participants, ratings=ratings, fold=fold)
-    shown = ["features", "modality", "paper", "mean", "low", "high", "seeds", "honest", "difference", "difference_low",
-             "difference_high", "against", "weights"]
+    shown = ["features", "modality", "paper", "mean", "low", "high", "seeds", "honest", "averaged", "difference",
+             "difference_low", "difference_high", "against", "weights"]
     for table in tables(corpus, work, seeds=seeds, rows=rows, recipe=recipe, variant=variant, device=device,
                         workers=workers):
         if len(table):
