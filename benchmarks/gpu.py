@@ -201,9 +201,8 @@ def timed_branch(branch: str, clips: tuple[int, int], device: str) -> tuple[floa
     for epochs in (1, *TIMED):
         with tempfile.TemporaryDirectory() as folder:
             started = time.perf_counter()
-            train(*parts, replace(RECIPES["paper"], epochs=epochs), 0, folder,
-                  model=BASE.model_of(kind, "+".join(sets)), halves=np.arange(clips[1]) % 2, device=device,
-                  progress=False)
+            train(*parts, replace(RECIPES["paper"], epochs=epochs), 0, folder, model=BASE.model_of(kind),
+                  halves=np.arange(clips[1]) % 2, device=device, progress=False)
             took.append(time.perf_counter() - started)
     return took[1], took[2]
 

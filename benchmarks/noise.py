@@ -45,4 +45,4 @@ def sequences(values: np.ndarray, offsets: np.ndarray, targets: np.ndarray | Non
         targets = np.random.default_rng(1).random((clips, TARGETS)).astype(np.float32)
     return Sequences("noise", tuple(f"f{n}" for n in range(values.shape[1])), values, offsets, targets,
                      tuple(f"t{n}" for n in range(TARGETS)), tuple(f"{n:05}" for n in range(clips)), ("",) * clips,
-                     ("noise",), (values.shape[1],))
+                     ("noise",))

@@ -129,7 +129,7 @@ def _by_training(
 ) -> np.ndarray:
     digest = sha256(repr((simulation, features, recipe, seed)).encode()).hexdigest()[:12]
     folder = out / "agreement" / f"{features}-{digest}"
-    model = BASE.model_of(simulated.MODALITY[features.split("+")[0]], features)
+    model = BASE.model_of(simulated.MODALITY[features.split("+")[0]])
     train(training, valid, recipe, seed, folder, model=model, progress=progress)
     device = on_device()
     return predict(load_model(folder).to(device), valid, device)

@@ -32,7 +32,8 @@ def load(
 
     Raises:
         InputError: an unknown feature set, sets of two modalities, clips without a file (how many, and the command),
-            sets of two versions mixed, a value that is not finite or beyond what it is stored in.
+            sets of two versions mixed, within a partition or across them, a value that is not finite or beyond what it
+            is stored in.
     """
     work, names = Path(work), feature_names(features)
     options = reading.of(modality(features))
@@ -57,7 +58,6 @@ def load(
         clips=tuple(clips),
         participants=tuple(table["participant"]),
         weights=tuple(about["weights"]),
-        widths=tuple(about["widths"]),
     )
 
 
@@ -65,8 +65,8 @@ def drawn_file(work: Path | str, features: str, partition: str) -> Path:
     """Where a feature set lies that was drawn and not extracted, joined ones as a set of their own.
 
     It is written by ``packing.write``, its ``about`` with ``names`` (feature,), ``weights`` (what the numbers are, one
-    text a set), ``widths`` (how many features each set has), ``clips``, the partition's in their order, and all that
-    tells one drawing from another. Such a set needs no media, faces or encoders.
+    text), ``clips``, the partition's in their order, and all that tells one drawing from another. Such a set needs no
+    media, faces or encoders.
     """
     return Path(work) / "packed" / features / f"{partition}.safetensors"
 
@@ -91,8 +91,11 @@ def _drawn(
     values, offsets, about = read(path)
     if about["clips"] != clips:
         raise InputError(f"{path} holds other clips than the corpus; draw it again")
-    if "widths" not in about:
-        raise InputError(f"{path} was drawn by an older version; draw it again")
+    training = drawn_file(work, features, "train")
+    of_training = read(training)[2]
+    for what, key in (("columns", "names"), ("weights", "weights")):
+        if about[key] != of_training[key]:
+            raise InputError(f"{path} has other {what} than {training.name} beside it; draw it again")
     return values, offsets, about
 
 
@@ -101,31 +104,35 @@ def _packed(reader: _Reader, path: Path, clips: list[str]) -> tuple[np.ndarray, 
     state = reader.state(clips)
     try:
         packed = read(path)
-        if packed[2].get("state") == state and "widths" in packed[2]:  # of an older version they are not
+        if packed[2].get("state") == state:
             return packed
     except InputError:  # absent, or damaged
         pass
-    reader.clip(clips[0])
-    about = {"names": reader.columns, "weights": [made[1] for made in reader.made.values()],
-             "widths": [len(made[3]) for made in reader.made.values()], "state": state}  # fmt: skip
+    reader.clip(reader.first)
+    about = {"names": reader.columns, "weights": [made[1] for made in reader.made.values()], "state": state}
     write(path, map(reader.clip, clips), len(clips), about, reader.reading.packed)
     return read(path)
 
 
 class _Reader:
-    """Reads the clips of a corpus one by one, and sees to it that one and the same extractor made them all."""
+    """Reads the clips of a corpus one by one, and sees to it that one and the same extractor made them all.
+
+    A partition is read by itself, so the clips of each are held against one and the same: the corpus's ``first`` that
+    has its files.
+    """
 
     def __init__(self, corpus: Corpus, work: Path, features: str, reading: Reading) -> None:
         self.corpus, self.work, self.features, self.reading = corpus, work, features, reading
+        self.first = next(clip for clip in corpus.clips["clip"] if not missing_files(work, features, [clip]))
         self.columns: tuple[str, ...] = ()
         self.made: dict[str, tuple] = {}
 
     def state(self, clips: list[str]) -> str:
-        """Changes with the clips, their order, and any of their files."""
+        """Changes with the clips, their order, and any of their files or of the one that they are held against."""
         digest = sha256()
         for name in feature_names(self.features):
             folder = store.feature_folder(self.work, name)
-            for clip in clips:
+            for clip in dict.fromkeys([self.first, *clips]):
                 file = store.clip_path(folder, clip).stat()
                 digest.update(f"{name}/{clip}/{file.st_size}/{file.st_mtime_ns}/{file.st_ino}\n".encode())
         return digest.hexdigest()[:16]

@@ -36,11 +36,10 @@ def write_corpus(
     items = [(name, partition) for name in features for partition in PARTITIONS]
     for name, partition in tqdm(items, desc="simulate", unit="set", disable=not progress):
         path = drawn_file(work, name, partition)
-        if path.is_file() and (there := read(path)[2])["simulation"] == repr(simulation) and "widths" in there:
+        if path.is_file() and read(path)[2]["simulation"] == repr(simulation):
             continue
         drawn = sequences(simulation, name, partition)
-        about = {"names": drawn.names, "weights": drawn.weights, "widths": drawn.widths, "clips": drawn.clips,
-                 "simulation": repr(simulation)}  # fmt: skip
+        about = {"names": drawn.names, "weights": drawn.weights, "clips": drawn.clips, "simulation": repr(simulation)}
         bounds = zip(drawn.offsets[:-1], drawn.offsets[1:], strict=True)
         write(path, (drawn.values[first:last] for first, last in bounds), len(drawn), about)
     return Path(root)
@@ -66,7 +65,6 @@ def sequences(simulation: Simulation, features: str, partition: str, clips: int 
         clips=tuple(table["clip"]),
         participants=tuple(table["participant"]),
         weights=(WEIGHTS,) * len(names),
-        widths=tuple(len(each.names) for each in drawn),
     )
     if clips is None or clips >= len(all_of_them):
         return all_of_them

@@ -25,7 +25,8 @@ from emibook.corpus.layout import EMOTIONS
 from emibook.corpus.simulated import Simulation
 from emibook.drawn import sequences
 from emibook.evaluation import halves, paired_difference
-from emibook.experiments import ABLATIONS, APART, MENDED, MENDED_APART, MENDS, RECIPES
+from emibook.experiments import FASTER, MENDED, MENDS, RECIPES
+from emibook.fusion import late_fusion
 from emibook.metrics import pearson
 from emibook.models.averages import time_averages
 from emibook.packing import Sequences
@@ -38,6 +39,7 @@ PENALTIES = np.geomspace(1, 1e6, 13)
 """Of ridge regression, in clips: what a penalty of as many clips without signal would do."""
 FOLDS = 5
 RESULT = "result.json"
+PREDICTIONS = "predictions.safetensors"
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,8 @@ SIZES = {
 """``full``: as the real set, for a GPU. ``reduced``: every clip, a quarter of the steps, at most 64 features a set."""
 
 PAPERS = RECIPES["paper"]
-TEN_TIMES = ABLATIONS["rate-3e-4"] | Variant("epochs-8", recipe={"epochs": 8})
-"""What mends the paper's recipe where signals lie in the mean and are strong: ten times its rate; a quarter of the
-epochs are then enough."""
-FASTER = ABLATIONS["rate-1e-3"] | Variant("epochs-10", recipe={"epochs": 10})
+TEN_TIMES, THIRTY_TIMES = FASTER["ten-times"], FASTER["thirty-times"]
+"""The first is what mends the paper's recipe where signals lie in the mean and are strong."""
 WITHOUT = {
     left: replace(functools.reduce(Variant.__or__, (each for name, each in MENDS.items() if name != left)),
                   name=f"mended but for {left}")
@@ -87,7 +87,10 @@ FEWEST = 200  # training clips that are worth a case
 
 @dataclass(frozen=True)
 class Case:
-    """One training: of which features, of what attainable correlation, planted how, with how many clips."""
+    """One training: of which features, of what attainable correlation, planted how, with how many clips.
+
+    ``features``: a set, several joined by ``+``, or several that are trained apart and fused, `` & `` between them.
+    """
 
     features: str
     level: float
@@ -104,24 +107,32 @@ class Case:
     @property
     def otherwise(self) -> str:
         """What the model and the recipe have otherwise than the paper's, in one line."""
-        ours, papers = (each.model_of(self.kind, self.features) for each in (self.variant, BASE))
-        model = {name: value for name, value in ours.items() if value != papers.get(name)}
-        return ", ".join(f"{name} {value}" for name, value in {**model, **self.variant.recipe}.items())
+        return ", ".join(f"{name} {value}" for name, value in {**self.variant.model, **self.variant.recipe}.items())
+
+    @property
+    def branches(self) -> list[str]:
+        """What is trained: each of them by itself."""
+        return self.features.split(" & ")
+
+    @property
+    def seen(self) -> str:
+        """All feature sets together, which the best predictor and ridge regression see."""
+        return "+".join(self.branches)
 
     @property
     def kind(self) -> str:
-        """The branch, ``V`` or ``A``."""
-        return simulated.MODALITY[self.features.split("+")[0]]
+        """The modality, ``V`` or ``A``."""
+        return simulated.MODALITY[self.seen.split("+")[0]]
 
     def name(self, size: Size) -> str:
         """A folder's name: what it is, and a hash of all that decides it."""
         digest = sha256(repr((self, size)).encode()).hexdigest()[:8]
-        variant = self.variant.name.replace(" ", "-")
-        return f"{self.features}-{self.patterns}-{self.level:g}-{self.train_clips}-{variant}-{digest}"
+        features, variant = self.features.replace(" & ", "&"), self.variant.name.replace(" ", "-")
+        return f"{features}-{self.patterns}-{self.level:g}-{self.train_clips}-{variant}-{digest}"
 
     def plan(self, size: Size) -> Simulation:
-        """What is drawn; the joined set of ``features`` has the level, each of them alone ``ALONE`` of it."""
-        levels = {name: self.level * ALONE for name in self.features.split("+")} | {self.features: self.level}
+        """What is drawn; all sets together have the level, each of them alone ``ALONE`` of it."""
+        levels = {name: self.level * ALONE for name in self.seen.split("+")} | {self.seen: self.level}
         return size.plan(levels, self.patterns, self.drawn)
 
 
@@ -136,13 +147,13 @@ def cases(size: Size) -> list[Case]:
         *(sound(0.6, "mean", every // 16, variant) for variant in (BASE, MENDED)),
         *(sound(0.28, "mean", every, variant) for variant in (BASE, TEN_TIMES, MENDED)),
         *(joined(0.6, "mean", every, variant) for variant in (BASE, TEN_TIMES)),
-        *(sound(0.6, "mixed", every, variant) for variant in (BASE, FASTER, MENDED)),
+        *(sound(0.6, "mixed", every, variant) for variant in (BASE, THIRTY_TIMES, MENDED)),
         *(sound(0.6, "mixed", every, MENDED, seed=again, drawn=again) for again in (1, 2)),
         *(sound(0.6, "mixed", every, variant) for variant in WITHOUT.values()),
         sound(0.6, "mixed", every // 4, MENDED),
         Case("vit", 0.6, "mixed", every, MENDED),
-        *(joined(0.6, "mixed", every, variant) for variant in (MENDED, MENDED | APART["no-transformer"])),
-        *(joined(0.6, "mixed", every, MENDED_APART, seed=again, drawn=again) for again in (0, 1)),
+        joined(0.6, "mixed", every, MENDED),
+        *(Case("resnet18 & aus", 0.6, "mixed", every, MENDED, seed=again, drawn=again) for again in (0, 1)),
     ]
     return [case for case in found if case.train_clips >= FEWEST]
 
@@ -185,23 +196,25 @@ def score(case: Case, size: Size, out: Path, *, progress: bool = True) -> dict:
     if (folder / RESULT).is_file():
         return json.loads((folder / RESULT).read_text())
     simulation, recipe = case.plan(size), replace(case.recipe, **case.variant.recipe)
-    parts = {name: sequences(simulation, case.features, name) for name in ("valid", "test")}
-    training = sequences(simulation, case.features, "train", case.train_clips)
-    beside = _beside(simulation, case, training, parts, out)
+    parts = _drawn(simulation, case.seen, case)
+    beside = _beside(simulation, case, parts, out)
     half = halves(parts["valid"].participants)
-    model = case.variant.model_of(case.kind, case.features)
-    train(training, parts["valid"], recipe, case.seed, folder, model=model, halves=half, progress=progress)
-    device = on_device()
-    model = load_model(folder).to(device)
-    predicted = {name: predict(model, part, device) for name, part in parts.items()}
-    replace_whole(folder / "predictions.safetensors", lambda path: save_file(predicted, path))
-    log = pandas.read_csv(folder / LOG)
-    unseen = pandas.read_csv(folder / HALVES)[list(EMOTIONS)].to_numpy()
+    folders = {branch: folder if branch == case.seen else folder / branch for branch in case.branches}
+    for branch, place in folders.items():
+        if not (place / PREDICTIONS).is_file():
+            own = parts if branch == case.seen else _drawn(simulation, branch, case)
+            _train(case, own, half, place, progress)
+    told = [load_file(place / PREDICTIONS) for place in folders.values()]
+    predicted = {name: late_fusion(*(each[name] for each in told), present=[parts[name].present] * len(told))
+                 for name in told[0]}
+    unseen = late_fusion(*(pandas.read_csv(place / HALVES)[list(EMOTIONS)] for place in folders.values()),
+                         present=[parts["valid"].present] * len(told))
+    logs = [pandas.read_csv(place / LOG) for place in folders.values()]
     truth = {name: part.targets for name, part in parts.items()}
-    low, high = reachable.bounds(simulation, case.features).mean(axis=0)
+    low, high = reachable.bounds(simulation, case.seen).mean(axis=0)
     result = {
         "features": case.features, "patterns": case.patterns, "attainable": case.level,
-        "train_clips": case.train_clips, "width": len(training.names), "recipe": recipe.name,
+        "train_clips": case.train_clips, "width": len(parts["train"].names), "recipe": recipe.name,
         "variant": case.variant.name, "rate": recipe.rate, "batch": recipe.batch, "epochs": recipe.epochs,
         "seed": case.seed, "drawn": case.drawn, "bound_low": low, "bound_high": high,
         "reached": _mean(truth["valid"], predicted["valid"]), "best": _mean(truth["valid"], beside["best valid"]),
@@ -209,8 +222,12 @@ def score(case: Case, size: Size, out: Path, *, progress: bool = True) -> dict:
         "honest": np.mean([_mean(truth["valid"][half == each], unseen[half == each]) for each in (0, 1)]),
         "fresh": _mean(truth["test"], predicted["test"]), "fresh best": _mean(truth["test"], beside["best test"]),
         **_over_ridge(parts["valid"], predicted["valid"], beside["ridge valid"]),
-        "best_epoch": int(log["epoch"][log["mean_pearson"].idxmax()]), "seconds": round(float(log["seconds"].sum()), 1),
-        **_by_pattern(simulation.chosen(case.features)[0].patterns, truth["valid"], predicted["valid"],
+        "best_epoch": max(int(log["epoch"][log["mean_pearson"].idxmax()]) for log in logs),
+        "seconds": round(sum(float(log["seconds"].sum()) for log in logs), 1),
+        "slopes": "; ".join(" ".join(f"{slope:.2f}" for slope in each) for each in slopes(
+            simulation, case.seen, "valid", predicted["valid"], beside["best valid"])),
+        "by_branch": " ".join(f"{_mean(truth['valid'], each['valid']):.4f}" for each in told),
+        **_by_pattern(simulation.chosen(case.seen)[0].patterns, truth["valid"], predicted["valid"],
                       beside["best valid"]),
         **{f"reached {name}": value for name, value in _each(truth["valid"], predicted["valid"])},
         **{f"best {name}": value for name, value in _each(truth["valid"], beside["best valid"])},
@@ -221,8 +238,29 @@ def score(case: Case, size: Size, out: Path, *, progress: bool = True) -> dict:
     return result
 
 
+def _drawn(simulation: Simulation, features: str, case: Case) -> dict[str, Sequences]:
+    """Each partition; of the training clips as many as the case has."""
+    return {name: sequences(simulation, features, name, case.train_clips if name == "train" else None)
+            for name in ("train", "valid", "test")}  # fmt: skip
+
+
+def _train(case: Case, parts: dict[str, Sequences], half: np.ndarray, folder: Path, progress: bool) -> None:
+    """One branch of ``case`` into ``folder``, with what it says of the clips that it was not trained on."""
+    recipe = replace(case.recipe, **case.variant.recipe)
+    train(parts["train"], parts["valid"], recipe, case.seed, folder, model=case.variant.model_of(case.kind),
+          halves=half, progress=progress)  # fmt: skip
+    device = on_device()
+    model = load_model(folder).to(device)
+    predicted = {name: predict(model, parts[name], device) for name in ("valid", "test")}
+    replace_whole(folder / PREDICTIONS, lambda path: save_file(predicted, path))
+
+
 def table(every: Sequence[Case], size: Size, out: Path, *, progress: bool = True) -> pandas.DataFrame:
-    """A row a case, see ``score``; ``share`` is what is reached over what the best predictor reaches on these clips."""
+    """A row a case, see ``score``; ``share`` is what is reached over what the best predictor reaches on these clips.
+
+    Of branches that are fused, ``best_epoch`` is the latest of them, ``seconds`` all together, ``by_branch`` each one's
+    own score. ``slopes`` are those of the function of that name, emotion by emotion, a semicolon between sets.
+    """
     rows = [score(case, size, out, progress=progress) for case in tqdm(every, desc="recovery", disable=not progress)]
     found = pandas.DataFrame(rows)
     found.insert(3, "share", found["reached"] / found["best"])
@@ -230,20 +268,40 @@ def table(every: Sequence[Case], size: Size, out: Path, *, progress: bool = True
     return found
 
 
+def slopes(
+    simulation: Simulation, features: str, partition: str, predicted: np.ndarray, best: np.ndarray
+) -> np.ndarray:
+    """(set, emotion) how much a prediction moves with the score planted in each set, over what the best one does.
+
+    1: as much as it should; 0: what lies in that set was not found. ``predicted``, ``best``: (clip, emotion) of the
+    clips of ``partition``. Of a linear regression on the scores of all sets, over clips that are not empty.
+    """
+    sets = simulation.chosen(features)
+    table = simulated.clips(simulation).table
+    clips = (table["partition"] == partition).to_numpy()
+    there = table.loc[clips, sets[0].modality].to_numpy()
+    planted = np.concatenate([simulated.scores(simulation, each)[clips][there] for each in sets], axis=1)
+    planted = np.column_stack([planted, np.ones(len(planted))])
+    ours, theirs = (np.linalg.lstsq(planted, each[there], rcond=None)[0][:-1] for each in (predicted, best))
+    own = np.tile(np.eye(len(EMOTIONS), dtype=bool), (len(sets), 1))
+    return (ours[own] / theirs[own]).reshape(len(sets), len(EMOTIONS))
+
+
 def _over_ridge(valid: Sequences, predicted: np.ndarray, ridged: np.ndarray) -> dict[str, float]:
     gain = paired_difference(valid.targets, [predicted], [ridged], valid.participants, names=EMOTIONS)
     return {"over_ridge": gain.mean, "over_ridge_low": gain.low, "over_ridge_high": gain.high}
 
 
-def _beside(simulation: Simulation, case: Case, training: Sequences, parts: dict[str, Sequences], out: Path) -> dict:
+def _beside(simulation: Simulation, case: Case, parts: dict[str, Sequences], out: Path) -> dict:
     """What the best predictor and ridge regression say; kept, because several cases share it."""
-    name = sha256(repr((simulation, case.train_clips, case.features)).encode()).hexdigest()[:12]
+    name = sha256(repr((simulation, case.train_clips, case.seen)).encode()).hexdigest()[:12]
     path = out / "beside" / f"{name}.safetensors"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        found = {f"best {name}": reachable.best(simulation, name, case.features) for name in parts}
-        for partition, predicted in zip(parts, ridge(training, *parts.values()), strict=True):
-            found[f"ridge {partition}"] = predicted
+        found = {}
+        training, *others = parts.values()
+        for name, predicted in zip(("valid", "test"), ridge(training, *others), strict=True):
+            found |= {f"best {name}": reachable.best(simulation, name, case.seen), f"ridge {name}": predicted}
         replace_whole(path, lambda temporary: save_file(found, temporary))
     return load_file(path)
 

@@ -23,14 +23,16 @@ import numpy as np
 import pandas
 import torch
 
-from emibook import InputError, __version__, agreement, crops, recovery, specification, uncertainty
+from emibook import InputError, __version__, agreement, crops, experiments, recovery, specification, uncertainty
 from emibook.agreement import AVERAGES, LEVELS, PAIRS, papers
+from emibook.corpus import open_corpus
 from emibook.corpus.simulated import CROSSING, LEGIBLE
 from emibook.doctor import machine
 from emibook.drawn import write_corpus
-from emibook.recovery import PAPERS_CLIPS, SIZES, Size
+from emibook.recovery import PAPERS, PAPERS_CLIPS, SIZES, TEN_TIMES, Size
 from emibook.runs import write_text
 from emibook.training import Recipe
+from emibook.variants import Variant
 
 SETTINGS = "rehearsal.json"
 TINY = "tiny"
@@ -86,6 +88,16 @@ def _table3(out: Path, progress: bool, **settings: object) -> pandas.DataFrame:
     return agreement.table3(out, progress=progress, **settings)
 
 
+def _tables(
+    out: Path, progress: bool, averages: Size, variant: Variant, seeds: int, seed: int, recipe: Recipe = PAPERS
+) -> pandas.DataFrame:
+    """Both tables, one under the other, of features of which ridge regression attains the paper's Table 2."""
+    root, work = out / "tables" / "corpus", out / "tables" / "work"
+    simulate(root, work, size=averages, patterns="mean", calibrated="attained", seed=seed, progress=progress)
+    made = experiments.tables(open_corpus(root), work, seeds=seeds, recipe=recipe, variant=variant, progress=progress)
+    return pandas.concat([each.assign(table=number) for number, each in zip((2, 3), made, strict=True)])
+
+
 def _choices(out: Path, progress: bool, **settings: object) -> pandas.DataFrame:
     return specification.curve(out / "choices" / "corpus", out / "choices", progress=progress, **settings)
 
@@ -126,6 +138,10 @@ PARTS = {
              {"crossings": (CROSSING,), "clips": 3000, "averages": Size("tiny averages", (300, 200, 0), 4, 0.5, 8),
               "recipe": replace(agreement.RECIPE, epochs=1), "trained_rounds": 1},
              {"levels": LEVELS, "rounds": agreement.ROUNDS}),
+        Part("tables", "both tables of a simulated set on which ridge regression attains Table 2", _tables,
+             {"averages": AVERAGES, "variant": TEN_TIMES, "seeds": 5, "seed": 0},
+             {"averages": Size("tiny averages", (300, 200, 20), 4, 0.5, 8), "seeds": 2,
+              "recipe": replace(PAPERS, name="tiny", batch=64), "variant": Variant("tiny", recipe={"epochs": 2})}),
         Part("widths", "how far a table's value may be off", _widths,
              {"clips": PAPERS_CLIPS, "crossing": CROSSING, "legible": (0.0, LEGIBLE), "repeats": REPEATS,
               "samples": 10},
@@ -134,8 +150,8 @@ PARTS = {
              {"clips": PAPERS_CLIPS, "crossing": CROSSING, "legible": LEGIBLE, "repeats": REPEATS},
              {"clips": FEW, "repeats": 6}, ANEW),
         Part("optimism", "what choosing the epoch on the reported clips adds", _optimism,
-             {"train_clips": 2000, "recipe": uncertainty.RECIPE, "seed": 0},
-             {"train_clips": 120, "recipe": replace(uncertainty.RECIPE, epochs=3)},
+             {"train_clips": 2000, "recipe": uncertainty.RECIPE, "seeds": uncertainty.SEEDS},
+             {"train_clips": 120, "recipe": replace(uncertainty.RECIPE, epochs=3), "seeds": (0, 1)},
              {"level": uncertainty.LEVEL, "patterns": uncertainty.PATTERN, "draws": uncertainty.DRAWS}, sized=True),
         Part("choices", "the specification curve", _choices,
              {"clips": specification.CLIPS, "combinations": 12, "recipe": specification.RECIPE, "seed": 0},

@@ -36,7 +36,16 @@ def _one(features: str, modality: str, paper: float | None = None, against: str 
 
 
 def _two(video: str, sound: str, paper: float | None = None, against: str | None = None) -> Row:
-    return Row(f"{video} & {sound}", "V+A", paper, (video, sound), against)
+    return Row(f"{video} & {sound}", "V+A", paper, (*_branches(video), *_branches(sound)), against)
+
+
+def _branches(name: str) -> tuple[str, ...]:
+    return tuple(name.split(" & "))
+
+
+def _apart(name: str, modality: str) -> Row:
+    """Feature sets of one modality, a branch each, averaged; beside the branch that has them joined."""
+    return Row(name, modality, None, _branches(name), "+".join(_branches(name)))
 
 
 # The paper compares each row with the organisers' of its modality (section 4.3), the joined channels with one alone.
@@ -92,10 +101,11 @@ def chosen_rows(
     """The rows of Tables 2 and 3: the paper's and ours, or those that ``names``, feature sets, make.
 
     Each name is a row of Table 2, each pair of a visual and a sound one a row of Table 3; a row of the paper's keeps
-    its value. Without names and where the ``official`` features are there, they stand in the paper's rows, and what is
-    extracted anew has rows of its own beside them, without the paper's value.
+    its value. ``resnet18 & aus`` are branches of one modality that are trained apart and averaged. Without names and
+    where the ``official`` features are there, they stand in the paper's rows, and what is extracted anew has rows of
+    its own beside them, without the paper's value.
 
-    Raises ``InputError`` for a feature set that there is not, or one named twice.
+    Raises ``InputError`` for a feature set that there is not, one named twice, or a name of two modalities.
     """
     table2, table3 = (*TABLE2, *EXTRA_TABLE2), (*TABLE3, *EXTRA_TABLE3)
     if not names and official:
@@ -109,10 +119,20 @@ def chosen_rows(
         return table2, table3
     if len(set(names)) < len(names):
         raise InputError(f"rows {' '.join(names)}: one is named twice")
-    kinds = {name: modality(name.removesuffix(BASELINE)) for name in names}
+    kinds = {name: _modality(name) for name in names}
     known = {row.branches: row for row in (*OFFICIAL, *table2, *table3)}
     if any(name.startswith("official_") for name in names):
         known |= {row.branches: row for row in OFFICIAL}
-    ones = tuple(known.get((name,)) or _one(name, kind) for name, kind in kinds.items())
+    ones = tuple(known.get((name,)) or (_apart if " & " in name else _one)(name, kind) for name, kind in kinds.items())
     pairs = [(video, sound) for video in names for sound in names if (kinds[video], kinds[sound]) == ("V", "A")]
     return ones, tuple(known.get(pair) or _two(*pair, against=pair[1]) for pair in pairs)
+
+
+def _modality(name: str) -> str:
+    branches = _branches(name)
+    if len(set(branches)) < len(branches):
+        raise InputError(f"row {name}: a branch is named twice")
+    kinds = {modality(each.removesuffix(BASELINE)) for each in branches}
+    if len(kinds) > 1:
+        raise InputError(f"row {name} has both modalities; name each by itself, and their pair is a row of Table 3")
+    return kinds.pop()

@@ -113,8 +113,7 @@ def train(
     and ends with the same numbers; a finished one is left as it is. Clips without a step are not trained on.
 
     Args:
-        model: kind and options of the model (``models.KINDS``); by default the paper's visual branch. ``apart`` may be
-            True: as wide as the sets that ``train`` has joined.
+        model: kind and options of the model (``models.KINDS``); by default the paper's visual branch.
         halves: (clip,) 0 or 1, the half that each validation clip belongs to. With it ``folder`` gets ``halves.csv``:
             each clip predicted where rate and epoch were chosen by the other half alone. This costs further epochs
             only from where the halves would go on with another rate.
@@ -134,8 +133,9 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     half = np.full(len(valid), -1) if halves is None else np.asarray(halves)
     with _surroundings(recipe.threads, seed, device):
-        network = rebuild({"kind": "regressor", **_with_widths(model or {}, train), "in_features": len(train.names),
-                           "targets": len(train.target_names)})  # fmt: skip
+        network = rebuild(
+            {"kind": "regressor", **(model or {}), "in_features": len(train.names), "targets": len(train.target_names)}
+        )
         _claim(folder, network, train, valid, recipe, seed, half)
         if (folder / WEIGHTS).is_file():
             return folder
@@ -151,11 +151,6 @@ def train(
             _follow(line, feeds, train, valid, recipe, seed, half, progress)
         finish(folder, valid.clips, valid.target_names, half)
     return folder
-
-
-def _with_widths(model: Mapping, train: Sequences) -> dict:
-    """The model's options, ``apart`` as the widths of the joined sets where it is True."""
-    return {**model, **({"apart": train.widths} if model.get("apart") is True else {})}
 
 
 def _follow(

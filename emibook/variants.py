@@ -27,8 +27,7 @@ class Variant:
     """What is otherwise than in the paper as this project reads it; every option left out is as there.
 
     ``reading``: options of ``dataset.Reading``; ``model``: of ``models.IntensityRegressor`` (the organisers' baselines
-    have none of them; ``apart`` is True here, and a training puts in how wide its sets are); ``recipe``: of
-    ``training.Recipe``. ``one | other`` is both together.
+    have none of them); ``recipe``: of ``training.Recipe``. ``one | other`` is both together.
 
     Raises:
         InputError: an option that there is not, or one that ``one`` and ``other`` both have.
@@ -59,15 +58,16 @@ class Variant:
         name = "+".join(each.name for each in (self, other) if each != BASE)
         return Variant(name or BASE.name, **joined)
 
-    def model_of(self, kind: str, features: str) -> dict:
-        """The model of a branch of this ``kind``, a key of ``MODELS``, on ``features``."""
+    def model_of(self, kind: str) -> dict:
+        """The model of a branch of this ``kind``, a key of ``MODELS``."""
         if kind.endswith(BASELINE):
             return MODELS[kind]
-        idle = set() if "+" in features else {"apart"}
+        options = dict(self.model)
         if kind == "A":
             # "As wide as the input" is said of the visual branch.
-            idle.update(ENCODERS_OWN, ["channels"] if self.model.get("channels", 0) is None else [])
-        return MODELS[kind] | {name: value for name, value in self.model.items() if name not in idle}
+            apart = [*ENCODERS_OWN, *(["channels"] if options.get("channels", 0) is None else [])]
+            options = {name: value for name, value in options.items() if name not in apart}
+        return MODELS[kind] | options
 
 
 BASE = Variant()

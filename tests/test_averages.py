@@ -17,7 +17,7 @@ def sequences(seed, clips=40, features=5, empty=()):
     targets = rng.random((clips, 2)).astype(np.float32)
     offsets, people = np.concatenate([[0], np.cumsum(lengths)]), tuple(f"p{clip % 8}" for clip in range(clips))
     return Sequences("aus", tuple("abcde"[:features]), values, offsets, targets, ("Joy", "Amusement"),
-                     tuple(map(str, range(clips))), people, ("builtin",), (features,))
+                     tuple(map(str, range(clips))), people, ("builtin",))
 
 
 def test_averages_are_the_clips_own():

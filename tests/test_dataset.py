@@ -219,6 +219,48 @@ def test_bad_values_and_mixed_versions_name_the_clip_and_the_set(tmp_path):
     assert "clip 00002" in refusal(corpus, tmp_path)
 
 
+OTHERWISE = [
+    ({"version": "0"}, "made by aus 0 (builtin), others by aus 1 (builtin)"),
+    ({"weights": "formula"}, "made by aus 1 (formula), others by aus 1 (builtin)"),
+    ({"names": ("aus_0", "brow", "aus_2", "aus_3")}, "has brow, which others lack and lacks aus_1, which others have"),
+]
+
+
+@pytest.mark.parametrize("partition", ["train", "valid", "test"])
+@pytest.mark.parametrize(("changes", "said"), OTHERWISE, ids=["version", "weights", "names"])
+def test_a_partition_that_was_made_otherwise_than_the_others_is_refused(tmp_path, partition, changes, said):
+    """Each of them is of one kind. That the others were packed before, when they were right, is no matter."""
+    corpus = made.corpus(tmp_path / "root", 3, 3, 3)
+    made.write(corpus, tmp_path, "aus", signal=1)
+    for each in ("train", "valid", "test"):
+        load(corpus, tmp_path, "aus", each)
+    clips = list(corpus.partition(partition)["clip"])
+    for clip in clips:
+        path = store.clip_path(store.feature_folder(tmp_path, "aus"), clip)
+        store.save(replace(store.load(path), **changes), path)
+    if partition != "train":
+        text = refusal(corpus, tmp_path, "aus", partition)
+        assert f"clip {clips[0]}, features aus: {said}; delete {path.parent} and run emibook extract" in text
+        load(corpus, tmp_path, "aus", "train")
+    else:
+        assert all("features aus" in refusal(corpus, tmp_path, "aus", each) for each in ("valid", "test"))
+
+
+def test_a_partition_is_read_where_the_clips_of_another_have_no_files_yet(tmp_path):
+    corpus = made.corpus(tmp_path / "root", 3, 3, 0)
+    made.write(corpus, tmp_path, "aus", signal=1)
+    files = [store.clip_path(store.feature_folder(tmp_path, "aus"), clip) for clip in corpus.partition("train")["clip"]]
+    training = [store.load(path) for path in files]
+    for path in files:
+        path.unlink()
+    assert len(load(corpus, tmp_path, "aus", "valid")) == 3
+    for path, sequence in zip(files, training, strict=True):
+        store.save(replace(sequence, version="2"), path)
+    load(corpus, tmp_path, "aus", "train")
+    assert "clip 00003, features aus: made by aus 1 (builtin), others by aus 2" in refusal(
+        corpus, tmp_path, partition="valid")
+
+
 @pytest.mark.parametrize(
     ("names", "said"),
     [

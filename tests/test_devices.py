@@ -76,7 +76,7 @@ def partitions() -> list[packing.Sequences]:
         made.append(packing.Sequences(
             "aus", tuple("abcdef"), values, np.concatenate([[0], np.cumsum(lengths)]),
             rng.random((clips, 2), np.float32), ("Joy", "Awe"), tuple(map(str, range(clips))), ("",) * clips,
-            ("builtin",), (6,)))
+            ("builtin",)))
     return made
 
 

@@ -318,6 +318,18 @@ def test_what_cannot_be_done_is_refused_in_one_line_before_anything_is_made(tmp_
     assert asked == [] and list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("partition", ["valid", "test"])
+def test_features_of_two_versions_are_refused_before_anything_is_trained(planted, tmp_path, partition):
+    corpus, work, _ = planted
+    shutil.copytree(work / "features" / "mfcc", tmp_path / "features" / "mfcc")
+    for clip in corpus.partition(partition)["clip"]:
+        path = store.clip_path(store.feature_folder(tmp_path, "mfcc"), clip)
+        store.save(replace(store.load(path), version="0"), path)
+    said = refusal(train, corpus, tmp_path, "mfcc", 0, QUICK, progress=False)
+    assert "features mfcc: made by mfcc 0 (builtin), others by mfcc 1 (builtin); delete" in said
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_folder_that_is_no_run_is_refused(planted, tmp_path):
     assert "no finished run" in refusal(Run.open, tmp_path / "nowhere")
     folder = shutil.copytree(train(planted[0], planted[1], "mfcc", 0, QUICK, progress=False), tmp_path / "old")
@@ -357,6 +369,32 @@ def test_rows_by_name_are_rows_of_table_2_and_their_pairs_of_table_3(planted, as
     for wrong, said in ((["resnet18", "resnet18"], "named twice"), (["resnet"], "no features named 'resnet'")):
         with pytest.raises(InputError, match=said):
             tables(corpus, work, rows=wrong, recipe=QUICK, progress=False)
+    tables(corpus, work, seeds=2, recipe=QUICK, workers=1, progress=False)
+
+
+def test_sets_of_one_modality_can_be_branches_of_their_own(planted):
+    corpus, work, _ = planted
+    names = ["resnet18+aus", "resnet18 & aus", "mfcc"]
+    table2, table3 = tables(corpus, work, seeds=2, rows=names, recipe=QUICK, workers=1, progress=False)
+    apart, both = table2.iloc[1], table3.iloc[1]
+    assert (apart["features"], apart["modality"], apart["against"]) == ("resnet18 & aus", "V", "resnet18+aus")
+    assert (both["features"], both["modality"], both["against"]) == ("resnet18 & aus & mfcc", "V+A", "mfcc")
+    valid = corpus.partition("valid")
+    told = {(name, seed): Run.open(train(corpus, work, name, seed, QUICK, progress=False)).predictions(
+            "valid", valid["clip"]) for name in ("resnet18", "aus", "mfcc") for seed in (0, 1)}  # fmt: skip
+    for row, branches in ((apart, ("resnet18", "aus")), (both, ("resnet18", "aus", "mfcc"))):
+        scores = []
+        for seed in (0, 1):
+            each, there = zip(*(told[name, seed] for name in branches), strict=True)
+            there = np.where(np.any(there, axis=0), there, True)
+            fused = np.average(each, axis=0, weights=np.broadcast_to(there[..., None], np.shape(each)))
+            scores.append(np.mean([np.corrcoef(valid[name], column)[0, 1]
+                                   for name, column in zip(made.TARGETS, fused.T, strict=True)]))
+        assert row["mean"] == pytest.approx(np.mean(scores), abs=1e-6), branches
+    assert apart["difference"] == pytest.approx(apart["mean"] - table2["mean"].iloc[0])
+    for wrong, said in (("aus & mfcc", "has both modalities"), ("aus & aus", "a branch is named twice")):
+        with pytest.raises(InputError, match=said):
+            tables(corpus, work, rows=[wrong], recipe=QUICK, progress=False)
     tables(corpus, work, seeds=2, recipe=QUICK, workers=1, progress=False)
 
 

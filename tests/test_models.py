@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 
 from emibook.models import KINDS, TCN, IntensityRegressor, describe, rebuild, transformer
 from emibook.models.regressor import LEAST_VARIANCE, masked_mean
-from emibook.models.tcn import SetsApart
 from emibook.models.transformer import SelfAttention, TransformerEncoder, positions
 
 SMALL = {"regressor": {"channels": 16}, "recurrent": {"channels": 16}, "linear": {}}
@@ -19,7 +18,7 @@ SMALL = {"regressor": {"channels": 16}, "recurrent": {"channels": 16}, "linear":
 OPTIONS = (
     {"transformer_layers": 0}, {"residual": True, "transformer_layers": 0}, {"pooling": "last"},
     {"pooling": "attention", "positions": False}, {"channels": None, "attention": 8, "dropout": 0.5},
-    {"pooling": "statistics"}, {"apart": [2, 3], "residual": True},
+    {"pooling": "statistics"},
 )
 
 
@@ -250,19 +249,6 @@ def test_rebuilds_from_json_and_safetensors_with_its_scales(tmp_path):
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ValueError, match="130 channels"):
         IntensityRegressor(5, channels=130)
-
-
-def test_sets_apart_go_through_a_tcn_each():
-    torch.manual_seed(8)
-    tcn = SetsApart([2, 3], channels=4).double()
-    values = torch.randn(1, 40, 5, dtype=torch.float64, requires_grad=True)
-    out = tcn(values)
-    own = (tcn.tcns[0](values[..., :2]), tcn.tcns[1](values[..., 2:]))
-    assert out.shape == (1, 40, 8) and torch.equal(out, torch.cat(own, dim=-1))
-    (gradient,) = torch.autograd.grad(out[..., :4].sum(), values)
-    assert gradient[..., :2].abs().sum() > 0 and not gradient[..., 2:].any()
-    with pytest.raises(ValueError, match=r"\[2, 2\] features are not 5"):
-        IntensityRegressor(5, apart=[2, 2])
 
 
 def test_residual_layers_equal_blocks_written_out_with_pytorchs_convolution():

@@ -24,7 +24,7 @@ TABLES = [RNG.normal(size=(length, 3)).astype(np.float32) for length in (4, 0, 7
 def sequences(values, offsets) -> Sequences:
     clips = len(offsets) - 1
     return Sequences("aus", ("a", "b", "c"), values, offsets, np.zeros((clips, 1), np.float32), ("Joy",),
-                     tuple(map(str, range(clips))), ("",) * clips, ("builtin",), (3,))
+                     tuple(map(str, range(clips))), ("",) * clips, ("builtin",))
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16"])
@@ -95,6 +95,29 @@ def test_bfloat16_keeps_what_float16_cannot_hold(tmp_path):
     np.testing.assert_allclose(kept, large, rtol=2**-8)
 
 
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_a_clip_has_something_where_one_step_is_no_gap(precision):
+    table = np.ones((12, 3), np.float32)
+    table[[0, 3, 8, 9, 10]] = np.nan  # the first clip's ends, all of the third, one in the last
+    part = sequences(stored(table, precision), np.array([0, 4, 4, 8, 8, 10, 12]))
+    assert list(part.present) == [True, False, True, False, False, True]
+    assert not sequences(part.values[:0], np.zeros(3, int)).present.any()
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_the_first_number_that_is_none_is_found_wherever_it_lies_and_gaps_are_none_of_them(precision, wrong):
+    table = RNG.normal(size=(20_000, 3)).astype(np.float32) * np.float32([1, 1e4, -1e-7])
+    table[::7] = np.nan
+    offsets = np.array([0, 9_000, 20_000])
+    assert not sequences(stored(table, precision), offsets).not_finite()
+    table[[15_003, 17_003], 1] = wrong
+    assert sequences(stored(table, precision), offsets).not_finite() == (
+        f"features aus, clip 1, step 6003: b is {wrong}, no number")
+    table[1] = np.inf
+    assert "clip 0, step 1: a is inf" in sequences(stored(table, precision), offsets).not_finite()
+
+
 @pytest.fixture
 def work(tmp_path):
     corpus = made.corpus(tmp_path / "root", 4, 3, 0)
@@ -111,17 +134,12 @@ def test_a_packed_file_serves_until_a_clips_file_changes(work, monkeypatch):
     again = load(corpus, folder, "aus", "train")
     np.testing.assert_array_equal(again.values, first.values)
     assert not loaded and (again.names, again.weights) == (first.names, first.weights)
-    (packed,) = (folder / "packed" / "aus").glob("train-*")
-    values, offsets, about = read(packed)
-    tables = [values[one:other].copy() for one, other in zip(offsets[:-1], offsets[1:], strict=True)]
-    write(packed, tables, len(tables), {name: each for name, each in about.items() if name != "widths"})
-    assert load(corpus, folder, "aus", "train").widths == (4,) and loaded, "that of an older version is packed anew"
-    loaded.clear()
     path = store.clip_path(store.feature_folder(folder, "aus"), "00002")
     other = whole(path)
     store.save(replace(other, values=other.values + 1), path)
     changed = load(corpus, folder, "aus", "train")
     assert loaded and np.abs(changed.values.astype(float) - first.values.astype(float)).max() > 0.5
+    (packed,) = (folder / "packed" / "aus").glob("train-*")
     expected = changed.values.copy()  # what is mapped changes with its file
     packed.write_bytes(packed.read_bytes()[:99])
     np.testing.assert_array_equal(load(corpus, folder, "aus", "train").values, expected)
@@ -139,7 +157,7 @@ def test_each_reading_and_partition_is_a_file_of_its_own(work):
 def test_a_drawn_set_needs_no_clips_files(tmp_path):
     corpus = made.corpus(tmp_path / "root", 4, 3, 0)
     clips = list(corpus.partition("train")["clip"])
-    about = {"names": ["a", "b", "c"], "weights": ["simulated"], "widths": [3], "clips": clips}
+    about = {"names": ["a", "b", "c"], "weights": ["simulated"], "clips": clips}
     assert not is_drawn(tmp_path, "aus")
     write(drawn_file(tmp_path, "aus", "train"), iter(TABLES), 4, about)
     assert is_drawn(tmp_path, "aus")

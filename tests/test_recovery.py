@@ -1,18 +1,23 @@
 """Recovery: ridge regression, and a case from its plan to its row."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas
 import pytest
+from safetensors.numpy import load_file
 
 from emibook import recovery
+from emibook.corpus import simulated
 from emibook.corpus.attainable import best_linear, needed
+from emibook.corpus.layout import EMOTIONS
 from emibook.corpus.reachable import bounds
 from emibook.drawn import sequences
 from emibook.metrics import pearson
 from emibook.models.averages import time_averages
-from emibook.recovery import Case, Size, ridge, score
+from emibook.recovery import Case, Size, ridge, score, slopes
 from emibook.training import Recipe
 from emibook.variants import Variant
 
@@ -83,6 +88,50 @@ def test_a_case_is_scored_once_and_learns(tmp_path):
     wider = replace(SIZE, width=9)
     assert len({each.name(SIZE) for each in (case, *others)} | {case.name(wider)}) == 5
     assert score(case, wider, tmp_path, progress=False)["width"] == 9, "another size in the same folder is another case"
+
+
+def test_sets_that_are_trained_apart_are_fused_and_held_against_the_best_that_sees_both(tmp_path, monkeypatch):
+    quick = replace(QUICK, epochs=2)
+    case = Case("resnet18 & aus", 0.6, "mean", 400, seed=4, drawn=2, recipe=quick)
+    joined = Case("resnet18+aus", 0.6, "mean", 400, seed=4, drawn=2, recipe=quick)
+    assert case.plan(SIZE) == joined.plan(SIZE) and case.name(SIZE) != joined.name(SIZE)
+    row, other = (score(each, SIZE, tmp_path, progress=False) for each in (case, joined))
+    for name in ("best", "ridge", "fresh best", "bound_low", "bound_high", "width"):
+        assert row[name] == other[name], name
+    valid = sequences(case.plan(SIZE), "resnet18+aus", "valid")
+    folders = [tmp_path / "runs" / case.name(SIZE) / branch for branch in ("resnet18", "aus")]
+    for folder in folders:
+        made = json.loads((folder / "training.json").read_text())
+        assert (made["seed"], made["model"]["in_features"], made["recipe"]["epochs"]) == (4, 8, 2)
+    said = [load_file(folder / "predictions.safetensors")["valid"] for folder in folders]
+    alone = [pearson(valid.targets, each).mean() for each in said]
+    assert row["by_branch"].split() == [f"{each:.4f}" for each in alone]
+    assert row["reached"] == pytest.approx(pearson(valid.targets, sum(said) / 2).mean(), abs=1e-6)
+    tables = [pandas.read_csv(folder / "halves.csv") for folder in folders]
+    unseen, half = sum(each[list(EMOTIONS)].to_numpy() for each in tables) / 2, tables[0]["half"]
+    scores = [pearson(valid.targets[half == each], unseen[half == each]).mean() for each in (0, 1)]
+    assert row["honest"] == pytest.approx(np.mean(scores), abs=1e-6)
+    logs = [pandas.read_csv(folder / "log.csv") for folder in folders]
+    assert row["best_epoch"] == max(log["mean_pearson"].argmax() + 1 for log in logs)
+    assert row["seconds"] == pytest.approx(sum(log["seconds"].sum() for log in logs), abs=0.1)
+    # Killed between its two trainings it makes the second alone.
+    (tmp_path / "runs" / case.name(SIZE) / "result.json").unlink()
+    shutil.rmtree(folders[1])
+    trained, train = [], recovery.train
+    monkeypatch.setattr(recovery, "train", lambda *given, **also: trained.append(given[4]) or train(*given, **also))
+    again = score(case, SIZE, tmp_path, progress=False)
+    assert trained == folders[1:] and again | {"seconds": 0} == row | {"seconds": 0}
+
+
+def test_slopes_tell_from_which_set_a_prediction_was_made():
+    simulation = Case("resnet18+aus", 0.6, "mean", 400).plan(SIZE)
+    drawn = simulated.clips(simulation).table
+    valid = (drawn["partition"] == "valid").to_numpy()
+    first, second = (simulated.scores(simulation, each)[valid] for each in simulation.sets)
+    found = slopes(simulation, "resnet18+aus", "valid", 3 * first + 0.5 * second + 7, 2 * first + second)
+    np.testing.assert_allclose(found, [[1.5] * 6, [0.5] * 6])
+    found = slopes(simulation, "resnet18+aus", "valid", np.where(drawn[valid][["V"]], second, 100), first + second)
+    np.testing.assert_allclose(found, [[0.0] * 6, [1.0] * 6], atol=1e-9)
 
 
 def test_a_case_is_drawn_and_trained_as_it_says(tmp_path):

@@ -9,9 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import made
+import numpy as np
 import pytest
 
-from emibook import InputError
+from emibook import InputError, runs
+from emibook.dataset import load
+from emibook.packing import read, write
 from emibook.predict import predict, submit
 from emibook.runs import Run, is_finished, make_run
 from emibook.training import Recipe
@@ -84,6 +87,32 @@ def test_what_a_run_predicted(trained, copy, name, spoil, said):
              "predictions_test.csv": lambda: run.predictions("test", clips)}[name]
     found = refusal(asked)
     assert said.format(last=clips[-1], column=lines[0].rsplit(",", 1)[1]) in found and str(copy / name) in found
+
+
+@pytest.mark.parametrize("partition", ["train", "valid", "test"])
+def test_a_packed_number_that_is_none_is_named_before_there_is_a_folder(trained, tmp_path, partition):
+    corpus, work, _ = trained
+    shutil.copytree(work / "features", tmp_path / "features")
+    load(corpus, tmp_path, "mfcc", partition)
+    (packed,) = (tmp_path / "packed" / "mfcc").glob(f"{partition}-*")
+    values, offsets, about = read(packed)
+    tables = [values[first:last].copy() for first, last in zip(offsets[:-1], offsets[1:], strict=True)]
+    tables[2][1] = np.nan  # a gap
+    tables[2][2, 3] = -np.inf
+    write(packed, tables, len(tables), about)
+    clip = corpus.partition(partition)["clip"].iloc[2]
+    said = f"features mfcc, clip {clip}, step 2: mfcc_3 is -inf, no number; make the set again"
+    assert refusal(make_run, corpus, tmp_path, "mfcc", 0, QUICK) == said
+    assert not [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
+
+
+def test_predictions_that_are_no_numbers_are_not_written(trained, tmp_path, monkeypatch):
+    corpus, work, _ = trained
+    shutil.copytree(work / "features", tmp_path / "features")
+    monkeypatch.setattr(runs, "predict", lambda model, part, device: np.full(part.targets.shape, np.inf))
+    assert "features mfcc: a prediction of a valid clip is no number" in refusal(
+        make_run, corpus, tmp_path, "mfcc", 0, QUICK)
+    assert not list(tmp_path.glob("runs/*/predictions*.csv"))
 
 
 @pytest.mark.parametrize("text", ["{", ""])

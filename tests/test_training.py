@@ -16,9 +16,12 @@ import torch
 
 from emibook import InputError, progress, training
 from emibook.dataset import load
+from emibook.drawn import sequences as drawn
+from emibook.evaluation import paired_difference
 from emibook.losses import LOSSES
 from emibook.metrics import pearson
 from emibook.models import rebuild
+from emibook.recovery import Size
 from emibook.training import Recipe, load_model, predict, statistics, train
 
 QUICK = Recipe("quick", rate=3e-3, batch=8, epochs=6, threads=1)
@@ -398,6 +401,22 @@ def test_bfloat16_trains_to_the_same_and_keeps_weights_in_float32(sequences, tmp
     assert low.dtype == np.float32 and np.abs(full - low).max() > 0, "bfloat16 was not used"
     cosine = (full * low).sum() / np.linalg.norm(full) / np.linalg.norm(low)
     assert cosine > 0.99 and abs(logs[0]["mean_pearson"].max() - logs[1]["mean_pearson"].max()) < 0.05
+
+
+@pytest.mark.parametrize(("features", "model"), [("aus", VIDEO), ("wav2vec2", AUDIO)])
+def test_half_precision_changes_no_conclusion(features, model, tmp_path, monkeypatch):
+    """The two scores differ by far less than rows of the paper's tables do, the nearest of which lie .01 apart."""
+    monkeypatch.setattr(training, "native_precision", lambda device: "bfloat16")
+    plan = Size("some", (900, 600, 0), 12, 4.0, 16).plan({features: 0.6}, "mean")
+    parts = [drawn(plan, features, name) for name in ("train", "valid")]
+    recipe = replace(QUICK, batch=32, epochs=5)
+    scores, told = [], []
+    for precision in ("float32", "bfloat16"):
+        scores.append(run(parts, tmp_path / precision, replace(recipe, precision=precision), model=model))
+        told.append(predict(load_model(tmp_path / precision), parts[1]))
+    gain = paired_difference(parts[1].targets, [told[1]], [told[0]], parts[1].participants)
+    assert scores[0]["mean_pearson"].max() > 0.45, "there is a conclusion"
+    assert 0 < abs(gain.mean) < 0.004 and max(-gain.low, gain.high) < 0.01
 
 
 def test_precision_and_device_that_are_not_there(sequences, tmp_path, monkeypatch):

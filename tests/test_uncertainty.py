@@ -59,10 +59,10 @@ def test_people_of_whom_nobody_is_left_to_ask_are_refused(tmp_path):
 
 
 def test_predictions_are_kept_by_all_that_decides_them(tmp_path, monkeypatch):
-    options = {"train_clips": 60, "recipe": QUICK, "progress": False}
+    options = {"train_clips": 60, "recipe": QUICK, "seeds": (0,), "progress": False}
     found = of_choosing_the_epoch(tmp_path, SMALL, **options)
     others = [{"train_clips": 50}, {"recipe": replace(QUICK, rate=3e-3)}, {"recipe": replace(QUICK, epochs=3)},
-              {"seed": 1}]  # fmt: skip
+              {"seeds": (1,)}]  # fmt: skip
     for other in others:
         assert not of_choosing_the_epoch(tmp_path, SMALL, **{**options, **other}).equals(found), other
     assert not of_choosing_the_epoch(tmp_path, replace(SMALL, width=7), **options).equals(found)
@@ -70,12 +70,23 @@ def test_predictions_are_kept_by_all_that_decides_them(tmp_path, monkeypatch):
     assert of_choosing_the_epoch(tmp_path, SMALL, **options).equals(found)
 
 
+def test_the_error_is_that_among_trainings_and_not_among_draws_of_one(tmp_path):
+    options = {"train_clips": 60, "recipe": QUICK, "progress": False}
+    each = [of_choosing_the_epoch(tmp_path, SMALL, seeds=(seed,), **options) for seed in (0, 1, 2)]
+    found = of_choosing_the_epoch(tmp_path, SMALL, seeds=(0, 1, 2), **options)
+    told = np.array([one["optimism"] for one in each])
+    assert list(found["optimism"]) == pytest.approx(list(told.mean(axis=0)))
+    assert list(found["error"]) == pytest.approx(list(told.std(axis=0, ddof=1) / np.sqrt(3)))
+    assert list(found["reported"]) == pytest.approx(list(np.mean([one["reported"] for one in each], axis=0)))
+    assert each[0]["error"].isna().all(), "of one training it is not known"
+
+
 def test_the_training_is_where_the_gpu_is(tmp_path, monkeypatch):
     places = []
     monkeypatch.setattr(uncertainty, "on_device", lambda: "cpu:0")
     feed = uncertainty.Feed
     monkeypatch.setattr(uncertainty, "Feed", lambda part, device: places.append(device) or feed(part, device))
-    of_choosing_the_epoch(tmp_path, SMALL, train_clips=60, recipe=QUICK, progress=False)
+    of_choosing_the_epoch(tmp_path, SMALL, train_clips=60, recipe=QUICK, seeds=(0,), progress=False)
     assert places == ["cpu:0"] * 3
 
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from emibook import InputError
-from emibook.experiments import ABLATIONS, APART, MENDED, MENDED_APART, MENDS, RECIPES, variant_for
+from emibook.experiments import ABLATIONS, MENDED, MENDS, RECIPES, variant_for
 from emibook.features import store
 from emibook.models import rebuild
 from emibook.runs import LEDGER, Run, make_run, run_folder
 from emibook.steps import Reading
-from emibook.training import Recipe, load_model
+from emibook.training import Recipe
 from emibook.variants import BASE, Variant
 
 QUICK = Recipe("quick", rate=3e-3, batch=10, epochs=1, threads=1)
@@ -41,7 +41,7 @@ def world(tmp_path_factory):
 def test_every_option_differs_from_the_default_and_no_two_are_the_same():
     defaults = {**asdict(Reading()), **rebuild({"kind": "regressor", "in_features": 4}).config}
     seen = []
-    for name, variant in (ABLATIONS | MENDS | APART).items():
+    for name, variant in (ABLATIONS | MENDS).items():
         assert variant.name == name
         options = {**variant.reading, **variant.model}
         assert all(defaults[option] != value for option, value in options.items()), name
@@ -51,7 +51,7 @@ def test_every_option_differs_from_the_default_and_no_two_are_the_same():
     assert all(one != other for place, one in enumerate(seen) for other in seen[:place])
 
 
-@pytest.mark.parametrize("name", ABLATIONS | MENDS | APART)
+@pytest.mark.parametrize("name", ABLATIONS | MENDS)
 def test_every_ablation_trains_and_is_a_run_of_its_own_where_it_concerns_the_branch(world, name):
     corpus, work = world
     variant = variant_for(name)
@@ -69,23 +69,12 @@ def test_every_ablation_trains_and_is_a_run_of_its_own_where_it_concerns_the_bra
         if "epochs" in variant.recipe:  # the best may be among the first
             same = len(pandas.read_csv(folder / "log.csv")) == 1
         assert same == (not differs), f"{name} is said to differ for {branch} and does not, or the reverse"
-    joined_only = {"sets-apart"}
-    face_only = joined_only | {"gaps-kept", "width-of-input", "no-positions", "dropout", "no-transformer"}
-    sound_only = joined_only | {"sound-mean", "sound-own-rate"}
+    face_only = {"gaps-kept", "width-of-input", "no-positions", "dropout"}
+    sound_only = {"sound-mean", "sound-own-rate"}
     folders = {branch: run_folder(corpus, work, branch, 0, QUICK, variant) for branch in ("aus", "wav2vec2")}
     bases = {branch: run_folder(corpus, work, branch, 0, QUICK) for branch in folders}
     assert (folders["aus"] == bases["aus"]) == (name in sound_only)
     assert (folders["wav2vec2"] == bases["wav2vec2"]) == (name in face_only)
-
-
-def test_joined_sets_are_set_apart_as_wide_as_they_are(world):
-    corpus, work = world
-    made.write(corpus, work, "resnet18", signal=1)
-    folder = make_run(corpus, work, "resnet18+aus", 0, QUICK, APART["sets-apart"], device="cpu", progress=False)
-    assert Run.open(folder).config["model"]["apart"] is True
-    assert load_model(folder).config["apart"] == [made.WIDTHS["resnet18"], made.WIDTHS["aus"]]
-    together = make_run(corpus, work, "resnet18+aus", 0, QUICK, device="cpu", progress=False)
-    assert "apart" not in Run.open(together).config["model"] and load_model(together).config["apart"] == []
 
 
 def test_baselines_take_readings_and_recipes_but_have_no_options_of_ours(world):
@@ -100,9 +89,6 @@ def test_the_mended_recipe_is_all_of_its_parts(world):
     assert variant_for("mended") == MENDED and MENDED.name == "mended"
     joined = variant_for("+".join(MENDS))
     assert replace(joined, name="mended") == MENDED and len(MENDS) == 5
-    apart = MENDED | APART["sets-apart"] | APART["no-transformer"]
-    assert variant_for("mended+sets-apart+no-transformer") == apart and variant_for("mended-apart") == MENDED_APART
-    assert MENDED_APART == replace(apart, name="mended-apart")
     corpus, work = world
     short = replace(MENDED, recipe={**MENDED.recipe, "epochs": 2})
     for branch in ("aus", "wav2vec2"):

@@ -185,8 +185,7 @@ def _flat_training() -> tuple[pandas.DataFrame, float]:
         clips = tuple(f"{name}{number}" for number in range(CLIPS))
         names = tuple(f"feature {number}" for number in range(4))
         emotions = tuple(f"emotion {number}" for number in range(TARGETS))
-        return Sequences("made", names, values, np.arange(CLIPS + 1) * 2, targets, emotions, clips, clips, ("made",),
-                         (len(names),))
+        return Sequences("made", names, values, np.arange(CLIPS + 1) * 2, targets, emotions, clips, clips, ("made",))
 
     parts = partition("t"), partition("v")
     recipe = Recipe("flat", rate=FLAT, batch=CLIPS, epochs=PATIENCE + 2, patience=PATIENCE, threads=1)

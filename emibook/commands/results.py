@@ -79,7 +79,8 @@ def tables(
         root: a data set in any known layout
         work: folder to write
         seeds: runs for each row
-        rows: feature sets instead of the paper's rows, as facenet egemaps; Table 3 has each face with each sound
+        rows: feature sets instead of the paper's rows, as facenet egemaps; Table 3 has each face with each sound;
+            "resnet18 & aus" are trained apart and averaged
         recipe: paper or small (default: small below 1,000 training clips)
         variant: an ablation, or several joined by +, as no-positions (a wrong name lists them)
         participants: CSV with the columns clip,participant, where the data set names none
@@ -198,7 +199,7 @@ def rehearse(
     Args:
         out: folder for the tables and the trainings; a stopped rehearsal goes on
         size: of the trainings; full wants a GPU, tiny tries all of it in minutes and says nothing
-        parts: recovery, table3, widths, differences, optimism, choices, crops (default: all)
+        parts: recovery, table3, tables, widths, differences, optimism, choices, crops (default: all)
     """
     from emibook.rehearsal import rehearse
 

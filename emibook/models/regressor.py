@@ -6,12 +6,10 @@ options the clip's last step, a mean whose weights are learnt, and the mean with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
-from emibook.models.tcn import TCN, SetsApart
+from emibook.models.tcn import TCN
 from emibook.models.transformer import TransformerEncoder
 
 POOLINGS = ("mean", "last", "attention", "statistics")
@@ -65,8 +63,6 @@ class IntensityRegressor(Branch):
             (statistics pooling: Snyder et al. 2018, X-vectors, ICASSP).
         residual: whether the TCN's layers are residual blocks.
         dropout: the share of the encoder's sublayers left out in training.
-        apart: of joined feature sets how many features each has; each then goes through a TCN of its own, as wide as
-            ``channels``, and what these make lies side by side. Empty: all of them go through one.
 
     Source: paper section 3.3 and equations (3), (4): F = ReLU(X W1 + b1) W2 + b2.
     """
@@ -84,13 +80,10 @@ class IntensityRegressor(Branch):
         pooling: str = "mean",
         residual: bool = False,
         dropout: float = 0.0,
-        apart: Sequence[int] = (),
     ) -> None:
         super().__init__(in_features, targets)
         if pooling not in POOLINGS:
             raise ValueError(f"no pooling {pooling!r}; there are {', '.join(POOLINGS)}")
-        if apart and sum(apart) != in_features:
-            raise ValueError(f"sets of {list(apart)} features are not {in_features} together")
         channels = channels or in_features
         self.config = {
             "in_features": in_features,
@@ -103,20 +96,18 @@ class IntensityRegressor(Branch):
             "pooling": pooling,
             "residual": residual,
             "dropout": dropout,
-            "apart": list(apart),
         }
         self.pooling = pooling
-        self.tcn = SetsApart(apart, channels, residual) if apart else TCN(in_features, channels, residual=residual)
-        wide = channels * max(1, len(apart))
+        self.tcn = TCN(in_features, channels, residual=residual)
         self.transformer = (
             TransformerEncoder(
-                wide, transformer_layers, heads, attention=attention, positions=positions, dropout=dropout
+                channels, transformer_layers, heads, attention=attention, positions=positions, dropout=dropout
             )
             if transformer_layers
             else None
         )
-        self.score = nn.Linear(wide, 1) if pooling == "attention" else None
-        pooled = wide * (2 if pooling == "statistics" else 1)
+        self.score = nn.Linear(channels, 1) if pooling == "attention" else None
+        pooled = channels * (2 if pooling == "statistics" else 1)
         self.ffn = nn.Sequential(nn.Linear(pooled, channels), nn.ReLU(), nn.Linear(channels, targets))
 
     def predict(self, values: Tensor, mask: Tensor) -> Tensor:

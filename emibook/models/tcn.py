@@ -9,8 +9,6 @@ Weights start as in He et al. (2015), arXiv 1502.01852, so that the signal keeps
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -64,23 +62,6 @@ class TCN(nn.Module):
                 made = made + (self.around(hidden) if first == 0 else hidden).float()  # in half precision too
             hidden = torch.relu(made)
         return hidden
-
-
-class SetsApart(nn.Module):
-    """A TCN for each of several joined feature sets; what they make lies side by side.
-
-    ``widths``: how many features each set has. ``channels``: of each TCN.
-    """
-
-    def __init__(self, widths: Sequence[int], channels: int, residual: bool = False) -> None:
-        super().__init__()
-        self.widths = list(widths)
-        self.tcns = nn.ModuleList(TCN(width, channels, residual=residual) for width in widths)
-
-    def forward(self, values: Tensor) -> Tensor:
-        """(batch, time, feature) -> (batch, time, set * channels)."""
-        parts = values.split(self.widths, dim=-1)
-        return torch.cat([tcn(part) for tcn, part in zip(self.tcns, parts, strict=True)], dim=-1)
 
 
 def causal(layer: nn.Conv1d, values: Tensor) -> Tensor:
