@@ -399,15 +399,16 @@ glue("full_parts_below", int((missing < 0.95).sum()), display=False)
 # planted in each of them, as a share of how much the oracle's does: one is as it should be, nought is not found.
 
 # %%
-two = mixed[mixed["features"].isin(["resnet18+aus", "resnet18 & aus"]) & (mixed["drawn"] == 0)]
-slopes = {(row.features, name): map(float, text.split()) for row in two.itertuples()
-          for name, text in zip(("resnet18", "aus"), row.slopes.split(";"), strict=True)}
-slopes = pd.DataFrame({key: list(each) for key, each in slopes.items()}, index=EMOTIONS)
-slopes.insert(0, "planted in", [*patterns.PATTERNS * 2])
+once = mixed[mixed["drawn"] == 0].set_index("features")
+slopes = pd.DataFrame({"planted in": patterns.PATTERNS * 2}, index=EMOTIONS)
+for name in ("resnet18+aus", "resnet18 & aus"):
+    by_set = once.loc[name, "slopes"].split(";")
+    for seen, told in zip(("resnet18", "aus"), by_set, strict=True):
+        slopes[f"{name}: {seen}"] = [float(slope) for slope in told.split()]
 slopes
 
 # %% tags=["remove-cell"]
-rhythms = slopes[slopes["planted in"] == "rhythm"]["resnet18+aus"]
+rhythms = slopes[slopes["planted in"] == "rhythm"].filter(like="resnet18+aus")
 glue("full_starved", f"{rhythms.min(axis=1).max():.2f}", display=False)
 glue("full_fed", f"{rhythms.max(axis=1).min():.2f}", display=False)
 
