@@ -562,12 +562,12 @@ glue("full_reported", f"{last['fused']:.4f}", display=False)
 # values may stand beside these rows, because the set was made to meet them; of people it says nothing.
 
 # %%
-tables = results["tables"].set_index("features")
-ours = tables.loc[tables["paper"].notna(), ["mean", "honest", "averaged", "low", "high", "paper"]]
+tables = results["tables"].set_index("features").dropna(subset="paper")
+ours = tables[["mean", "honest", "averaged", "low", "high", "paper"]]
 ours.round(3)
 
 # %% mystnb={"image": {"alt": "Twelve rows, those of both of the paper's tables: a dot for the mean over seeds with a line for its interval, small dots for the seeds close about it, and a diamond for the paper's value. Dots and diamonds move to the right together from row to row. The diamonds lie within the lines or little to the right of them, but far to the right for the two baselines that have sound in them, and clear of the line in the last row."}, "figure": {"caption": "Tables 2 and 3 as the book makes them, of a simulated set on which ridge regression attains Table 2: mean over seeds, interval over participants and seeds, seed by seed (small dots); diamonds: the paper.", "name": "full-tables"}}
-figures.show_rows(tables.loc[ours.index].reset_index(), paper=True)
+figures.show_rows(tables.reset_index(), paper=True)
 plt.show()
 
 # %% tags=["remove-cell"]
