@@ -57,12 +57,14 @@ class Ceiling:
     table: pandas.DataFrame
 
 
-def ceiling(root: Path | str, *, ratings: str | None = None, seed: int = 0) -> Ceiling:
-    """The ceiling of the labels under ``root``; media are not needed. ``ratings`` as in ``open_corpus``.
+def ceiling(
+    root: Path | str, *, participants: Path | str | None = None, ratings: str | None = None, seed: int = 0
+) -> Ceiling:
+    """The ceiling of the labels under ``root``; media are not needed. ``participants``, ``ratings``: ``open_corpus``.
 
     Raises ``InputError`` where there are no labels, or labels that are no fractions of at most 20 raters.
     """
-    corpus = open_corpus(root, ratings=ratings, media=False)
+    corpus = open_corpus(root, participants, ratings=ratings, media=False)
     if crema_d.recognises(Path(root)):
         found = votes.read(root)
         counts = found.counts[RATINGS.index(ratings or RATINGS[-1])]

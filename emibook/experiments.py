@@ -28,7 +28,7 @@ from emibook.steps import Reading
 from emibook.training import Recipe, on_device, require_labels
 from emibook.variants import BASE, BASELINE, Variant
 
-__all__ = ["ABLATIONS", "MENDED", "MENDS", "RECIPES", "recipe_for", "tables", "train"]
+__all__ = ["ABLATIONS", "FASTER", "MENDED", "MENDS", "RECIPES", "recipe_for", "tables", "train"]
 
 # Rate, batch and patience of "paper" are the paper's; it states no number of epochs, no weights to start from (the
 # TCN's are He et al.'s), no normalisation (features are standardised by the training partition), no dropout (none).

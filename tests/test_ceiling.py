@@ -113,6 +113,25 @@ def test_labels_that_tell_nothing_are_refused_in_one_line(tmp_path, capsys):
         ceiling.from_counts("made", ("a", "b"), np.array([[1, 0], [3, 3]]), ["", ""])
 
 
+def test_who_is_who_can_be_told_where_the_corpus_does_not(tmp_path, capsys):
+    root, rng = tmp_path / "root", np.random.default_rng(0)
+    root.mkdir()
+    names = [f"c{number}" for number in range(40)]
+    for name in names:
+        (root / f"{name}.mp4").write_bytes(b"video")
+    (root / "about.csv").write_text("clip,joy\n" + "".join(f"{name},{rng.integers(6) / 5}\n" for name in names))
+    table = tmp_path / "people.csv"
+    table.write_text("clip,participant\n" + "".join(f"{name},p{place // 4}\n" for place, name in enumerate(names)))
+    assert ceiling.ceiling(root).over.startswith("clips (too narrow")
+    assert ceiling.ceiling(root, participants=table).over == "participants"
+    assert main(["ceiling", str(root), "--participants", str(table)]) == 0
+    said = capsys.readouterr().out
+    assert "interval over participants." in said
+    assert main(["ceiling", str(root), "--participants", str(tmp_path / "nobody.csv")]) == 1
+    told = capsys.readouterr().err
+    assert "nobody.csv" in told and told.count("\n") == 1
+
+
 def test_the_command_on_votes_alone(tmp_path, capsys):
     clips = [f"{actor}_DFA_{meant}_XX" for actor in (1001, 1002, 1049) for meant in made_crema.EMOTIONS]
     made_crema.write_votes(tmp_path / "tabulatedVotes.csv", clips, made_crema.drawn_votes(clips))

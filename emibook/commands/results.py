@@ -108,17 +108,20 @@ def tables(
 
 
 @command
-def ceiling(root: Root, /, *, ratings: Ratings = None, seed: int = 0) -> int:
+def ceiling(
+    root: Root, /, *, participants: Path | None = None, ratings: Ratings = None, seed: int = 0
+) -> int:
     """Say how well anything could predict the labels of ROOT, from the labels alone.
 
     Args:
         root: a data set in any known layout; its videos and sounds are not needed
+        participants: CSV with the columns clip,participant, where the data set names none
         ratings: what the raters behind the targets had, where the corpus tells (CREMA-D; default: both)
         seed: the same seed gives the same intervals
     """
     from emibook.ceiling import ceiling, in_words
 
-    print(in_words(ceiling(root, ratings=ratings, seed=seed)))
+    print(in_words(ceiling(root, participants=participants, ratings=ratings, seed=seed)))
     return 0
 
 
