@@ -15,6 +15,7 @@ from emibook.recovery import SIZES, TEN_TIMES, WITHOUT, Case, cases, score
 from emibook.rehearsal import PARTS, Part, rehearse
 from emibook.rows import TABLE2, TABLE3
 from emibook.specification import RECIPE
+from emibook.uncertainty import differences
 
 KEPT = Path(__file__).parents[1] / "book" / "results"
 
@@ -192,6 +193,17 @@ def test_a_kept_table_can_be_made_again():
     for column in ("visual", "sound", "fused", "r12"):
         assert list(made[column]) == pytest.approx(list(before[column]), abs=0.025)
     assert list(made["paper"]) == list(before["paper"]) and set(LEVELS) > {"vit", "wav2vec2"}
+
+
+def test_kept_differences_can_be_made_again():
+    """With a fifth of the draws: a spread of so few is known to a fifth of itself, and rows share their luck."""
+    settings = json.loads((KEPT / rehearsal.SETTINGS).read_text())["differences"]["size"]
+    given = {name: settings[name] for name in ("crossing", "legible")}
+    made = differences(**given, clips=tuple(settings["clips"]), repeats=settings["repeats"] // 5)
+    before = kept("differences")
+    assert list(made["features"]) == list(before["features"]) and list(made["beside"]) == list(before["beside"])
+    assert list(made["difference"]) == pytest.approx(list(before["difference"]), abs=1e-6)
+    assert 0.7 < (made["anew"] / before["anew"]).median() < 1.4
 
 
 @pytest.mark.parametrize(("features", "patterns", "variant"), [
