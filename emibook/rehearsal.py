@@ -92,7 +92,8 @@ def _tables(
     out: Path, progress: bool, averages: Size, variant: Variant, seeds: int, seed: int, recipe: Recipe = PAPERS
 ) -> pandas.DataFrame:
     """Both tables, one under the other, of features of which ridge regression attains the paper's Table 2."""
-    root, work = out / "tables" / "corpus", out / "tables" / "work"
+    folder = out / "tables" / averages.name  # another size is another simulation
+    root, work = folder / "corpus", folder / "work"
     simulate(root, work, size=averages, patterns="mean", calibrated="attained", seed=seed, progress=progress)
     made = experiments.tables(open_corpus(root), work, seeds=seeds, recipe=recipe, variant=variant, progress=progress)
     return pandas.concat([each.assign(table=number) for number, each in zip((2, 3), made, strict=True)])

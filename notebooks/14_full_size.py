@@ -586,8 +586,8 @@ glue("full_tables_last_high", f"{ours['high'].iloc[-1]:.3f}", display=False)
 
 # %% [markdown]
 # The rows rise in the paper's order, and its value lies in the interval of {glue:text}`full_tables_held` of
-# {glue:text}`full_tables_rows` ({numref}`full-tables`). The organisers' models stay below theirs: so few epochs do not
-# bring them to their end. The last row stays below as well, at {glue:text}`full_tables_last` with an interval up to
+# {glue:text}`full_tables_rows` ({numref}`full-tables`). The organisers' models, whose training this is not, stay below
+# theirs. The last row stays below as well, at {glue:text}`full_tables_last` with an interval up to
 # {glue:text}`full_tables_last_high`, as the averages of the section before did. `honest`, whose rate and epoch were
 # chosen on other people, is lower than `mean` by {glue:text}`full_tables_honest` on average. And `averaged`, what the
 # seeds' predictions score once averaged, as `emibook submit` averages them, lies {glue:text}`full_tables_gain` above

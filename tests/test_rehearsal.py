@@ -84,6 +84,17 @@ def test_every_part_can_be_tried_at_the_tiny_size(tmp_path, monkeypatch):
         assert PARTS[name].tiny.keys() <= about["size"].keys() and about["size"] != noted_of(name, "reduced")
 
 
+def test_tables_of_another_size_in_the_same_folder_are_of_another_simulation(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(rehearsal, "simulate", lambda root, work, **of: drawn.append((root, work, of["size"].clips)))
+    monkeypatch.setattr(rehearsal, "open_corpus", lambda root: root)
+    monkeypatch.setattr(rehearsal.experiments, "tables", lambda *_, **__: [pandas.DataFrame({"x": [1]})] * 2)
+    for size in ("tiny", "reduced"):
+        assert list(rehearse(tmp_path, size=size, parts=["tables"], progress=False)["tables"]["table"]) == [2, 3]
+    (root, work, clips), (other_root, other_work, other_clips) = drawn
+    assert len({root, work, other_root, other_work}) == 4 and clips != other_clips
+
+
 def noted_of(name: str, size: str) -> dict:
     return PARTS[name].noted(SIZES[size])
 
