@@ -13,9 +13,9 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from emibook.corpus.looks import Glasses, Identity, Pose, Scene
-from emibook.corpus.puppet import UNITS, Puppet
 from emibook.doctor import machine
+from emibook.puppet.looks import Glasses, Identity, Pose, Scene
+from emibook.puppet.renderer import UNITS, Puppet
 
 FRAMES, ANEW = 200, 20
 

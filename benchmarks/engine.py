@@ -17,7 +17,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from emibook import cluster
+from emibook import compute
 from emibook.doctor import machine
 
 CLIPS, SECONDS = 32, 4
@@ -29,7 +29,7 @@ def draw(folder: Path) -> list[Path]:
     import av
     import numpy as np
 
-    from emibook.corpus.puppet import UNITS, Identity, Puppet, Scene
+    from emibook.puppet.renderer import UNITS, Identity, Puppet, Scene
 
     rng = np.random.default_rng(0)
     puppet = Puppet(Identity.random(rng), Scene.random(rng), 640, 360)
@@ -63,7 +63,7 @@ def work(path: Path, folder: Path, threads: int) -> tuple[int, float, float]:
 
 def rate(paths: list[Path], folder: Path, workers: int, threads: int) -> float:
     """Clips a second while every worker is busy; a clip that lies partly in that time counts in part."""
-    done = [result for _, result in cluster.run(partial(work, folder=folder, threads=threads), paths, label="engine",
+    done = [result for _, result in compute.run(partial(work, folder=folder, threads=threads), paths, label="engine",
                                                 workers=workers, progress=False)]
     if failures := [result for result in done if isinstance(result, Exception)]:
         raise failures[0]
@@ -78,7 +78,7 @@ def nothing(count: int) -> tuple[float, float, float]:
     import psutil
 
     started, moments = time.perf_counter(), []
-    for _ in cluster.run(abs, range(count), label="engine", workers=2, progress=False):
+    for _ in compute.run(abs, range(count), label="engine", workers=2, progress=False):
         moments.append(time.perf_counter())
         resident = psutil.Process().memory_info().rss
     return moments[0] - started, 1000 * (moments[-1] - moments[0]) / (count - 1), resident / 2**20

@@ -25,10 +25,9 @@ from safetensors.torch import save_file
 from torchvision import transforms
 from transformers import ViTImageProcessor
 
-from emibook.corpus.synthetic import random_stills
 from emibook.doctor import machine
 from emibook.features.acoustic import MFCC, SAMPLE_RATE, Wav2Vec2
-from emibook.features.action_units import DESCRIPTION, ActionUnits
+from emibook.features.aus import DESCRIPTION, ActionUnits
 from emibook.features.visual import (
     IMAGENET_DEVIATION,
     IMAGENET_MEAN,
@@ -38,7 +37,8 @@ from emibook.features.visual import (
 )
 from emibook.features.vit import PIXELS, ViT
 from emibook.features.weights import Weights, file_fingerprint
-from emibook.preprocess.faces import TEMPLATE, Detector
+from emibook.preprocess.detector import TEMPLATE, Detector
+from emibook.puppet.corpus import random_stills
 
 REPEATS, SPAN = 3, 2.0  # at least so often and so many seconds; the fastest counts
 PEOPLE, STILLS = 12, 8  # drawn faces
@@ -50,7 +50,7 @@ FRAMES, MANY, SOUNDS = 64, 4096, 128  # on a GPU: pictures, faces, clips
 
 def drawn_faces() -> np.ndarray:
     """(face, 112, 112, 3) uint8: drawn people, found and aligned."""
-    from emibook.features.builtin import aligned
+    from emibook.puppet.builtin import aligned
 
     stills = (still for person in range(PEOPLE) for still in random_stills(np.random.default_rng(person), STILLS))
     found = [aligned(image) for image, *_ in stills]

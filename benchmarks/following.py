@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from emibook import experiments
 from emibook.corpus import Corpus, open_corpus
 from emibook.doctor import machine
 from emibook.evaluation import bootstrap_interval
+from emibook.experiments import paper_tables
+from emibook.experiments.runs import Run
 from emibook.features import extract, store
 from emibook.preprocess import preprocess
-from emibook.runs import Run
 
 SETS, SEEDS = ("resnet18", "aus"), 3
 
@@ -43,7 +43,7 @@ def cosines(corpus: Corpus, works: list[Path], name: str) -> tuple[np.ndarray, n
 def correlation(corpus: Corpus, work: Path, branch: str) -> str:
     """Mean over seeds and targets with its interval, of the validation partition."""
     valid = corpus.partition("valid")
-    runs = [Run.open(experiments.train(corpus, work, branch, seed, progress=False)) for seed in range(SEEDS)]
+    runs = [Run.open(paper_tables.train(corpus, work, branch, seed, progress=False)) for seed in range(SEEDS)]
     predictions = [run.predictions("valid", valid["clip"])[0] for run in runs]
     interval = bootstrap_interval(valid[list(corpus.targets)].to_numpy(float), predictions, list(valid["participant"]),
                                   names=corpus.targets)

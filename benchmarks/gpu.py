@@ -24,14 +24,14 @@ from noise import noise
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from emibook.corpus.simulated import CLIPS, MODALITY, WIDTHS
-from emibook.experiments import RECIPES
+from emibook.experiments.paper_rows import chosen_rows
+from emibook.experiments.paper_tables import RECIPES
+from emibook.experiments.variants import BASE, BASELINE
 from emibook.models import Branch
 from emibook.models.transformer import SelfAttention
-from emibook.packing import Feed, Sequences
-from emibook.rows import chosen_rows
-from emibook.training import Recipe, gradient, train
-from emibook.variants import BASE, BASELINE
+from emibook.sequences.packed import Feed, Sequences
+from emibook.studies.simulation.features import CLIPS, MODALITY, WIDTHS
+from emibook.training.loop import Recipe, gradient, train
 
 SIDE, COPIED, STARTED = 8192, 2**30, 2000  # of the matrices, bytes, operators
 FREE = ("_unsafe_view", "empty", "empty_like", "empty_strided", "lift_fresh", "unsafe_split")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emibook.packing import Sequences, read, write
+from emibook.sequences.packed import Sequences, read, write
 
 STEPS, TARGETS = 300, 6
 BLOCK = 20_000  # steps of noise that are drawn; a set repeats them

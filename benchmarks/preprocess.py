@@ -45,8 +45,8 @@ def draw(folder: Path, width: int, height: int, seed: int) -> Path:
     """A clip of a drawn person who shows one of the six expressions after the other, with a camera's noise."""
     import av
 
-    from emibook.corpus.acting import EXPRESSIONS
-    from emibook.corpus.puppet import Identity, Pose, Puppet, Scene
+    from emibook.puppet.acting import EXPRESSIONS
+    from emibook.puppet.renderer import Identity, Pose, Puppet, Scene
 
     rng = np.random.default_rng((SEED, seed))
     puppet = Puppet(Identity.random(rng), Scene.random(rng), width, height)
@@ -71,7 +71,7 @@ def paper(paths: list[Path], folder: Path) -> tuple[float, float, dict[Path, lis
     from facenet_pytorch import MTCNN
 
     from emibook.preprocess import frames
-    from emibook.preprocess.faces import NONE, Detections, align
+    from emibook.preprocess.detector import NONE, Detections, align
 
     cascade = MTCNN(keep_all=True)
     loaded = time.perf_counter() - began
@@ -126,11 +126,11 @@ def ours(path: Path) -> tuple[int, float, int, float]:
 
 def spread(task, paths: list[Path], workers: int) -> tuple[float, float, float]:
     """Seconds until the first clip was done, seconds a frame of all workers, largest private memory in MiB."""
-    from emibook import cluster
+    from emibook import compute
 
     began = time.perf_counter()
     started, seen, spent, count, memory = 0.0, set(), 0.0, 0, 0.0
-    for path, result in cluster.run(task, paths, label=task.__name__, workers=workers, progress=False):
+    for path, result in compute.run(task, paths, label=task.__name__, workers=workers, progress=False):
         if isinstance(result, Exception):
             raise SystemExit(f"{path}: {result}")
         worker, seconds, frames, private = result
@@ -144,9 +144,9 @@ def spread(task, paths: list[Path], workers: int) -> tuple[float, float, float]:
 
 def table_row(name: str, originals: list[Path], folder: Path, workers: int) -> str:
     from emibook.preprocess import frames
-    from emibook.preprocess.faces import Detector
-    from emibook.preprocess.finding import find
-    from emibook.preprocess.following import agreement
+    from emibook.preprocess.detector import Detector
+    from emibook.preprocess.tracking import agreement
+    from emibook.preprocess.video_detection import find
 
     copies = [path if copy == 0 else Path(shutil.copy(path, folder / f"{path.stem}-{copy}{path.suffix}"))
               for copy in range(max(1, -(-COPIES * DIFFERENT // len(originals)))) for path in originals]
@@ -172,8 +172,8 @@ def steps(path: Path, count: int = 90) -> str:
     import torch
     from facenet_pytorch import MTCNN
 
-    from emibook.preprocess import finding, frames
-    from emibook.preprocess.faces import Detector
+    from emibook.preprocess import frames, video_detection
+    from emibook.preprocess.detector import Detector
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -183,8 +183,8 @@ def steps(path: Path, count: int = 90) -> str:
     def followed(**settings: int) -> None:
         with ExitStack() as stack:
             for name, value in settings.items():
-                stack.enter_context(patch.object(finding, name, value))
-            list(finding.find(images, detector))
+                stack.enter_context(patch.object(video_detection, name, value))
+            list(video_detection.find(images, detector))
 
     def decoded() -> None:
         with av.open(str(path)) as container:

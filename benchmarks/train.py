@@ -32,13 +32,13 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from emibook.doctor import machine
-from emibook.experiments import RECIPES
+from emibook.experiments.paper_tables import RECIPES
 from emibook.features.visual import native_precision
 from emibook.metrics import mean_pearson
 from emibook.models import IntensityRegressor
 from emibook.models.transformer import positions
-from emibook.packing import Feed, Sequences
-from emibook.training import Recipe, gradient, predict
+from emibook.sequences.packed import Feed, Sequences
+from emibook.training.loop import Recipe, gradient, predict
 
 CLIPS, WIDTH, BATCH = 8072, 546, 128
 SMALL, SMALL_VALID, SMALL_WIDTH, SMALL_STEPS, SIGNAL = 512, 256, 64, 24, 2.0

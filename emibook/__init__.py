@@ -15,6 +15,6 @@ def __getattr__(name: str) -> object:
     """``check_exercise``, for the notebooks: loaded at its first use, because this package loads nothing by itself."""
     if name != "check_exercise":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from emibook.exercises import check_exercise
+    from emibook.book.exercises import check_exercise
 
     return check_exercise

@@ -64,7 +64,7 @@ def _accelerator() -> Finding:
 def _weights() -> list[Finding]:
     """The published weights, each held to its SHA-256 where one is known, and OpenFace; no network is asked."""
     try:
-        from emibook.features import fetching, openface
+        from emibook.features import download, openface
         from emibook.features.weights import PRETRAINED, file_fingerprint
     except ImportError:  # of a package that is told to be missing
         return []
@@ -72,13 +72,13 @@ def _weights() -> list[Finding]:
     for name, row in PRETRAINED.items():
         what = f"weights {name}"
         try:
-            path = fetching.cached(name)
-            expected = path and fetching.expected_sha256(name, path)
+            path = download.cached(name)
+            expected = path and download.expected_sha256(name, path)
         except InputError as error:  # the list of hashes that were seen is damaged
             findings.append(Finding(what, str(error), False, False, "delete that file"))
             continue
         if path is None:
-            mend = f"emibook weights get {name}" if row.file else fetching.remedy(name)
+            mend = f"emibook weights get {name}" if row.file else download.remedy(name)
             size = f", {row.megabytes} MB" if row.megabytes else ""
             findings.append(Finding(what, f"missing: {row.about}{size}", False, False, mend))
             continue

@@ -18,18 +18,18 @@ from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from emibook import InputError
-from emibook.corpus import Corpus, layout
-from emibook.dataset import feature_names
+from emibook.corpus import Corpus, hume_vidmimic2
+from emibook.experiments.runs import Run, labels_of, write_text
+from emibook.experiments.variants import BASELINE
 from emibook.features import EXTRACTORS, load_encoder
-from emibook.features.extractors import Clip
+from emibook.features.registry import Clip
 from emibook.features.store import FeatureSequence
 from emibook.fusion import late_fusion
 from emibook.models import Branch
 from emibook.preprocess import SAMPLE_RATE, preprocess_clip, read_audio, read_faces
-from emibook.runs import Run, labels_of, write_text
-from emibook.steps import Reading, joined
-from emibook.training import replace_whole
-from emibook.variants import BASELINE
+from emibook.sequences.load import feature_names
+from emibook.sequences.timeline import Reading, joined
+from emibook.training.loop import replace_whole
 
 SENSES = {"V": "face", "A": "sound"}
 STRIP = 8  # faces in a picture
@@ -108,7 +108,7 @@ def submit(corpus: Corpus, runs: Sequence[Path | str], out: Path | str) -> Path:
     fused = late_fusion(*predictions, present=present)
     table = pandas.DataFrame(fused, columns=list(corpus.targets))
     table.insert(0, "clip", clips)
-    layout.write_submission(Path(out), corpus, table)
+    hume_vidmimic2.write_submission(Path(out), corpus, table)
     written = pandas.read_csv(out, dtype={"Filename": str}, keep_default_na=False).set_index("Filename")
     low, high = np.array(list(corpus.ranges().values())).T
     same = sorted(written.index) == sorted(clips) and list(written.columns) == list(corpus.targets)

@@ -33,12 +33,13 @@ from myst_nb import glue
 
 # %% tags=["hide-input"]
 import emibook
-from emibook import figures, people
-from emibook.ceiling import ceiling
-from emibook.corpus import open_corpus, votes
-from emibook.corpus.synthetic import make_corpus
+from emibook import figures
+from emibook.book.build import banner, project_path
+from emibook.corpus import crema_d_votes, open_corpus
 from emibook.metrics import pearson
-from emibook.publish import banner, project_path
+from emibook.puppet.corpus import make_corpus
+from emibook.studies.human import people
+from emibook.studies.human.label_ceiling import ceiling
 
 # %% tags=["hide-input"]
 started = time.perf_counter()
@@ -137,7 +138,7 @@ plt.show()
 # from it are. Whoever gives the folder of CREMA-D as the profile's root sees them computed anew.
 
 # %%
-at_hand = votes.find(root, votes.VOTES) is not None
+at_hand = crema_d_votes.find(root, crema_d_votes.VOTES) is not None
 kept = project_path("book/results/people.json")
 found = people.from_root(root, seed=seed) if at_hand else people.read(kept.parent)
 made_by = json.loads(kept.read_text())["command"]
@@ -146,7 +147,7 @@ print("computed from the votes under root" if at_hand else "kept results of: " +
 # %%
 rows = found["correlations"]
 rooms = rows.loc[["voice", "face", "average"]]
-emotion_names = list(votes.EMOTIONS)
+emotion_names = list(crema_d_votes.EMOTIONS)
 rooms[["mean", "low", "high", "low_by_clip", "high_by_clip"]].round(3)
 
 # %% tags=["remove-cell"]
@@ -192,7 +193,7 @@ plt.show()
 # So the paper's sentence holds for people, too? Count the raters. "Face" is the opinion of ten people. "Average" is
 # the opinion of ten *and ten*. It has half the luck in it, whether or not the ears add anything to the eyes. To be
 # fair, compare equal numbers: leave out raters at random until ten are left, all eyes or some of each. Nobody needs to
-# do that a thousand times; the expectation over all ways to leave somebody out has a formula (`emibook.panels` has
+# do that a thousand times; the expectation over all ways to leave somebody out has a formula (`emibook.studies.human.rater_panels` has
 # it), and the same formula says what twenty would reach, or infinitely many. Infinitely many have no luck left: the
 # rows `no luck`.
 

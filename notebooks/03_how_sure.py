@@ -33,16 +33,16 @@ from myst_nb import glue
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
+from emibook.book.build import banner, listing, project_path
 from emibook.corpus import open_corpus
-from emibook.corpus.synthetic import make_corpus
-from emibook.dataset import load
 from emibook.evaluation import clusters, paired_difference, resampled, weighted_pearson
 from emibook.features import extract
 from emibook.fusion import late_fusion
 from emibook.metrics import mean_pearson
-from emibook.models.averages import RidgeOnAverages
+from emibook.models.ridge import RidgeOnAverages
 from emibook.preprocess import preprocess
-from emibook.publish import banner, listing, project_path
+from emibook.puppet.corpus import make_corpus
+from emibook.sequences.load import load
 
 # %% tags=["hide-input"]
 started = time.perf_counter()

@@ -35,15 +35,15 @@ from myst_nb import glue
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
+from emibook.book.build import banner, project_path
 from emibook.corpus import open_corpus
-from emibook.corpus.synthetic import make_corpus
-from emibook.dataset import load
 from emibook.features import EXTRACTORS, extract, store
 from emibook.fusion import late_fusion
-from emibook.packing import Feed
 from emibook.preprocess import RATE, preprocess
-from emibook.publish import banner, project_path
-from emibook.steps import STEPS, on_clock
+from emibook.puppet.corpus import make_corpus
+from emibook.sequences.load import load
+from emibook.sequences.packed import Feed
+from emibook.sequences.timeline import STEPS, on_clock
 
 # %% tags=["hide-input"]
 started = time.perf_counter()

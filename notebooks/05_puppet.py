@@ -37,16 +37,17 @@ from scipy import stats
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
-from emibook.corpus import acting, labels, open_corpus
-from emibook.corpus.puppet import UNIT_NAMES, Identity, Puppet, Scene
-from emibook.corpus.synthetic import cast, make_corpus, plan
+from emibook.book.build import PROFILES, banner, project_path
+from emibook.corpus import open_corpus
 from emibook.evaluation import bootstrap_interval
-from emibook.features import builtin
-from emibook.features.stills import hit_rate
 from emibook.figures import play
 from emibook.metrics import pearson
-from emibook.preprocess import faces, preprocess, read_audio, read_faces, read_track
-from emibook.publish import PROFILES, banner, project_path
+from emibook.preprocess import detector as faces
+from emibook.preprocess import preprocess, read_audio, read_faces, read_track
+from emibook.puppet import acting, builtin, labels
+from emibook.puppet.corpus import cast, make_corpus, plan
+from emibook.puppet.renderer import UNIT_NAMES, Identity, Puppet, Scene
+from emibook.puppet.stills import hit_rate
 
 # %% tags=["hide-input"]
 started = time.perf_counter()

@@ -38,11 +38,12 @@ from torchvision.utils import make_grid
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
+from emibook.book.build import banner, project_path
 from emibook.corpus import open_corpus
-from emibook.corpus.synthetic import make_corpus
-from emibook.preprocess import faces, finding, frames, preprocess, read_faces, read_track
-from emibook.preprocess.following import agreement
-from emibook.publish import banner, project_path
+from emibook.preprocess import detector as faces
+from emibook.preprocess import frames, preprocess, read_faces, read_track, video_detection
+from emibook.preprocess.tracking import agreement
+from emibook.puppet.corpus import make_corpus
 
 # %% tags=["hide-input"]
 started = time.perf_counter()
@@ -268,7 +269,7 @@ chosen = [crowded, *usable.index[:: max(1, len(usable) // 7)]]
 for clip in chosen[:8]:
     images = list(frames(videos[clip]))[:90]
     every = detector.detect(images)
-    followed = [each for _, each in finding.find(images, detector)]
+    followed = [each for _, each in video_detection.find(images, detector)]
     near["following"].append(agreement(every, followed))
     near["itself"].append(agreement(every, detector.detect(images, scale=0.95)))
 

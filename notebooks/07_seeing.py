@@ -37,14 +37,14 @@ from myst_nb import glue
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
+from emibook.book.build import TABLE_FEATURES, banner, project_path
 from emibook.corpus import open_corpus
-from emibook.corpus.synthetic import make_corpus
-from emibook.dataset import load
 from emibook.features import copy_encoders, extract, load_encoder, store
 from emibook.features.visual import imagenet_normalised
-from emibook.models.averages import time_averages
+from emibook.models.ridge import time_averages
 from emibook.preprocess import preprocess, read_faces
-from emibook.publish import TABLE_FEATURES, banner, project_path
+from emibook.puppet.corpus import make_corpus
+from emibook.sequences.load import load
 
 # %% tags=["hide-input"]
 started = time.perf_counter()

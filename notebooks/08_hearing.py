@@ -39,14 +39,14 @@ from scipy.signal import butter, sosfilt
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
+from emibook.book.build import banner, project_path
 from emibook.corpus import open_corpus
-from emibook.corpus.synthetic import make_corpus
-from emibook.dataset import load
 from emibook.features import copy_encoders, extract, feature_table, load_encoder, store
 from emibook.features.acoustic import MFCC
-from emibook.models.averages import time_averages
+from emibook.models.ridge import time_averages
 from emibook.preprocess import SAMPLE_RATE, preprocess, read_audio
-from emibook.publish import banner, project_path
+from emibook.puppet.corpus import make_corpus
+from emibook.sequences.load import load
 
 # %% tags=["hide-input"]
 started = time.perf_counter()

@@ -34,16 +34,17 @@ from myst_nb import glue
 
 # %% tags=["hide-input"]
 import emibook
-from emibook import experiments, figures
+from emibook import figures
+from emibook.book.build import TABLE_FEATURES, banner, listing, project_path
 from emibook.corpus import open_corpus
-from emibook.corpus.synthetic import make_corpus
-from emibook.dataset import load
 from emibook.evaluation import bootstrap_interval
+from emibook.experiments import paper_tables
 from emibook.features import extract
 from emibook.metrics import mean_pearson, pearson
-from emibook.models.averages import RidgeOnAverages, time_averages
+from emibook.models.ridge import RidgeOnAverages, time_averages
 from emibook.preprocess import preprocess
-from emibook.publish import TABLE_FEATURES, banner, listing, project_path
+from emibook.puppet.corpus import make_corpus
+from emibook.sequences.load import load
 
 # %% tags=["hide-input"]
 started = time.perf_counter()
@@ -196,7 +197,7 @@ glue("base_strongest", "; ".join(told), display=False)
 # network; chapter 12 trains it, here it is enough that it is done.
 
 # %%
-table2, _ = experiments.tables(corpus, work, seeds=seeds, progress=False)
+table2, _ = paper_tables.tables(corpus, work, seeds=seeds, progress=False)
 networks = table2[~table2["features"].str.contains("baseline")].set_index("features")
 lines = {}
 for name in networks.index:

@@ -36,14 +36,14 @@ from torch.nn.functional import pad
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
+from emibook.book.build import banner, listing, project_path
 from emibook.corpus import open_corpus
-from emibook.corpus.synthetic import make_corpus
 from emibook.features import extract, store
 from emibook.models import TCN
 from emibook.models.tcn import causal
 from emibook.preprocess import preprocess
-from emibook.publish import banner, listing, project_path
-from emibook.steps import STEPS
+from emibook.puppet.corpus import make_corpus
+from emibook.sequences.timeline import STEPS
 
 # %% tags=["hide-input"]
 started = time.perf_counter()

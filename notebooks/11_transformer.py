@@ -34,18 +34,19 @@ from myst_nb import glue
 
 # %% tags=["hide-input"]
 import emibook
-from emibook import experiments, figures
+from emibook import figures
+from emibook.book.build import banner, listing, project_path
 from emibook.corpus import open_corpus
-from emibook.corpus.synthetic import make_corpus
-from emibook.dataset import load
+from emibook.experiments import paper_tables
+from emibook.experiments.runs import Run
 from emibook.models import IntensityRegressor, TransformerEncoder
 from emibook.models.attending import attention_tables
 from emibook.models.transformer import SelfAttention, positions
-from emibook.packing import Feed
 from emibook.preprocess import read_faces
-from emibook.publish import banner, listing, project_path
-from emibook.runs import Run
-from emibook.training import predict
+from emibook.puppet.corpus import make_corpus
+from emibook.sequences.load import load
+from emibook.sequences.packed import Feed
+from emibook.training.loop import predict
 
 # %% tags=["hide-input"]
 started = time.perf_counter()
@@ -214,7 +215,7 @@ glue("attn_forgotten", f"{moved[1]:.0%}", display=False)
 # it was not trained on.
 
 # %%
-run = Run.open(experiments.train(corpus, work, "aus", progress=False))
+run = Run.open(paper_tables.train(corpus, work, "aus", progress=False))
 model, valid = run.model(), load(corpus, work, "aus", "valid")
 place = int(np.argsort(valid.lengths)[len(valid) * 3 // 4])
 clip = valid.clips[place]

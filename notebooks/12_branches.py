@@ -35,16 +35,17 @@ from torch.nn.functional import mse_loss
 
 # %% tags=["hide-input"]
 import emibook
-from emibook import experiments, figures
+from emibook import figures
+from emibook.book.build import banner, project_path
 from emibook.corpus import open_corpus
-from emibook.corpus.synthetic import make_corpus
-from emibook.dataset import load
-from emibook.experiments import RECIPES, recipe_for
+from emibook.experiments import paper_tables
+from emibook.experiments.paper_tables import RECIPES, recipe_for
+from emibook.experiments.runs import Run
 from emibook.models import IntensityRegressor
-from emibook.packing import Feed
-from emibook.publish import banner, project_path
-from emibook.runs import Run
-from emibook.training import LOG, statistics
+from emibook.puppet.corpus import make_corpus
+from emibook.sequences.load import load
+from emibook.sequences.packed import Feed
+from emibook.training.loop import LOG, statistics
 
 # %% tags=["hide-input"]
 started = time.perf_counter()
@@ -225,7 +226,7 @@ glue("branch_batches", int(np.ceil(train.present.sum() / used.batch)), display=F
 
 # %%
 names = ["aus", "mfcc"]
-runs = {name: [Run.open(experiments.train(corpus, work, name, number, progress=False))
+runs = {name: [Run.open(paper_tables.train(corpus, work, name, number, progress=False))
                for number in range(seeds)] for name in names}
 logs = {name: [pd.read_csv(run.folder / LOG, index_col="epoch") for run in each]
         for name, each in runs.items()}
@@ -277,7 +278,7 @@ glue("branch_epochs", len(every[0]), display=False)
 # `mfcc` is ours.
 
 # %%
-table2, _ = experiments.tables(corpus, work, seeds=seeds, progress=False)
+table2, _ = paper_tables.tables(corpus, work, seeds=seeds, progress=False)
 table2.set_index("features")[["mean", "honest", "low", "high", "weights"]].round(3)
 
 # %% mystnb={"image": {"alt": "Rows of Table 2, one under another: a dot for the mean correlation of each feature set and a line for its interval; rows of untrained encoders have hollow grey dots."}, "figure": {"caption": "Table 2 on this corpus: one modality a row, mean over seeds, interval over participants and seeds. Small dots: seed by seed.", "name": "branch-table-2"}}

@@ -34,18 +34,19 @@ from myst_nb import glue
 
 # %% tags=["hide-input"]
 import emibook
-from emibook import experiments, figures
-from emibook.bounds import implied
+from emibook import figures
+from emibook.audit.fusion_bounds import implied
+from emibook.book.build import TABLE_FEATURES, banner, project_path
 from emibook.corpus import open_corpus
-from emibook.corpus.synthetic import make_corpus
+from emibook.experiments import paper_tables
+from emibook.experiments.paper_rows import TABLE2, TABLE3
+from emibook.experiments.runs import Run
 from emibook.features import EXTRACTORS, extract
 from emibook.fusion import late_fusion
 from emibook.metrics import mean_pearson, pearson
 from emibook.models import IntensityRegressor
 from emibook.preprocess import preprocess
-from emibook.publish import TABLE_FEATURES, banner, project_path
-from emibook.rows import TABLE2, TABLE3
-from emibook.runs import Run
+from emibook.puppet.corpus import make_corpus
 
 # %% tags=["hide-input"]
 started = time.perf_counter()
@@ -123,7 +124,7 @@ glue("training_clips", len(corpus.partition("train")), display=False)
 # %%
 preprocess(corpus, work, progress=False)
 extract(corpus, work, TABLE_FEATURES, weights=weights, progress=False)
-table2, table3 = experiments.tables(corpus, work, seeds=seeds, progress=False)
+table2, table3 = paper_tables.tables(corpus, work, seeds=seeds, progress=False)
 shown = ["mean", "low", "high", "weights"]
 table2.set_index("features")[shown].round(3)
 
@@ -216,7 +217,7 @@ plt.show()
 valid = corpus.partition("valid")
 people = list(valid["participant"])
 truth = valid[list(corpus.targets)].to_numpy()
-runs = [experiments.train(corpus, work, each, progress=False) for each in (eyes, ears)]
+runs = [paper_tables.train(corpus, work, each, progress=False) for each in (eyes, ears)]
 seen, heard = (Run.open(run).predictions("valid", valid["clip"])[0] for run in runs)
 by_emotion = pd.DataFrame(index=corpus.targets)
 by_emotion["r1"], by_emotion["r2"] = pearson(truth, seen), pearson(truth, heard)

@@ -34,18 +34,21 @@ from myst_nb import glue
 
 # %% tags=["hide-input"]
 import emibook
-from emibook import bounds, figures
-from emibook.corpus import attainable, numbers, patterns, simulated
-from emibook.corpus.layout import EMOTIONS
-from emibook.experiments import MENDED
-from emibook.publish import banner, project_path
-from emibook.rows import TABLE2, TABLE3
+from emibook import figures
+from emibook.audit import fusion_bounds
+from emibook.book.build import banner, project_path
+from emibook.corpus import simulated
+from emibook.corpus.hume_vidmimic2 import EMOTIONS
+from emibook.experiments.paper_rows import TABLE2, TABLE3
+from emibook.experiments.paper_tables import MENDED
+from emibook.studies.simulation import attainable, patterns
+from emibook.studies.simulation import features as simulated_features
 
 # %% tags=["hide-input"]
 started = time.perf_counter()
 figures.use_style()
-simulation = simulated.Simulation((), seed=seed)
-corpus = numbers.in_memory(simulation)
+simulation = simulated_features.Simulation((), seed=seed)
+corpus = simulated.in_memory(simulation)
 banner(profile, corpus)
 
 # %% [markdown]
@@ -150,7 +153,7 @@ glue("full_line", f"{line:.0%}", display=False)
 # The ceiling of {numref}`full-attainable` is {glue:text}`full_ceiling`. Where six tenths are attainable, the best
 # straight line reaches {glue:text}`full_line` of that: labels that are mostly nought reward a bend. For the onset and
 # the rhythm there is no formula, but bounds on either side: above, what could be done if the place of the onset, or the
-# strength of the swings, were told; below, what one simple rule reads. `emibook.corpus.reachable` computes them.
+# strength of the swings, were told; below, what one simple rule reads. `emibook.studies.simulation.best_predictor` computes them.
 # Between them lies an *oracle*: a reader who knows how the scores were planted, though not what they are. It stands for
 # the best predictor where there is no formula.
 #
@@ -454,7 +457,7 @@ glue("full_fed", f"{rhythms.max(axis=1).min():.2f}", display=False)
 # would score if the branches agreed as much as those of the row above.
 
 # %%
-rows = bounds.imply(TABLE2, TABLE3, crossing=simulated.CROSSING)
+rows = fusion_bounds.imply(TABLE2, TABLE3, crossing=simulated_features.CROSSING)
 rows[["visual", "sound", "fused", "calibrated", "r12 calibrated", "expected"]].round(3)
 
 # %% mystnb={"image": {"alt": "Five dots, one a row of the paper's Table 3, of the correlation between the branches that the row implies. The first four lie to the right of a dotted line at nought, the last to its left; hollow marks, where errors would be independent, all lie just to the right of the line."}, "figure": {"caption": "The correlation between the two branches that each row of the paper's Table 3 implies (filled), and the one that independent errors would give (hollow).", "name": "full-implied"}}
@@ -480,7 +483,7 @@ glue("full_needed", f"{last['crossing needed']:.2f}", display=False)
 glue("full_expected", f"{last['expected'] - ours['fused'].iloc[-2]:.3f}", display=False)
 glue("full_gained", f"{last['fused'] - ours['fused'].iloc[-2]:.4f}", display=False)
 glue("full_verdict", last["verdict"], display=False)
-glue("full_crossing", simulated.CROSSING, display=False)
+glue("full_crossing", simulated_features.CROSSING, display=False)
 
 # %% [markdown]
 # The four rows of the paper's own imply {glue:text}`full_implied` ({numref}`full-implied`). The last row is the odd
@@ -528,14 +531,14 @@ joined = "resnet18+aus & wav2vec2"
 glue("full_none", f"{level.loc[('attainable', 0.0, joined), 'fused']:.3f}", display=False)
 glue("full_none_r12", f"{level.loc[('attainable', 0.0, joined), 'r12']:.2f}", display=False)
 glue("full_most", f"{level.loc[('attainable', crossings[-1], joined), 'fused']:.3f}", display=False)
-glue("full_usual", f"{level.loc[('attainable', simulated.CROSSING, joined), 'fused']:.3f}", display=False)
-attained = level.loc[("attained", simulated.CROSSING, joined)]
+glue("full_usual", f"{level.loc[('attainable', simulated_features.CROSSING, joined), 'fused']:.3f}", display=False)
+attained = level.loc[("attained", simulated_features.CROSSING, joined)]
 glue("full_attained", f"{attained['fused']:.3f}", display=False)
 glue("full_attained_low", f"{attained['low']:.3f}", display=False)
 glue("full_attained_high", f"{attained['high']:.3f}", display=False)
 
 # %% tags=["remove-cell"]
-trained = level.loc[("trained", simulated.CROSSING, joined)]
+trained = level.loc[("trained", simulated_features.CROSSING, joined)]
 glue("full_trained", f"{trained['fused']:.3f}", display=False)
 glue("full_trained_low", f"{trained['low']:.3f}", display=False)
 glue("full_trained_high", f"{trained['high']:.3f}", display=False)

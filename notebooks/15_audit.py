@@ -34,10 +34,10 @@ from myst_nb import glue
 
 # %% tags=["hide-input"]
 import emibook
-from emibook import claims, figures
+from emibook import audit, figures
+from emibook.book.build import banner, project_path
 from emibook.corpus import open_corpus
-from emibook.corpus.synthetic import make_corpus
-from emibook.publish import banner, project_path
+from emibook.puppet.corpus import make_corpus
 
 # %% tags=["hide-input"]
 started = time.perf_counter()
@@ -78,7 +78,7 @@ banner(profile, corpus)
 # needs the data. One sentence, two lines in our file. Here is the first of them.
 
 # %%
-paper = claims.read_claims(project_path("book/claims.yml"))
+paper = audit.read_claims(project_path("book/claims.yml"))
 sentence = next(claim for claim in paper.claims if claim.id == "gain-visual-two")
 pd.Series(vars(sentence), name="claim").to_frame()
 
@@ -133,11 +133,11 @@ plt.show()
 
 # %%
 licensed = work if (work / "corpus.json").exists() else None
-findings = claims.audit(paper, licensed)
-pd.Series(claims.counts(findings), name="claims").to_frame()
+findings = audit.audit(paper, licensed)
+pd.Series(audit.counts(findings), name="claims").to_frame()
 
 # %% tags=["remove-cell"]
-counted = claims.counts(findings)
+counted = audit.counts(findings)
 glue("claims", len(paper.claims), display=False)
 glue("count_reproduced", counted["reproduced"], display=False)
 glue("count_partly", counted["partly"], display=False)
@@ -149,7 +149,7 @@ glue("count_needs_the_licensed_data", counted["needs the licensed data"], displa
 # %% mystnb={"image": {"alt": "Five horizontal bars, one for each kind of claim: arithmetic, architecture, procedure, result and citation. Each is divided by verdict in one colour each. Most of the first three kinds is reproduced; without the licensed data the whole bar of results waits."}, "figure": {"caption": "Claims by kind and verdict.", "name": "audit-verdicts"}}
 kinds = pd.Series([claim.kind for claim in paper.claims], name="kind")
 verdicts = pd.Series([findings[claim.id].verdict for claim in paper.claims], name="verdict")
-crossed = pd.crosstab(kinds, verdicts).reindex(index=claims.KINDS, columns=claims.VERDICTS)
+crossed = pd.crosstab(kinds, verdicts).reindex(index=audit.KINDS, columns=audit.VERDICTS)
 colors = [figures.BLUE, figures.GREEN, figures.ORANGE, figures.PURPLE, "#E69F00", "#A6A6A6"]
 ax = crossed.fillna(0).plot.barh(stacked=True, color=colors, width=0.75)
 ax.invert_yaxis()
@@ -264,12 +264,12 @@ of_kind("result")
 # before their checks run, and nothing else.
 
 # %%
-unchanged = claims.fixed_before(paper.claims)
-for (count, digest), same in zip(claims.FIXED, unchanged, strict=True):
+unchanged = audit.fixed_before(paper.claims)
+for (count, digest), same in zip(audit.FIXED, unchanged, strict=True):
     print(count, digest, "unchanged" if same else "CHANGED")
 
 # %% tags=["remove-cell"]
-count, digest = claims.FIXED[0]
+count, digest = audit.FIXED[0]
 glue("fixed_count", count, display=False)
 glue("fixed_hash", digest[:12], display=False)
 glue("fixed_same", "still have" if unchanged[0] else "no longer have", display=False)
@@ -280,7 +280,7 @@ glue("fixed_same", "still have" if unchanged[0] else "no longer have", display=F
 # safeguard is to show what other tolerances would have said. Here all of them are multiplied by the same factor.
 
 # %%
-counts = pd.DataFrame(claims.sensitivity(paper, licensed)).rename_axis(columns="factor")
+counts = pd.DataFrame(audit.sensitivity(paper, licensed)).rename_axis(columns="factor")
 counts
 
 # %% tags=["remove-cell"]
@@ -308,7 +308,7 @@ plt.show()
 # %%
 honest = [[row, "ViT(baseline)", round(gain, 4)] for row, gain in gains.items()]
 mended = replace(sentence, arguments=sentence.arguments | {"pairs": honest})
-turned = claims.audit(replace(paper, claims=(mended,)))[sentence.id]
+turned = audit.audit(replace(paper, claims=(mended,)))[sentence.id]
 print(turned.verdict, turned.found, sep="\n")
 
 # %% [markdown]
@@ -400,7 +400,7 @@ emibook.check_exercise("15.2", may_follow, paper=paper)
 # Run the audit at both ends, and compare claim by claim.
 
 # %%
-ends = [claims.audit(paper, scale=scale) for scale in (claims.SCALES[0], claims.SCALES[-1])]
+ends = [audit.audit(paper, scale=scale) for scale in (audit.SCALES[0], audit.SCALES[-1])]
 hanging = {name for name in ends[0] if ends[0][name].verdict != ends[1][name].verdict}
 emibook.check_exercise("15.3", hanging, paper=paper)
 verdicts = [[end[name].verdict for end in ends] for name in sorted(hanging)]

@@ -35,12 +35,12 @@ from myst_nb import glue
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
+from emibook.book.build import banner, project_path
 from emibook.corpus import crema_d, open_corpus
 from emibook.corpus.folds import fold
-from emibook.corpus.synthetic import make_corpus
 from emibook.features import EXTRACTORS
 from emibook.preprocess import preprocess
-from emibook.publish import banner, project_path
+from emibook.puppet.corpus import make_corpus
 
 # %% tags=["hide-input"]
 started = time.perf_counter()

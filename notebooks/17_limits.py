@@ -33,11 +33,12 @@ from myst_nb import glue
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
-from emibook.corpus import labels, open_corpus
-from emibook.corpus.layout import EMOTIONS
-from emibook.corpus.synthetic import make_corpus
+from emibook.book.build import banner, project_path
+from emibook.corpus import open_corpus
+from emibook.corpus.hume_vidmimic2 import EMOTIONS
 from emibook.metrics import pearson
-from emibook.publish import banner, project_path
+from emibook.puppet import labels
+from emibook.puppet.corpus import make_corpus
 
 # %% tags=["hide-input"]
 started = time.perf_counter()

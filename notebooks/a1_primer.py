@@ -33,11 +33,11 @@ from myst_nb import glue
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
+from emibook.book.build import banner, project_path
 from emibook.corpus import open_corpus
-from emibook.corpus.synthetic import make_corpus
 from emibook.models.regressor import masked_mean
 from emibook.preprocess import preprocess, read_faces
-from emibook.publish import banner, project_path
+from emibook.puppet.corpus import make_corpus
 
 # %% tags=["hide-input"]
 started = time.perf_counter()

@@ -35,10 +35,10 @@ from myst_nb import glue
 # %% tags=["hide-input"]
 import emibook
 from emibook import doctor, figures
-from emibook.chapters import read_chapter
+from emibook.book.build import banner, project_path
+from emibook.book.notebooks import read_chapter
 from emibook.corpus import open_corpus
-from emibook.corpus.synthetic import make_corpus
-from emibook.publish import banner, project_path
+from emibook.puppet.corpus import make_corpus
 
 # %% tags=["hide-input"]
 started = time.perf_counter()

@@ -34,10 +34,11 @@ from myst_nb import glue
 
 import emibook
 from emibook import figures
+from emibook.book.build import banner, project_path
 from emibook.corpus import open_corpus
-from emibook.corpus.synthetic import make_corpus
-from emibook.preprocess import faces, finding, frames
-from emibook.publish import banner, project_path
+from emibook.preprocess import detector as faces
+from emibook.preprocess import frames, video_detection
+from emibook.puppet.corpus import make_corpus
 
 # %% tags=["hide-input"]
 started = time.perf_counter()
@@ -229,7 +230,7 @@ clock = time.perf_counter()
 searched = [detector.detect([image])[0] for image in images]
 loop = (time.perf_counter() - clock) / len(images)
 clock = time.perf_counter()
-followed = list(finding.find(images, detector))
+followed = list(video_detection.find(images, detector))
 ours = (time.perf_counter() - clock) / len(images)
 
 # %% tags=["remove-cell"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from emibook.preprocess.faces import Detections
+from emibook.preprocess.detector import Detections
 
 UNIT = Fraction(1, 90000)
 COARSE = ("mpeg4", "wmv2")  # codecs whose time unit has few bits

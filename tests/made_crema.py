@@ -11,10 +11,10 @@ from pathlib import Path
 import av
 import numpy as np
 
-from emibook.corpus.acting import EXPRESSIONS
-from emibook.corpus.puppet import Identity, Puppet, Scene
-from emibook.corpus.voice import Manner, speak
-from emibook.corpus.votes import LETTERS
+from emibook.corpus.crema_d_votes import LETTERS
+from emibook.puppet.acting import EXPRESSIONS
+from emibook.puppet.renderer import Identity, Puppet, Scene
+from emibook.puppet.voice import Manner, speak
 
 BESIDE = Path(__file__).parents[2] / "shared" / "crema_d"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n"

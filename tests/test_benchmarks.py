@@ -12,10 +12,10 @@ import torch
 from pretended import a_gpu  # noqa: F401 (the fixture gpu)
 from torch.utils.flop_counter import FlopCounterMode
 
+from emibook.experiments.paper_rows import chosen_rows
 from emibook.models import IntensityRegressor, rebuild, transformer
-from emibook.packing import Feed
-from emibook.rows import chosen_rows
-from emibook.training import Recipe, gradient
+from emibook.sequences.packed import Feed
+from emibook.training.loop import Recipe, gradient
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import gpu as bounds  # noqa: E402

@@ -1,9 +1,9 @@
 """Mistakes that public code of this field has made with numbers, each a test of the way from features to a row.
 
 Elsewhere: every clip counts and the last batch is not dropped, validation labels only choose, a perfect prediction
-costs a Pearson loss nothing (test_training); a clip alone equals the clip in any batch, no convolution sees the future
-(test_models); no batch writes into what is packed (test_dataset); correlations over all clips at once, a sparse target
-(test_metrics); the choice that does not see what it is scored on (test_progress); weights of a fusion (test_fusion).
+costs a Pearson loss nothing (test_loop); a clip alone equals the clip in any batch, no convolution sees the future
+(test_models); no batch writes into what is packed (test_load); correlations over all clips at once, a sparse target
+(test_metrics); the choice that does not see what it is scored on (test_checkpoint); weights of a fusion (test_fusion).
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy as np
 import pandas
 import pytest
 
-from emibook import experiments
 from emibook.corpus import Corpus
-from emibook.dataset import load
-from emibook.experiments import tables
+from emibook.experiments import paper_tables
+from emibook.experiments.paper_tables import tables
+from emibook.experiments.runs import Run, make_run
+from emibook.experiments.scoring import fuse, honest
+from emibook.experiments.variants import Variant
 from emibook.features import store
 from emibook.metrics import mean_pearson
-from emibook.runs import Run, make_run
-from emibook.scoring import fuse, honest
-from emibook.training import Recipe, load_model, predict
-from emibook.variants import Variant
+from emibook.sequences.load import load
+from emibook.training.loop import Recipe, load_model, predict
 
 QUICK = Recipe("quick", rate=3e-3, batch=10, epochs=3, threads=1)
 ROWS = ["aus", "resnet18+aus", "mfcc"]
@@ -45,7 +45,7 @@ def world(tmp_path_factory):
 def nothing_to_extract():
     with pytest.MonkeyPatch.context() as patch:
         for name in ("preprocess", "extract"):
-            patch.setattr(experiments, name, lambda *_, **__: None)
+            patch.setattr(paper_tables, name, lambda *_, **__: None)
         yield
 
 

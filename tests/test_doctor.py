@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 
 from emibook import InputError, doctor
-from emibook.features import fetching, weights
+from emibook.features import download, weights
 from emibook.features.weights import ANYONE, Pretrained
 
 
@@ -39,10 +39,10 @@ def test_published_weights_are_told_as_they_are(monkeypatch, tmp_path):
     table = {name: Pretrained("a model", "owner/model", "model.bin", "MIT", ANYONE, 7,
                               sha256=None if name == "unknown" else known) for name in rows}
     by_hand = Pretrained("a model", "https://example.org", "", "MIT", ANYONE, None)
-    for module in (weights, fetching):
+    for module in (weights, download):
         monkeypatch.setattr(module, "PRETRAINED", table | {"by hand": by_hand})
-    monkeypatch.setattr(fetching, "_trusted", dict)
-    monkeypatch.setattr(fetching, "cached", lambda name: tmp_path / name if rows.get(name) else None)
+    monkeypatch.setattr(download, "_trusted", dict)
+    monkeypatch.setattr(download, "cached", lambda name: tmp_path / name if rows.get(name) else None)
     monkeypatch.setenv("PATH", str(tmp_path))
     findings = {finding.what: finding for finding in doctor.examine()}
     assert not any(findings[f"weights {name}"].needed for name in (*rows, "by hand"))
@@ -55,7 +55,7 @@ def test_published_weights_are_told_as_they_are(monkeypatch, tmp_path):
     assert not hand.good and "take a checkpoint from https://example.org" in hand.mend
     assert not findings["OpenFace"].good and "FeatureExtraction" in findings["OpenFace"].mend
     (tmp_path / "FeatureExtraction").touch(0o755)
-    monkeypatch.setattr(fetching, "_trusted", lambda: (_ for _ in ()).throw(InputError("weights.json is not readable")))
+    monkeypatch.setattr(download, "_trusted", lambda: (_ for _ in ()).throw(InputError("weights.json is not readable")))
     unknown = next(finding for finding in doctor.examine() if finding.what == "weights unknown")
     assert not unknown.good and "not readable" in unknown.found
     assert {finding.what: finding for finding in doctor.examine()}["OpenFace"].good

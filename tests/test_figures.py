@@ -13,7 +13,7 @@ import matplotlib.pyplot as plt
 from matplotlib.colors import to_rgba
 
 from emibook import figures
-from emibook.corpus.puppet import UNIT_NAMES
+from emibook.puppet.renderer import UNIT_NAMES
 
 ROWS = pd.DataFrame({
     "features": ["aus", "vit & wav2vec2"], "mean": [0.5, 0.1], "low": [0.4, -0.1], "high": [0.6, 0.3],

@@ -11,19 +11,20 @@ import pandas
 import pytest
 from matplotlib.figure import Figure
 
-from emibook import InputError, runs
+from emibook import InputError
 from emibook import predict as module
-from emibook.corpus import layout
+from emibook.corpus import hume_vidmimic2
+from emibook.experiments import runs
+from emibook.experiments.runs import Run, make_run
+from emibook.experiments.variants import Variant
 from emibook.features import EXTRACTORS, store
 from emibook.fusion import late_fusion
 from emibook.predict import predict, submit
-from emibook.runs import Run, make_run
-from emibook.training import Recipe
-from emibook.variants import Variant
+from emibook.training.loop import Recipe
 
 QUICK = Recipe("quick", rate=3e-3, batch=10, epochs=4, threads=1)
 NO_FACE, NO_SOUND, NEITHER = "00031", "00034", "00037"  # of the validation partition
-EMOTIONS = list(layout.EMOTIONS)
+EMOTIONS = list(hume_vidmimic2.EMOTIONS)
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> World:
     work = tmp_path_factory.mktemp("work")
-    corpus = made.corpus(work / "root", targets=layout.EMOTIONS)
+    corpus = made.corpus(work / "root", targets=hume_vidmimic2.EMOTIONS)
     for name in ("resnet18", "aus", "mfcc"):
         made.write(corpus, work, name, signal=3.0, empty=(NEITHER, NO_SOUND if name == "mfcc" else NO_FACE))
     made_runs = {
@@ -196,7 +197,7 @@ def test_what_cannot_be_predicted_is_refused_in_one_line(world, clips, tmp_path)
 
 
 def test_runs_of_different_corpora_are_not_fused(world, clips, tmp_path):
-    other = made.corpus(tmp_path / "root", targets=layout.EMOTIONS, seed=5)
+    other = made.corpus(tmp_path / "root", targets=hume_vidmimic2.EMOTIONS, seed=5)
     shutil.copytree(world.work / "features", tmp_path / "features")
     run = make_run(other, tmp_path, "mfcc", 0, QUICK, progress=False)
     assert "different corpora" in refusal(predict, [clips["00032"]], [world.runs["face"], run])
@@ -217,7 +218,7 @@ def test_a_submission_is_the_fused_prediction_of_every_test_clip_once(world, tmp
 
 def test_runs_of_another_corpus_of_the_same_kind_are_not_submitted(world, tmp_path):
     """Another puppet, another simulation: its clips have the same ids and its targets the same names."""
-    other = made.corpus(world.corpus.root, targets=layout.EMOTIONS, seed=5)
+    other = made.corpus(world.corpus.root, targets=hume_vidmimic2.EMOTIONS, seed=5)
     clips = world.corpus.clips
     folded = clips.assign(partition=clips["partition"].map({"train": "valid", "valid": "train", "test": "test"}))
     for corpus in (other, replace(world.corpus, clips=folded)):
@@ -237,7 +238,7 @@ def test_what_was_written_is_read_back_and_a_file_that_differs_is_not_left(world
     def write(path, corpus, table):
         spoil(table).rename(columns={"clip": "Filename"}).to_csv(path, index=False)
 
-    monkeypatch.setattr(layout, "write_submission", write)
+    monkeypatch.setattr(hume_vidmimic2, "write_submission", write)
     with pytest.raises(RuntimeError, match="did not hold what was written into it"):
         submit(world.corpus, [world.runs["sound"]], tmp_path / "out.csv")
     assert not list(tmp_path.iterdir())
@@ -256,7 +257,7 @@ def test_submissions_stay_within_0_and_1_and_bad_ones_are_refused(world, tmp_pat
     assert "clip 00050" in refusal(submit, world.corpus, [run], tmp_path / "nan.csv")
     table.drop(index=1).to_csv(path, index=False)
     assert "lacks 1 of 6 clips" in refusal(submit, world.corpus, [run], tmp_path / "few.csv")
-    few = made.corpus(tmp_path, test=0, targets=layout.EMOTIONS)
+    few = made.corpus(tmp_path, test=0, targets=hume_vidmimic2.EMOTIONS)
     assert "no test clips" in refusal(submit, few, [world.runs["sound"]], tmp_path / "none.csv")
     two = made.corpus(tmp_path)
     assert "not on" in refusal(submit, two, [world.runs["sound"]], tmp_path / "two.csv")

@@ -15,7 +15,7 @@ import pytest
 from safetensors import safe_open
 
 from emibook.corpus import open_corpus
-from emibook.rows import TABLE2, TABLE3
+from emibook.experiments.paper_rows import TABLE2, TABLE3
 
 CLIPS = 24
 TRACK = ["frame", "time", "face", "probability", "x1", "y1", "x2", "y2"] + [

@@ -23,7 +23,7 @@ def make_corpus(root: Root, /, *, clips: int = 240, seed: int = 0, workers: int 
         seed: the same seed gives the same bytes
         workers: worker processes (default: one a core)
     """
-    from emibook.corpus.synthetic import make_corpus
+    from emibook.puppet.corpus import make_corpus
 
     print(make_corpus(root, clips=clips, seed=seed, workers=workers))
     return 0
@@ -128,7 +128,7 @@ def extract(
     """
     from emibook.corpus import open_corpus
     from emibook.features import extract, parse_weights
-    from emibook.training import on_device
+    from emibook.training.loop import on_device
 
     if device is not None and not (device == "cuda" and (scheduler or slurm)):  # whose workers may have a GPU
         on_device(device)
@@ -153,14 +153,14 @@ def weights(
     """
     import pandas
 
-    from emibook.features import fetching
+    from emibook.features import download
 
     if (action == "get") != bool(names):
         raise InputError("emibook weights lists them; emibook weights get NAME... fetches some")
     for name in names:
-        print(fetching.get(name))
+        print(download.get(name))
     if action == "list":
-        table = pandas.DataFrame(fetching.overview())
+        table = pandas.DataFrame(download.overview())
         print(table.drop(columns=["what", "source"]).to_string(index=False))
         for row in table.to_dict("records"):
             print(f"{row['name']}: {row['what']}; {row['source']}")

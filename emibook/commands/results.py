@@ -44,8 +44,8 @@ def train(
         tensorboard: write the curves as TensorBoard files too
     """
     from emibook.corpus import open_corpus
-    from emibook.experiments import train
-    from emibook.runs import tensorboard_writer, write_tensorboard
+    from emibook.experiments.paper_tables import train
+    from emibook.experiments.runs import tensorboard_writer, write_tensorboard
 
     if tensorboard:
         tensorboard_writer()  # what is missing is said before the training, not after it
@@ -90,7 +90,7 @@ def tables(
         workers: worker processes (default: one a core; on a GPU one)
     """
     from emibook.corpus import open_corpus
-    from emibook.experiments import tables, tables_folder
+    from emibook.experiments.paper_tables import tables, tables_folder
 
     corpus = open_corpus(root, participants=participants, ratings=ratings, fold=fold)
     shown = ["features", "modality", "paper", "mean", "low", "high", "seeds", "honest", "averaged", "difference",
@@ -119,7 +119,7 @@ def ceiling(
         ratings: what the raters behind the targets had, where the corpus tells (CREMA-D; default: both)
         seed: the same seed gives the same intervals
     """
-    from emibook.ceiling import ceiling, in_words
+    from emibook.studies.human.label_ceiling import ceiling, in_words
 
     print(in_words(ceiling(root, participants=participants, ratings=ratings, seed=seed)))
     return 0
@@ -142,11 +142,11 @@ def people(
         out: folder for all results as CSV files
         seed: the same seed gives the same intervals
     """
-    from emibook import people
-    from emibook.corpus import votes
+    from emibook.corpus import crema_d_votes
+    from emibook.studies.human import people
 
     if fetch:
-        votes.fetch(root)
+        crema_d_votes.fetch(root)
     found = people.from_root(root, seed=seed)
     for name in ("correlations", "differences"):
         print(found[name].drop(columns=["low_by_clip", "high_by_clip"], errors="ignore").to_string(
@@ -182,7 +182,7 @@ def simulate(
         stronger: attainable correlations, as a multiple of those
         seed: the same seed draws the same numbers
     """
-    from emibook.rehearsal import DRAWN, simulate
+    from emibook.studies.rehearsal import DRAWN, simulate
 
     folder = simulate(root, work, features=features or DRAWN, size=size, patterns=patterns, calibrated=calibrated,
                       stronger=stronger, seed=seed)  # fmt: skip
@@ -204,7 +204,7 @@ def rehearse(
         size: of the trainings; full wants a GPU, tiny tries all of it in minutes and says nothing
         parts: recovery, table3, tables, widths, differences, optimism, choices, crops (default: all)
     """
-    from emibook.rehearsal import rehearse
+    from emibook.studies.rehearsal import rehearse
 
     for name, table in rehearse(out, size=size, parts=list(parts) or None).items():
         print(f"{name}:\n{table.to_string(index=False, float_format=lambda value: f'{value:.4f}')}")
@@ -286,7 +286,7 @@ def sweep(
         scheduler: address of a running Dask scheduler to use instead
         slurm: partition of a SLURM cluster to ask for the workers
     """
-    from emibook.sweeps import sweep
+    from emibook.book.sweeps import sweep
 
     table = sweep(notebook, parameters, out, workers=workers, scheduler=scheduler, slurm=slurm)
     failed = table[table["status"] == "failed"]

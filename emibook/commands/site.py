@@ -26,7 +26,7 @@ def book(
         work: folder to work in
         chapter: only these chapters (default: all)
     """
-    from emibook.publish import book
+    from emibook.book.build import book
 
     print(book(profile=profile, root=root, work=work, chapters=list(chapter) or None))
     return 0
@@ -39,7 +39,7 @@ def audit(*, work: Work | None = None) -> int:
     Args:
         work: a work folder; one that was made from Hume-Vidmimic2 turns what needs these data into verdicts
     """
-    from emibook.claims import FIXED, audit, counts, fixed_before, read_claims
+    from emibook.audit import FIXED, audit, counts, fixed_before, read_claims
 
     paper = read_claims()
     findings = audit(paper, work)

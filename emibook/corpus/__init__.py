@@ -117,6 +117,7 @@ def check(root: Path | str) -> Report:
 
 
 def _reader(root: Path) -> ModuleType:
-    from emibook.corpus import crema_d, folder, layout, numbers
+    from emibook.corpus import crema_d, folder, simulated
+    from emibook.corpus import hume_vidmimic2 as layout
 
-    return next((reader for reader in (numbers, layout, crema_d) if reader.recognises(root)), folder)
+    return next((reader for reader in (simulated, layout, crema_d) if reader.recognises(root)), folder)

@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 
 from emibook import InputError
-from emibook.corpus import COLUMNS, PARTITIONS, RATINGS, Corpus, Report, tables, votes
+from emibook.corpus import COLUMNS, PARTITIONS, RATINGS, Corpus, Report, crema_d_votes, tables
 
 NAME = "crema-d"
 ABOUT = "acted, one emotion out of six a rater; a neighbour of the paper's task, not the task"
@@ -51,7 +51,7 @@ LEFT_OUT = ("1064_IEO_DIS_MD",)
 def recognises(root: Path) -> bool:
     """Whether ``root`` has CREMA-D's votes, or its folder of videos."""
     root = Path(root)
-    return votes.find(root, votes.VOTES) is not None or (root / "VideoFlash").is_dir()
+    return crema_d_votes.find(root, crema_d_votes.VOTES) is not None or (root / "VideoFlash").is_dir()
 
 
 def read(root: Path, participants: Path | None = None, *, ratings: str = "both", media: bool = True) -> Corpus:
@@ -66,11 +66,12 @@ def read(root: Path, participants: Path | None = None, *, ratings: str = "both",
     if media and scan.unfetched:
         raise InputError(f"{scan.root}: {scan.unfetched}")
     fractions = scan.votes.fractions  # (ratings, clip, emotion)
-    clips = scan.clips.assign(**dict(zip(votes.EMOTIONS, fractions[RATINGS.index(ratings)].T, strict=True)))
+    clips = scan.clips.assign(**dict(zip(crema_d_votes.EMOTIONS, fractions[RATINGS.index(ratings)].T, strict=True)))
     people = {modality: fractions[RATINGS.index(had)] for modality, had in (("V", "face"), ("A", "voice"))
               if had != ratings}
     name = NAME if ratings == "both" else f"{NAME}, rated by {ratings}"
-    return Corpus(name, scan.root.resolve(), clips[[*COLUMNS, *votes.EMOTIONS]], votes.EMOTIONS, ABOUT, people)
+    return Corpus(name, scan.root.resolve(), clips[[*COLUMNS, *crema_d_votes.EMOTIONS]],
+                  crema_d_votes.EMOTIONS, ABOUT, people)
 
 
 def check(root: Path) -> Report:
@@ -148,7 +149,7 @@ class _Scan:
         self.root = root
         if not root.is_dir():
             raise InputError(f"{root}: {'is a file' if root.exists() else 'no such folder'}; give a clone of CREMA-D")
-        self.votes, self.problems = votes.scan(root)
+        self.votes, self.problems = crema_d_votes.scan(root)
         self.damaged: list[str] = []
         self.notes: list[str] = []
         self.unfetched = ""
@@ -204,13 +205,13 @@ class _Scan:
             self.problems.append(f"{SENTENCES}, clip {clip}: listed {int((listed == clip).sum())} times")
         self._note(f"{SENTENCES}: without votes, so left out", set(listed) - set(self.votes.clips))
         self._note(f"votes of clips that {SENTENCES} does not list", set(self.votes.clips) - set(listed))
-        if votes.find(self.root, votes.ACTORS):
+        if crema_d_votes.find(self.root, crema_d_votes.ACTORS):
             try:
-                known = set(votes.read_actors(self.root).index)
+                known = set(crema_d_votes.read_actors(self.root).index)
             except InputError as error:
                 self.problems.append(str(error).removeprefix(f"{self.root}{os.sep}"))
                 return
-            self._note(f"{votes.ACTORS}: nothing of these actors", set(self.votes.actors) - known)
+            self._note(f"{crema_d_votes.ACTORS}: nothing of these actors", set(self.votes.actors) - known)
 
     def _media(self, video: _Folder, sound: _Folder) -> None:
         """What is there, what is a pointer, what is neither."""

@@ -4,7 +4,7 @@
 """
 
 from emibook.features.extraction import extract
-from emibook.features.extractors import EXTRACTORS, Extractor, copy_encoders, feature_table, load_encoder
+from emibook.features.registry import EXTRACTORS, Extractor, copy_encoders, feature_table, load_encoder
 from emibook.features.weights import parse_weights
 
 __all__ = ["EXTRACTORS", "Extractor", "copy_encoders", "extract", "feature_table", "load_encoder", "parse_weights"]

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from emibook import InputError
-from emibook.features.action_units import HIGHEST, NAMES, UNITS
+from emibook.features.aus import HIGHEST, NAMES, UNITS
 
 CLOCK = 30  # steps a second
 SAME_FACE = 0.3  # of the smaller box, that two boxes of one face have in common at least

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emibook import InputError
-from emibook.cluster import EndRun, alone, run, workers_on_gpu
+from emibook.compute import EndRun, run, workers_on_gpu
 from emibook.features import store
-from emibook.features.extractors import EXTRACTORS, Clip, known, weights_in
+from emibook.features.registry import EXTRACTORS, Clip, known, weights_in
 from emibook.features.weights import Weights
+from emibook.files import alone
 
 if TYPE_CHECKING:
     import pandas
@@ -59,7 +60,7 @@ def extract(
     encoders on the GPU, reads and decodes while others compute, and takes sound in batches of clips of similar length,
     which are the same whatever is done already; by default there are as many workers as the GPU has room for. A new set
     of image features is computed in the fastest precision that the device has, and a set that WORK has already in its
-    own: bfloat16 on a processor without it is emulated, and slow. See ``emibook.cluster.run`` for ``workers``,
+    own: bfloat16 on a processor without it is emulated, and slow. See ``emibook.compute.run`` for ``workers``,
     ``scheduler`` and ``slurm``.
 
     Raises ``InputError`` for a name or source that does not exist, or that this corpus has not, for clips that

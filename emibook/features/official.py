@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from emibook import InputError
-from emibook.features.extractors import Clip
+from emibook.features.registry import Clip
 from emibook.features.store import FeatureSequence
 from emibook.features.weights import Weights
 

@@ -25,9 +25,9 @@ import av
 import numpy as np
 
 from emibook import InputError
-from emibook.features.action_units import NAMES
 from emibook.features.au_tables import CLOCK, Table, columns_of, onto_clock, read_table
-from emibook.features.extractors import Clip
+from emibook.features.aus import NAMES
+from emibook.features.registry import Clip
 from emibook.features.store import FeatureSequence
 from emibook.features.weights import Weights, file_fingerprint
 

@@ -1,7 +1,7 @@
 """From a clip as it was recorded to pictures and sound on one clock, and to the followed person's aligned faces.
 
-``media`` puts a clip on the clock, ``faces`` finds, follows and aligns, ``clips`` writes one clip's files into a work
-folder and reads them back, ``corpora`` does that for every clip of a corpus.
+``media`` puts a clip on the clock, ``detector`` finds, follows and aligns, ``clip`` writes one clip's files into a work
+folder and reads them back, ``run`` does that for every clip of a corpus.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 
 _HOME = {
     **dict.fromkeys(("RATE", "SAMPLE_RATE", "audio", "frames"), "media"),
-    **dict.fromkeys(("preprocess_clip", "read_audio", "read_faces", "read_settings", "read_track"), "clips"),
-    "preprocess": "corpora",
+    **dict.fromkeys(("preprocess_clip", "read_audio", "read_faces", "read_settings", "read_track"), "clip"),
+    "preprocess": "run",
 }
 
 

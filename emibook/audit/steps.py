@@ -1,0 +1,219 @@
+"""Measures of what our code does before the networks: clock, sound, faces, features, steps. Each is run, not quoted."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import tempfile
+import wave
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import torch
+
+from emibook import preprocess
+from emibook.corpus.hume_vidmimic2 import EMOTIONS
+from emibook.features import EXTRACTORS, acoustic, aus, store, visual
+from emibook.features.weights import Weights
+from emibook.preprocess import detector, media
+from emibook.sequences.load import joined
+
+TILT = 20.0  # degrees by which a head is tilted, to see what a crop leaves of it
+
+
+def _video_frames(rate: int) -> int:
+    """How many frames of the clock one second of a video of ``rate`` becomes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "second.mp4"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("libx264", rate=rate)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            for number in range(rate):
+                picture = av.VideoFrame.from_ndarray(np.full((48, 64, 3), number, np.uint8), format="rgb24")
+                picture.pts, picture.time_base = number, Fraction(1, rate)
+                container.mux(stream.encode(picture))
+            container.mux(stream.encode(None))
+        return sum(1 for _ in media.frames(path))
+
+
+@functools.cache
+def _sound() -> np.ndarray:
+    """What becomes of a second of a quiet stereo tone at 44.1 kHz."""
+    time = np.arange(44100) / 44100
+    tone = (1000 * np.sin(2 * np.pi * 440 * time)).astype("<i2")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tone.wav"
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(2)
+            file.setsampwidth(2)
+            file.setframerate(44100)
+            file.writeframes(np.column_stack([tone, tone]).tobytes())
+        return media.audio(path)
+
+
+def _sequence(name: str, values: np.ndarray, times: np.ndarray) -> store.FeatureSequence:
+    names = tuple(f"{name}_{index}" for index in range(values.shape[1]))
+    return store.FeatureSequence(values.astype(np.float32), times.astype(float), names, name, "builtin", "1")
+
+
+def _face(rows: int, *, name: str = "resnet18", skipped: int = 0) -> store.FeatureSequence:
+    """A sequence of faces 30 times a second, without ``skipped`` of them in the middle; columns as in the registry."""
+    frames = np.arange(rows + skipped)
+    frames = np.delete(frames, np.arange(rows // 2, rows // 2 + skipped))
+    values = np.random.default_rng(rows).normal(size=(rows, EXTRACTORS[name].width))
+    return _sequence(name, values, frames / media.RATE)
+
+
+def _joined_is_side_by_side() -> bool:
+    first, second = _face(8), _face(8, name="aus")
+    return bool(np.array_equal(joined([first, second], "V")[0], np.hstack([first.values, second.values])))
+
+
+def _seconds_of_300_audio_steps() -> float:
+    """How much sound 300 steps span, by the steps that five seconds at the extractor's own rate become."""
+    rate = EXTRACTORS["wav2vec2"].rate
+    times = (np.arange(5 * int(rate)) + 0.5) / rate
+    return 300 * 5 / len(joined([_sequence("wav2vec2", times[:, None], times)], "A")[0])
+
+
+def _tilted() -> np.ndarray:
+    """(5, 2) landmarks of an upright face, turned by ``TILT`` about the middle of a picture of 320 x 240."""
+    angle = np.radians(TILT)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    return (2 * (detector.TEMPLATE - detector.CROP / 2)) @ turn.T + [160, 120]
+
+
+def _tilt_left_by_a_box() -> float:
+    """Cutting along the picture's edges turns nothing: what is left is what the landmarks themselves have."""
+    left, right = _tilted()[:2]
+    return round(float(np.degrees(np.arctan2(*(right - left)[::-1]))), 3)
+
+
+def _tilt_left_by_our_crop() -> float:
+    """A bright and a dark dot are put on the eyes of a tilted head; the angle between them is measured in the crop."""
+    points = _tilted()
+    picture = np.full((240, 320, 3), 128, np.uint8)
+    across, down = np.meshgrid(np.arange(320), np.arange(240))
+    for point, shade in zip(points[:2], (0, 255), strict=True):
+        picture[np.hypot(across - point[0], down - point[1]) < 5] = shade
+    crop = detector.align(picture, points)[..., 0].astype(int)
+    (x1, y1), (x2, y2) = ([axis.mean() for axis in np.nonzero(seen)[::-1]] for seen in (crop < 64, crop > 192))
+    return round(float(np.degrees(np.arctan2(y2 - y1, x2 - x1))), 1)
+
+
+def _crop_shape() -> list[int]:
+    return list(detector.align(np.zeros((240, 320, 3), np.uint8), _tilted()).shape)
+
+
+@torch.inference_mode()
+def _resnet18_is_a_mean() -> bool:
+    """Whether the features are the mean over the last convolution's map."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        trunk, pixels = visual.resnet18_trunk().eval(), torch.randn(1, 3, detector.CROP, detector.CROP)
+    maps: list[torch.Tensor] = []
+    trunk.layer4.register_forward_hook(lambda module, given, made: maps.append(made))
+    return torch.allclose(trunk(pixels), maps[0].mean(dim=(2, 3)), atol=1e-5) if trunk(pixels).numel() else False
+
+
+def _units(offset: float) -> np.ndarray:
+    """(column,) what our estimator of action units gives of a face whose every unit it puts at ``offset``."""
+    encoder = object.__new__(aus.ActionUnits)  # its weights are fitted on drawings, which takes minutes
+    encoder.label = "builtin"
+    encoder.slopes = np.zeros((aus.DESCRIPTION, encoder.width), np.float32)
+    encoder.offsets = np.full(encoder.width, offset, np.float32)
+    crop = np.zeros((1, detector.CROP, detector.CROP, 3), np.uint8)
+    return encoder(crop, np.zeros(1), detector.TEMPLATE[None]).values[0]
+
+
+def _unit_columns() -> list[float]:
+    """The ends of the scale of our columns: what an estimator far beyond both ends gives."""
+    return [float(_units(offset)[0]) for offset in (-100.0, 100.0)]
+
+
+def _presence_is_yes_or_no() -> bool:
+    """Whether a unit of which our estimator is not sure is called absent or present, and nothing between."""
+    presences = _units(0.4)[[name.endswith("_c") for name in aus.NAMES]]
+    return bool(np.isin(presences, (0, 1)).all())
+
+
+def _gain_left_by_wav2vec2_extractor() -> float:
+    """How much of a doubling of the sound is left in what our wav2vec 2.0 is given: 1 all, 0 nothing."""
+    encoder = acoustic.Wav2Vec2(Weights("small"), Path())
+    quiet, loud = (float(encoder._windows((gain * _sound()).astype(np.int16))[0].std()) for gain in (0.5, 1.0))
+    return round(loud / quiet - 1, 3)
+
+
+def _steps_of_a_second() -> int:
+    return acoustic.rows(media.SAMPLE_RATE)
+
+
+def _exhaustive_is_default() -> bool:
+    return inspect.signature(preprocess.preprocess).parameters["exhaustive"].default is True
+
+
+def _mfcc_coefficients() -> int:
+    return acoustic.MFCC.coefficients
+
+
+def _kinds(kind: str) -> int:
+    return sum(name.endswith(f"_{kind}") for name in aus.NAMES)
+
+
+def _width(*names: str) -> int:
+    return sum(EXTRACTORS[name].width for name in names)
+
+
+def _reader() -> str:
+    """The library that turns a file into pictures, by what the function that does it is made of."""
+    source = inspect.getsource(media)
+    return "OpenCV" if "VideoCapture" in source else "PyAV" if "av.open" in source else "another"
+
+
+MEASURES: dict[str, Callable[[], Any]] = {
+    "emotions": lambda: list(EMOTIONS),
+    "mfcc_coefficients": _mfcc_coefficients,
+    "frames_from_one_second_at_24": functools.cache(lambda: _video_frames(24)),
+    "frames_from_one_second_at_60": functools.cache(lambda: _video_frames(60)),
+    "clock_rate": lambda: media.RATE,
+    "reader": _reader,
+    "exhaustive_is_possible": lambda: "exhaustive" in inspect.signature(preprocess.preprocess).parameters,
+    "exhaustive_is_default": _exhaustive_is_default,
+    "steps_of_ten_faces_with_a_gap": lambda: len(joined([_face(10, skipped=7)], "V")[0]),
+    "detector": lambda: detector.MTCNN.__name__,
+    "networks_of_the_cascade": lambda: len(list(detector.MTCNN().children())),
+    "landmarks": lambda: len(detector.LANDMARKS),
+    "tilt_left_by_a_box": _tilt_left_by_a_box,
+    "tilt_left_by_our_crop": _tilt_left_by_our_crop,
+    "crop_shape": _crop_shape,
+    "vit_can_be_pretrained": lambda: "pretrained" in EXTRACTORS["vit"].sources,
+    "vit_is_fitted_here": lambda: "builtin" in EXTRACTORS["vit"].sources,
+    "width_vit": lambda: _width("vit"),
+    "width_resnet18": lambda: _width("resnet18"),
+    "resnet18_is_the_mean_of_its_last_maps": functools.cache(_resnet18_is_a_mean),
+    "action_units": lambda: len(aus.UNITS),
+    "action_unit_intensities": lambda: _kinds("r"),
+    "action_unit_presences": lambda: _kinds("c"),
+    "width_aus": lambda: _width("aus"),
+    "action_unit_column_range": _unit_columns,
+    "action_unit_presence_is_0_or_1": _presence_is_yes_or_no,
+    "action_unit_intensity_scale": lambda: [0.0, aus.HIGHEST],
+    "aus_can_come_from_openface": lambda: "openface" in EXTRACTORS["aus"].sources,
+    "sound_peak_db": lambda: round(20 * float(np.log10(np.abs(_sound().astype(float)).max() / 32767)), 3),
+    "sound_rate": lambda: len(_sound()),
+    "sound_bits": lambda: 8 * _sound().dtype.itemsize,
+    "sound_channels": lambda: _sound().ndim,
+    "gain_left_by_wav2vec2_extractor": functools.cache(_gain_left_by_wav2vec2_extractor),
+    "wav2vec2_can_be_pretrained": lambda: "pretrained" in EXTRACTORS["wav2vec2"].sources,
+    "width_wav2vec2": lambda: _width("wav2vec2"),
+    "steps_of_a_second_of_wav2vec2": _steps_of_a_second,
+    "joined_is_side_by_side": _joined_is_side_by_side,
+    "width_resnet18_aus": lambda: joined([_face(4), _face(4, name="aus")], "V")[0].shape[1],
+    "steps_of_a_long_clip": lambda: len(joined([_face(1000)], "V")[0]),
+    "seconds_of_300_audio_steps": functools.cache(_seconds_of_300_audio_steps),
+}
+"""Measure to what finds it; a claim names the measure and what the paper says."""

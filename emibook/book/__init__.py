@@ -1,0 +1,1 @@
+"""The book: chapters run by papermill, pages and exercises, the site."""

@@ -1,0 +1,73 @@
+"""The models of the branches, and what can be otherwise than in the paper as this project reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from inspect import signature
+
+from emibook import InputError
+from emibook.models import IntensityRegressor
+from emibook.sequences.timeline import Reading
+from emibook.training.loop import Recipe
+
+BASELINE = " (baseline)"  # behind the feature set: the model is the organisers' kind, not the paper's
+MODELS = {
+    "V": {"kind": "regressor", "transformer_layers": 2},
+    "A": {"kind": "regressor", "transformer_layers": 0},
+    "V (baseline)": {"kind": "recurrent"},
+    "A (baseline)": {"kind": "linear"},
+}
+ENCODERS_OWN = ("attention", "positions", "dropout")  # options of the Transformer, which sound does not go through
+MODEL_OPTIONS = tuple(signature(IntensityRegressor).parameters)[2:]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is otherwise than in the paper as this project reads it; every option left out is as there.
+
+    ``reading``: options of ``dataset.Reading``; ``model``: of ``models.IntensityRegressor`` (the organisers' baselines
+    have none of them); ``recipe``: of ``training.Recipe``. ``one | other`` is both together.
+
+    Raises:
+        InputError: an option that there is not, or one that ``one`` and ``other`` both have.
+    """
+
+    name: str = "base"
+    reading: Mapping[str, object] = field(default_factory=dict)
+    model: Mapping[str, object] = field(default_factory=dict)
+    recipe: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = {
+            "reading": [each.name for each in fields(Reading)],
+            "model": MODEL_OPTIONS,
+            "recipe": [each.name for each in fields(Recipe)],
+        }
+        for place, options in known.items():
+            if unknown := sorted(set(getattr(self, place)) - set(options)):
+                raise InputError(f"variant {self.name}: {place} has no {unknown[0]}; it has {', '.join(options)}")
+
+    def __or__(self, other: Variant) -> Variant:
+        joined = {}
+        for place in ("reading", "model", "recipe"):
+            one, two = getattr(self, place), getattr(other, place)
+            if both := sorted(set(one) & set(two)):
+                raise InputError(f"variants {self.name} and {other.name} both change {both[0]}")
+            joined[place] = {**one, **two}
+        name = "+".join(each.name for each in (self, other) if each != BASE)
+        return Variant(name or BASE.name, **joined)
+
+    def model_of(self, kind: str) -> dict:
+        """The model of a branch of this ``kind``, a key of ``MODELS``."""
+        if kind.endswith(BASELINE):
+            return MODELS[kind]
+        options = dict(self.model)
+        if kind == "A":
+            # "As wide as the input" is said of the visual branch.
+            apart = [*ENCODERS_OWN, *(["channels"] if options.get("channels", 0) is None else [])]
+            options = {name: value for name, value in options.items() if name not in apart}
+        return MODELS[kind] | options
+
+
+BASE = Variant()

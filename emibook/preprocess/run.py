@@ -1,0 +1,222 @@
+"""Every clip of a corpus through preprocessing, each on its own: a bad clip is a row with its reason."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import io
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from emibook import InputError, compute
+from emibook.corpus import Corpus
+from emibook.preprocess.clip import QUALITY, SETTINGS, Row, clear, crop_of, one_line, preprocess_clip, read_settings
+from emibook.preprocess.detector import CROP, CROPS
+from emibook.preprocess.media import RATE
+
+VERSION = 4
+"""Of what is done to a clip; another one means that every clip is done again."""
+GPU_WORKER_BYTES = 3 * 2**30
+"""Of a GPU: the cascade on several pictures of 1080p."""
+COLUMNS = ("clip", "status", "error", "frames", "faces", "seconds", "audio_seconds")
+Item = tuple[str, str, str]
+"""A clip's id, its video and its sound, which is empty where the video has it."""
+
+
+def preprocess(
+    corpus: Corpus,
+    work: Path | str,
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    slurm: str | None = None,
+    exhaustive: bool | None = None,
+    crop: str | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Put every clip on the clock, find and align its faces, bring out its sound; returns ``WORK/preprocess.csv``.
+
+    Writes what ``emibook.preprocess.clip`` describes, and one row a clip into ``WORK/preprocess.csv``: it grows as
+    clips are done and is sorted by clip at the end. Repeated, it does what is not done yet: clips without a row,
+    clips that failed, and clips whose video or sound is newer than their faces.
+
+    ``exhaustive``: the full cascade on every frame, to the letter of the paper, instead of following a face; None is
+    what WORK already has, else following. ``crop``: a key of ``faces.CROPS``; None is what WORK already has, else
+    ``warp``. Clips that were done another way are all done again. See
+    ``emibook.compute.run`` for ``workers``, ``scheduler`` and ``slurm``. Raises ``InputError`` where WORK belongs to
+    another corpus or cannot be written into.
+    """
+    work = Path(work).absolute()
+    _claim(work, corpus)
+    with compute.alone(work / "faces", progress=progress):
+        settings = _settle_on(work, exhaustive, crop, progress)
+        exhaustive = settings["faces"] == "exhaustive"
+        rows = {str(row["clip"]): row for row in _read_rows(work / "preprocess.csv")}
+        todo, done = [], []
+        for clip, path, sound in corpus.clips[["clip", "path", "audio"]].itertuples(index=False, name=None):
+            row = rows.get(clip)
+            if row and row["status"] != "failed" and _is_current(work, clip, path, sound):
+                done.append(row)
+            else:
+                todo.append((clip, path, sound))
+        todo.sort(key=_size, reverse=True)  # so that no core waits for a long clip at the end
+        if todo and (reason := _unwritable(work)):
+            raise InputError(f"{reason}; give another work folder, or the right to write into this one")
+        task = functools.partial(_preprocess_item, work=work, exhaustive=exhaustive, crop=crop_of(settings))
+        # The whole cascade takes hours for a quarter of an hour at 1080p.
+        limits = compute.Limits(seconds=24 * 3600.0) if exhaustive else compute.Limits()
+        if exhaustive and todo and workers is scheduler is slurm is None and torch.cuda.is_available():
+            workers = compute.workers_on_gpu(GPU_WORKER_BYTES)
+        results = compute.run(task, todo, label="preprocess", workers=workers, scheduler=scheduler, slurm=slurm,
+                              limits=limits, failed=_is_failure, progress=progress)
+        try:
+            if todo:
+                _write_rows(work / "preprocess.csv", done)
+            with open(work / "preprocess.csv", "a", encoding="utf-8", newline="") as table:
+                for (clip, *_), result in results:
+                    done.append(_set_aside(clip, result, work) if isinstance(result, Exception) else result)
+                    table.write(_as_csv(done[-1:]))
+                    table.flush()
+            _write_rows(work / "preprocess.csv", sorted(done, key=lambda row: str(row["clip"])))
+        except OSError as error:
+            raise InputError(f"{error.filename or work / 'preprocess.csv'}: {error.strerror}; once that is mended, "
+                             "repeat the command to go on") from error
+    return read_table(work)
+
+
+def read_table(work: Path | str) -> pd.DataFrame:
+    """``WORK/preprocess.csv``: ids and reasons as text, numbers as numbers, NaN for a length that there is none of."""
+    path = Path(work) / "preprocess.csv"
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; run emibook preprocess first")
+    try:
+        table = pd.read_csv(path, dtype={"clip": str, "status": str, "error": str}, keep_default_na=False,
+                            na_values={"seconds": [""], "audio_seconds": [""]})
+        return table.astype({"frames": int, "faces": int, "seconds": float, "audio_seconds": float})
+    except (ValueError, KeyError):
+        raise InputError(f"{path} is damaged; delete it, and emibook preprocess does all clips again") from None
+
+
+def _preprocess_item(item: Item, *, work: Path, exhaustive: bool, crop: str) -> Row:
+    if reason := _unwritable(work):
+        raise compute.EndRun(f"{reason} on {socket.gethostname()}; its workers need the same folder")
+    clip, path, sound = item
+    try:
+        return preprocess_clip(clip, path, sound or None, work, exhaustive=exhaustive, crop=crop)
+    except OSError as error:  # of a disk without room, which does not say where it is
+        error.filename = error.filename or str(work)
+        raise
+
+
+def _unwritable(work: Path) -> str | None:
+    """What stands in the way of any clip's files: not the clip's fault, and so no row of it."""
+    if not (work / "corpus.json").is_file():
+        return f"{work} cannot be seen"
+    for folder in (work, work / "faces", work / "audio"):
+        if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            return f"{folder} cannot be written into"
+    return None
+
+
+def _is_failure(result: Row | Exception) -> bool:
+    return isinstance(result, Exception) or result["status"] == "failed"
+
+
+def _set_aside(clip: str, error: Exception, work: Path) -> Row:
+    """The row of a clip whose worker had to go, or went; what that left half-written is removed."""
+    clear(clip, work)
+    reason = str(error) if isinstance(error, (compute.WorkerDied, compute.LimitExceeded)) else one_line(error)
+    return {"clip": clip, "status": "failed", "error": reason, "frames": 0, "faces": 0, "seconds": None,
+            "audio_seconds": None}
+
+
+def _claim(work: Path, corpus: Corpus) -> None:
+    """Note in ``WORK/corpus.json`` whose clips these are. Raises ``InputError`` where they are another corpus's."""
+    path = work / "corpus.json"
+    about = {"root": str(Path(corpus.root).resolve()), "name": corpus.name, "targets": list(corpus.targets),
+             "note": corpus.note}
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            owner = before["root"]
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{path} is damaged; delete it if {work} holds the clips of {corpus.root}") from None
+        if owner != about["root"]:
+            raise InputError(f"{work} holds the clips of {owner}, not of {about['root']}; give another work folder, "
+                             f"or delete {path} if the corpus was only moved")
+        if before == about:
+            return
+    work.mkdir(parents=True, exist_ok=True)
+    _replace(path, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+
+
+def _settle_on(work: Path, exhaustive: bool | None, crop: str | None, progress: bool) -> dict[str, str | int | float]:
+    """Note in ``WORK/preprocess.json`` how faces are found and cropped; rows of clips done otherwise are forgotten."""
+    path, table = work / SETTINGS, work / "preprocess.csv"
+    before = read_settings(work)
+    if exhaustive is None:
+        exhaustive = before.get("faces") == "exhaustive"
+    crop = crop or crop_of(before)
+    if crop not in CROPS:
+        raise InputError(f"no crop {crop!r}; there are {', '.join(CROPS)}")
+    settings = {"version": VERSION, "faces": "exhaustive" if exhaustive else "followed", "crop": crop, "pixels": CROP,
+                "quality": QUALITY, "clock": RATE}
+    if before == settings:
+        return settings
+    if _unwritable(work) is None:
+        if table.is_file() and _read_rows(table):
+            if progress:
+                print(f"preprocess: {table} was made with other settings; all of its clips are done again",
+                      file=sys.stderr)
+            _write_rows(table, [])
+        _replace(path, json.dumps(settings, indent=1) + "\n")
+    return settings
+
+
+def _is_current(work: Path, clip: str, path: str, sound: str) -> bool:
+    """Whether the clip's files are there and no older than what they were made from."""
+    track = work / "faces" / f"{clip}.csv"
+    sources = [Path(source) for source in (path, sound) if source]
+    return track.is_file() and all(
+        source.is_file() and source.stat().st_mtime <= track.stat().st_mtime for source in sources)
+
+
+def _size(item: Item) -> int:
+    path = Path(item[1])
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _read_rows(path: Path) -> list[Row]:
+    """The complete rows of the table; the last one may be half a row, where a run was killed as it wrote."""
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8", errors="replace")
+    whole = text[:text.rfind("\n") + 1]
+    reader = csv.DictReader(io.StringIO(whole))
+    if whole and tuple(reader.fieldnames or ()) != COLUMNS:
+        raise InputError(f"{path} has other columns than {','.join(COLUMNS)}; move it away and repeat")
+    return list(reader)
+
+
+def _as_csv(rows: list[Row]) -> str:
+    text = io.StringIO()
+    csv.DictWriter(text, COLUMNS, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _write_rows(path: Path, rows: list[Row]) -> None:
+    text = ",".join(COLUMNS) + "\n" + _as_csv(rows)
+    if not path.is_file() or path.read_bytes() != text.encode():
+        _replace(path, text)
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

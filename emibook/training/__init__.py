@@ -1,0 +1,1 @@
+"""How a branch is trained: ``loop``, its ``losses`` and ``optimizer``, and the ``checkpoint`` from which it resumes."""
