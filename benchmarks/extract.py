@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from torchvision import transforms
 from transformers import ViTImageProcessor
 
+from emibook.device import native_precision
 from emibook.doctor import machine
 from emibook.features.acoustic import MFCC, SAMPLE_RATE, Wav2Vec2
 from emibook.features.aus import DESCRIPTION, ActionUnits
@@ -32,7 +33,6 @@ from emibook.features.visual import (
     IMAGENET_DEVIATION,
     IMAGENET_MEAN,
     ResNet18,
-    native_precision,
     resnet18_trunk,
 )
 from emibook.features.vit import PIXELS, ViT

@@ -112,7 +112,7 @@ class Noted(Feed):
 def counts(model: Branch, part: Sequences, recipe: Recipe, device: str) -> dict[str, float]:
     """An epoch's operations of matrix products, bytes and operators; ``padding``, the share of steps that are none."""
     feed, model = Noted(part, device), model.to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.rate, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
     order = np.random.default_rng(0).permutation(len(part))
     with Counted(device) as counted:
         for first in range(0, len(part), recipe.batch):

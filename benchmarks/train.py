@@ -31,9 +31,9 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from emibook.device import native_precision
 from emibook.doctor import machine
 from emibook.experiments.paper_tables import RECIPES
-from emibook.features.visual import native_precision
 from emibook.metrics import mean_pearson
 from emibook.models import IntensityRegressor
 from emibook.models.transformer import positions
@@ -104,7 +104,7 @@ def padded(part: Sequences) -> TensorDataset:
 def ours_epoch(model: nn.Module, part: Sequences, recipe: Recipe, batches: list[np.ndarray], device: str) -> Iterator:
     """One batch each time that it is asked."""
     feed, model = Feed(part, device), model.to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.rate, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
     for clips in batches:
         optimizer.zero_grad()
         gradient(model, feed, clips, recipe)
@@ -115,7 +115,7 @@ def ours_epoch(model: nn.Module, part: Sequences, recipe: Recipe, batches: list[
 def plain_epoch(model: nn.Module, part: Sequences, recipe: Recipe, batches: list[np.ndarray], device: str) -> Iterator:
     """The same batches through the plain loop."""
     model = model.to(device).train()
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.rate)
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
     for values, mask, target in DataLoader(padded(part), batch_sampler=[clips.tolist() for clips in batches]):
         loss = functional.mse_loss(model(values.to(device), mask.to(device)), target.to(device))
         optimizer.zero_grad()
@@ -234,7 +234,7 @@ def alike() -> tuple[list[float], dict[str, list[float]]]:
     correlations of 3 epochs by the plain loop, by ours, by ours in float32, and where the hardware has bfloat16 by the
     plain loop in that: what a precision does to a training is not the loop's doing."""
     train, valid = planted(SMALL, 1), planted(SMALL_VALID, 2)
-    recipe = Recipe("benchmark", rate=1e-3, batch=BATCH // 4, epochs=3, precision="native")
+    recipe = Recipe("benchmark", learning_rate=1e-3, batch=BATCH // 4, epochs=3, precision="native")
     ways = {"plain": recipe, "ours": recipe, "ours in float32": replace(recipe, precision="float32")}
     if native_precision("cpu") == "bfloat16":
         ways["plain in bfloat16"] = recipe

@@ -1,7 +1,9 @@
-"""One command at a time where two would write the same files."""
+"""Files that appear whole or not at all, and a lock for what only one command may write at a time."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,21 +13,56 @@ from filelock import FileLock, Timeout
 
 
 @contextmanager
-def alone(made: Path, *, progress: bool = True) -> Iterator[None]:
-    """Wait until no other command makes ``made``, a folder, and say so. The lock ends with the process that has it.
+def replacing(path: Path | str) -> Iterator[Path]:
+    """A path beside ``path`` to write to. It becomes ``path`` when the block ends, and is gone where the block fails.
 
-    The lock is a hidden file beside that folder. Where it cannot be written, nothing else can be, and none is held.
+    Its name holds the process's number, so two processes that write the same file do not write into each other's; the
+    folder is made where it is missing. An ``OSError`` that names no file, as that of a full disk, names ``path``.
     """
-    lock = FileLock(made.with_name(f".{made.name}.lock"))
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        lock.acquire(timeout=0)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a text file in UTF-8 that appears whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Put ``source`` at ``target`` too: as a hard link where the file system has them, else as a copy."""
+    with replacing(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
+@contextmanager
+def lock(target: Path, *, progress: bool = True) -> Iterator[None]:
+    """Wait until no other command writes ``target``, a folder, and report the wait. The lock ends with its process.
+
+    It is a hidden file beside that folder. Where it cannot be written, nothing else can be, and none is held.
+    """
+    held = FileLock(target.with_name(f".{target.name}.lock"))
+    try:
+        held.acquire(timeout=0)
     except Timeout:
         if progress:
-            print(f"{made} is being made by another command; waiting for it", file=sys.stderr)
-        lock.acquire()
+            print(f"{target} is being written by another command; waiting for it", file=sys.stderr)
+        held.acquire()
     except OSError:
         pass
     try:
         yield
     finally:
-        lock.release()
+        held.release()

@@ -28,7 +28,7 @@ from emibook.fusion import late_fusion
 from emibook.models import Branch
 from emibook.preprocess import SAMPLE_RATE, preprocess_clip, read_audio, read_faces
 from emibook.sequences.load import feature_names
-from emibook.sequences.timeline import Reading, joined
+from emibook.sequences.timeline import SequenceConfig, joined
 from emibook.training.loop import replace_whole
 
 SENSES = {"V": "face", "A": "sound"}
@@ -218,9 +218,9 @@ def _fused(branches: dict[str, list[_Member]], seen: _Seen) -> tuple[np.ndarray,
         each = []
         for member in members:
             parts = [encode(name, encoder) for name, encoder in member.encoders.items()]
-            reading = Reading(**member.run.config["reading"])
-            values, _ = joined(parts, member.run.config["modality"], reading)
-            each.append(_asked(member.model, values, reading.packed))
+            config = SequenceConfig(**member.run.config["sequence"])
+            values, _ = joined(parts, member.run.config["modality"], config)
+            each.append(_asked(member.model, values, config.packed))
         predictions.append(np.mean(each, axis=0)[None])
         present.append([len(values) > 0])
     fused = late_fusion(*predictions, present=present)[0]

@@ -236,13 +236,13 @@ fig, axes = plt.subplots(3, 2, figsize=(figures.WIDTH, 5), sharex=True, sharey="
 for column, (name, each) in enumerate(logs.items()):
     for number, log in enumerate(each):
         line = ("-", "--", ":", "-.")[number % 4]
-        for row, what in enumerate(("loss", "mean_pearson", "rate")):
+        for row, what in enumerate(("loss", "mean_pearson", "learning_rate")):
             axes[row, column].plot(log.index, log[what], linestyle=line, color=figures.BLUE)
         best = log["mean_pearson"].idxmax()
         axes[1, column].plot(best, log["mean_pearson"][best], "D", color=figures.ORANGE)
     axes[0, column].set_title(name)
     axes[2, column].set_xlabel("epoch")
-for row, label in enumerate(("loss", "score", "rate")):
+for row, label in enumerate(("loss", "score", "learning rate")):
     axes[row, 0].set_ylabel(label)
 plt.show()
 

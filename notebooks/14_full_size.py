@@ -40,7 +40,7 @@ from emibook.book.build import banner, project_path
 from emibook.corpus import simulated
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
 from emibook.experiments.paper_rows import TABLE2, TABLE3
-from emibook.experiments.paper_tables import MENDED
+from emibook.experiments.paper_tables import IMPROVED
 from emibook.studies.simulation import attainable, patterns
 from emibook.studies.simulation import features as simulated_features
 
@@ -300,10 +300,10 @@ glue("full_weak_mended_gain", gain(weak.loc["mended"]), display=False)
 # are shares of what the oracle does.
 
 # %% tags=["remove-cell"]
-glue("full_mended_rate", MENDED.recipe["rate"], display=False)
-glue("full_mended_batch", MENDED.recipe["batch"], display=False)
-glue("full_mended_epochs", MENDED.recipe["epochs"], display=False)
-glue("full_averaged", round(1 / (1 - MENDED.recipe["average"])), display=False)
+glue("full_mended_rate", IMPROVED.recipe["learning_rate"], display=False)
+glue("full_mended_batch", IMPROVED.recipe["batch"], display=False)
+glue("full_mended_epochs", IMPROVED.recipe["epochs"], display=False)
+glue("full_averaged", round(1 / (1 - IMPROVED.recipe["average"])), display=False)
 
 # %%
 mixed = shown[shown["patterns"] == "mixed"]
@@ -679,7 +679,7 @@ plt.show()
 settings = made["optimism"]["size"]
 glue("full_flatter_trainings", len(settings["seeds"]), display=False)
 glue("full_flatter_clips", f"{settings['train_clips']:,}", display=False)
-glue("full_flatter_rate", settings["recipe"]["rate"], display=False)
+glue("full_flatter_rate", settings["recipe"]["learning_rate"], display=False)
 glue("full_flatter_few", f"{value.iloc[0]:.4f}", display=False)
 glue("full_flatter_many", f"{value.iloc[-1]:.4f}", display=False)
 glue("full_people_few", int(flattery.index[0]), display=False)

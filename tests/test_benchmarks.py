@@ -23,7 +23,7 @@ import noise  # noqa: E402
 import train as benchmark  # noqa: E402
 
 WIDTH, CLIPS = 10, 12
-RECIPE = Recipe("t", rate=1e-3, batch=CLIPS, epochs=30)
+RECIPE = Recipe("t", learning_rate=1e-3, batch=CLIPS, epochs=30)
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ from emibook.metrics import mean_pearson
 from emibook.sequences.load import load
 from emibook.training.loop import Recipe, load_model, predict
 
-QUICK = Recipe("quick", rate=3e-3, batch=10, epochs=3, threads=1)
+QUICK = Recipe("quick", learning_rate=3e-3, batch=10, epochs=3, threads=1)
 ROWS = ["aus", "resnet18+aus", "mfcc"]
 NO_FACE, NO_SOUND = "00017", "00019"  # of the validation partition
 

@@ -22,7 +22,7 @@ from emibook.fusion import late_fusion
 from emibook.predict import predict, submit
 from emibook.training.loop import Recipe
 
-QUICK = Recipe("quick", rate=3e-3, batch=10, epochs=4, threads=1)
+QUICK = Recipe("quick", learning_rate=3e-3, batch=10, epochs=4, threads=1)
 NO_FACE, NO_SOUND, NEITHER = "00031", "00034", "00037"  # of the validation partition
 EMOTIONS = list(hume_vidmimic2.EMOTIONS)
 
@@ -47,7 +47,7 @@ def world(tmp_path_factory) -> World:
         for name, branch, seed in (("face", "aus", 0), ("face again", "aus", 1), ("both", "resnet18+aus", 0),
                                    ("sound", "mfcc", 0), ("baseline", "mfcc (baseline)", 0))
     }
-    short = Variant("short", reading={"steps": 4, "sampling": "uniform", "packed": "bfloat16"})
+    short = Variant("short", sequence={"steps": 4, "sampling": "uniform", "packed": "bfloat16"})
     made_runs["otherwise read"] = make_run(corpus, work, "aus", 0, QUICK, short, progress=False)
     return World(corpus, work, made_runs)
 

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from emibook import InputError
+from emibook.device import seeded
 from emibook.experiments.paper_tables import RECIPES
 from emibook.experiments.variants import MODELS
 from emibook.fusion import late_fusion
@@ -36,8 +37,7 @@ def _branch(modality: str) -> IntensityRegressor:
     """The paper's branch of a modality, as runs build it, with weights from a seed."""
     options = {key: value for key, value in MODELS[modality].items() if key != "kind"}
     width = {"V": 546, "A": 1024}[modality]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         return IntensityRegressor(width, **options).eval()
 
 
@@ -71,8 +71,7 @@ def _steps_depended_on() -> int:
 
 def _plain() -> TCN:
     """One layer of one channel, so that a step of the output can be followed to the steps that made it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
+    with seeded(3):
         tcn = TCN(1, channels=1, layers=2).eval()
     for layer in tcn.convolutions:
         nn.init.constant_(layer.weight, 1.0)
@@ -189,7 +188,7 @@ def _flat_training() -> tuple[pandas.DataFrame, float]:
         return Sequences("made", names, values, np.arange(CLIPS + 1) * 2, targets, emotions, clips, clips, ("made",))
 
     parts = partition("t"), partition("v")
-    recipe = Recipe("flat", rate=FLAT, batch=CLIPS, epochs=PATIENCE + 2, patience=PATIENCE, threads=1)
+    recipe = Recipe("flat", learning_rate=FLAT, batch=CLIPS, epochs=PATIENCE + 2, patience=PATIENCE, threads=1)
     with tempfile.TemporaryDirectory() as folder:
         train(*parts, recipe, 0, Path(folder) / "run", model={"kind": "linear"}, device="cpu", progress=False)
         log = pandas.read_csv(Path(folder) / "run" / loop.LOG)
@@ -200,7 +199,7 @@ def _flat_training() -> tuple[pandas.DataFrame, float]:
 
 def _rate_after_flat_epochs() -> float:
     """The rate once ``PATIENCE`` epochs have passed without a rise, as a share of the first one."""
-    rates = _flat_training()[0]["rate"].to_numpy()
+    rates = _flat_training()[0]["learning_rate"].to_numpy()
     return float(rates[PATIENCE + 1] / rates[0]) if rates[PATIENCE] == rates[0] else float("nan")
 
 
@@ -251,7 +250,7 @@ MEASURES: dict[str, Callable[[], Any]] = {
     "pearson_less_equation_9": lambda: float(np.abs(pearson(*_tables()) - _written_pearson()).max()),
     "framework": lambda: type(_branch("A")).__mro__[-2].__module__.split(".")[0],
     "optimizer": _optimizer,
-    "recipe_rate": lambda: RECIPES["paper"].rate,
+    "recipe_rate": lambda: RECIPES["paper"].learning_rate,
     "recipe_batch": lambda: RECIPES["paper"].batch,
     "recipe_patience": lambda: RECIPES["paper"].patience,
     "rate_after_ten_flat_epochs": _rate_after_flat_epochs,

@@ -17,6 +17,7 @@ import torch
 
 from emibook import preprocess
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
+from emibook.device import seeded
 from emibook.features import EXTRACTORS, acoustic, aus, store, visual
 from emibook.features.weights import Weights
 from emibook.preprocess import detector, media
@@ -112,8 +113,7 @@ def _crop_shape() -> list[int]:
 @torch.inference_mode()
 def _resnet18_is_a_mean() -> bool:
     """Whether the features are the mean over the last convolution's map."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeded(0):
         trunk, pixels = visual.resnet18_trunk().eval(), torch.randn(1, 3, detector.CROP, detector.CROP)
     maps: list[torch.Tensor] = []
     trunk.layer4.register_forward_hook(lambda module, given, made: maps.append(made))

@@ -127,8 +127,8 @@ def extract(
         slurm: partition of a SLURM cluster to ask for the workers
     """
     from emibook.corpus import open_corpus
+    from emibook.device import on_device
     from emibook.features import extract, parse_weights
-    from emibook.training.loop import on_device
 
     if device is not None and not (device == "cuda" and (scheduler or slurm)):  # whose workers may have a GPU
         on_device(device)

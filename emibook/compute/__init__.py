@@ -20,12 +20,11 @@ from emibook import InputError
 from emibook.compute.backends import connect, workers_on_gpu
 from emibook.compute.scheduler import NO_ROOM, EndRun, Job, LimitExceeded, Spread, WorkerDied
 from emibook.compute.worker import Limits
-from emibook.files import alone
 
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
 """Slow work too is told in items a second."""
 
-__all__ = ["NO_ROOM", "EndRun", "LimitExceeded", "Limits", "WorkerDied", "alone", "run", "workers_on_gpu"]
+__all__ = ["NO_ROOM", "EndRun", "LimitExceeded", "Limits", "WorkerDied", "run", "workers_on_gpu"]
 
 
 def run(

@@ -16,6 +16,7 @@ import pandas
 
 from emibook import InputError, compute
 from emibook.corpus import Corpus, simulated
+from emibook.device import on_device
 from emibook.experiments.paper_rows import chosen_rows, has_official
 from emibook.experiments.runs import Run, is_finished, make_run, run_folder, write_text
 from emibook.experiments.scoring import rivals, score
@@ -24,23 +25,23 @@ from emibook.features import extract
 from emibook.preprocess import preprocess
 from emibook.sequences.load import drawn_file, drawn_sets, feature_names, is_drawn, load, modality
 from emibook.sequences.packed import read
-from emibook.sequences.timeline import Reading
+from emibook.sequences.timeline import SequenceConfig
 from emibook.studies.human import people
 from emibook.training.live_curves import LiveCurves
-from emibook.training.loop import Recipe, on_device, require_labels
+from emibook.training.loop import Recipe, require_labels
 
-__all__ = ["ABLATIONS", "FASTER", "MENDED", "MENDS", "RECIPES", "recipe_for", "tables", "train"]
+__all__ = ["ABLATIONS", "LR_SCALED", "IMPROVED", "IMPROVEMENTS", "RECIPES", "recipe_for", "tables", "train"]
 
 # Rate, batch and patience of "paper" are the paper's; it states no number of epochs, no weights to start from (the
 # TCN's are He et al.'s), no normalisation (features are standardised by the training partition), no dropout (none).
 # "small" is ours: a few clips make less than one batch of 128, and the paper's rate would hardly move the weights.
 RECIPES = {
-    "paper": Recipe("paper", rate=3e-5, batch=128, epochs=30, precision="native"),
-    "small": Recipe("small", rate=1e-3, batch=16, epochs=20, threads=1),
+    "paper": Recipe("paper", learning_rate=3e-5, batch=128, epochs=30, precision="native"),
+    "small": Recipe("small", learning_rate=1e-3, batch=16, epochs=20, threads=1),
 }
 SMALL_BELOW = 1000  # training clips
 NAMED = 5  # of the clips that lack something
-FATES = {"train": "not trained on"} | dict.fromkeys(
+MISSING_FEATURE_POLICY = {"train": "not trained on"} | dict.fromkeys(
     ("valid", "test"), "predicted as the training mean, in fusion by the other branch, and counted")
 """What becomes of a clip that is empty in a feature set."""
 
@@ -52,11 +53,11 @@ ABLATIONS: dict[str, Variant] = {
     variant.name: variant
     for variant in (
         # Section 3.2.2 averages the final layer into one embedding; section 3.3 has a sequence.
-        Variant("sound-mean", reading={"sound": "mean"}),
+        Variant("sound-mean", sequence={"sound": "mean"}),
         # No rate is given: 300 steps at the network's own 50 a second are the first 6 seconds.
-        Variant("sound-own-rate", reading={"sound": "own"}),
-        Variant("uniform-sampling", reading={"sampling": "uniform"}),
-        Variant("gaps-kept", reading={"gaps": "kept"}),
+        Variant("sound-own-rate", sequence={"sound": "own"}),
+        Variant("uniform-sampling", sequence={"sampling": "uniform"}),
+        Variant("gaps-kept", sequence={"gaps": "kept"}),
         # "Encoder has a dimension of 546", "the feature dimension in attention is 128": four heads of 32 out of 546.
         Variant("width-of-input", model={"channels": None, "attention": 128}),
         # The cited networks have residual blocks.
@@ -66,9 +67,9 @@ ABLATIONS: dict[str, Variant] = {
         Variant("attention-pooling", model={"pooling": "attention"}),
         Variant("dropout", model={"dropout": 0.1}),
         # "3e^{-5}" to the letter: 3 / e^5.
-        Variant("rate-to-the-letter", recipe={"rate": 3 * float(np.exp(-5))}),
-        Variant("rate-1e-3", recipe={"rate": 1e-3}),
-        Variant("rate-3e-4", recipe={"rate": 3e-4}),
+        Variant("rate-to-the-letter", recipe={"learning_rate": 3 * float(np.exp(-5))}),
+        Variant("rate-1e-3", recipe={"learning_rate": 1e-3}),
+        Variant("rate-3e-4", recipe={"learning_rate": 3e-4}),
         Variant("epochs-100", recipe={"epochs": 100}),
         Variant("features-as-they-come", recipe={"standardise": False}),
         # Not the paper's (section 3.6 states the squared error); what others train on for this metric.
@@ -80,27 +81,27 @@ ABLATIONS: dict[str, Variant] = {
 # Not the paper's either, but what its recipe lacks where the rehearsal (``recovery``) finds it short of what can be
 # reached: shorter steps, more of them; blocks that pass on what they get; how much a channel swings beside its mean;
 # and two ways to keep a network from learning its clips by heart.
-MENDS: dict[str, Variant] = {
+IMPROVEMENTS: dict[str, Variant] = {
     variant.name: variant
     for variant in (
-        Variant("more-steps", recipe={"rate": 1e-3, "batch": 32, "epochs": 14}),
+        Variant("more-steps", recipe={"learning_rate": 1e-3, "batch": 32, "epochs": 14}),
         ABLATIONS["residual-tcn"],
         Variant("statistics-pooling", model={"pooling": "statistics"}),
         Variant("weight-decay", recipe={"decay": 1.0}),
         Variant("averaged-weights", recipe={"average": 0.998}),
     )
 }
-MENDED = replace(functools.reduce(Variant.__or__, MENDS.values()), name="mended")
+IMPROVED = replace(functools.reduce(Variant.__or__, IMPROVEMENTS.values()), name="mended")
 
 # Neither is this: the paper's rate so many times, which needs fewer epochs. The first is enough where signals lie in
 # the mean and are strong.
-FASTER: dict[str, Variant] = {
+LR_SCALED: dict[str, Variant] = {
     "ten-times": replace(ABLATIONS["rate-3e-4"] | Variant(recipe={"epochs": 8}), name="ten-times"),
     "thirty-times": replace(ABLATIONS["rate-1e-3"] | Variant(recipe={"epochs": 10}), name="thirty-times"),
 }
 
 # Not of the paper's words: features beyond float16's range, or to the eight bits that a GPU multiplies, packed so.
-PACKED = Variant("packed-bfloat16", reading={"packed": "bfloat16"})
+PACKED = Variant("packed-bfloat16", sequence={"packed": "bfloat16"})
 
 
 def recipe_for(corpus: Corpus, recipe: Recipe | str | None = None) -> Recipe:
@@ -118,7 +119,7 @@ def variant_for(variant: Variant | str | None = None) -> Variant:
     """The ablation or mend of that name, or several joined by ``+``; without one the paper as this project reads it."""
     if isinstance(variant, Variant) or variant is None:
         return variant or BASE
-    every = (BASE, *ABLATIONS.values(), *FASTER.values(), *MENDS.values(), MENDED, PACKED)
+    every = (BASE, *ABLATIONS.values(), *LR_SCALED.values(), *IMPROVEMENTS.values(), IMPROVED, PACKED)
     known = {each.name: each for each in every}
     parts = variant.split("+")
     if unknown := [name for name in parts if name not in known]:
@@ -143,8 +144,9 @@ def train(
     Clips that are not preprocessed or lack features are seen to first. A finished run is not repeated.
 
     ``features``: a feature set, several of one modality joined by ``+``, or a row of ``TABLE2`` as ``vit (baseline)``.
-    ``variant``: one of ``ABLATIONS``, ``FASTER`` or ``MENDS``, several joined by ``+``, ``mended``, which is all of
-    ``MENDS``, or one of your own.
+    ``variant``: one of ``ABLATIONS``, ``LR_SCALED`` or ``IMPROVEMENTS``, several joined by ``+``,
+    ``mended``, which is all of
+    ``IMPROVEMENTS``, or one of your own.
 
     Raises:
         InputError: fewer than three clips or no labels in a partition, a label that never varies, features, a recipe, a
@@ -254,7 +256,7 @@ def _ready(
         extract(corpus, work, names, workers=workers, progress=progress)
     if progress:
         print(
-            f"recipe {chosen.name} for {len(corpus.partition('train'))} training clips: rate {chosen.rate:g}, "
+            f"recipe {chosen.name} for {len(corpus.partition('train'))} training clips: rate {chosen.learning_rate:g}, "
             f"batch {chosen.batch}, {chosen.epochs} epochs",
             file=sys.stderr,
         )
@@ -271,7 +273,7 @@ def _require_drawn(corpus: Corpus, work: Path, features: list[str]) -> None:
                          f"{command} {' '.join(absent)} draws what can be simulated, with its own size and seed")
     if not simulated.recognises(corpus.root):  # drawn in memory
         return
-    for path in (drawn_file(work, each, partition) for each in features for partition in FATES):
+    for path in (drawn_file(work, each, partition) for each in features for partition in MISSING_FEATURE_POLICY):
         if path.is_file() and not simulated.is_drawn_for(corpus.root, read(path)[2].get("simulation", "")):
             raise InputError(f"{path} was drawn for another simulation than {corpus.root}; give the work folder that "
                              f"was drawn with it, or draw it again: {command} {path.parent.name}, with "
@@ -309,10 +311,10 @@ def _runs(
 
 def _pack(corpus: Corpus, work: Path, features: str, variant: Variant, progress: bool) -> None:
     """Pack a feature set once for all its trainings, and say of which clips it has nothing and what becomes of them."""
-    for partition, fate in FATES.items():
+    for partition, fate in MISSING_FEATURE_POLICY.items():
         if corpus.partition(partition).empty:
             continue
-        part = load(corpus, work, features, partition, Reading(**variant.reading))
+        part = load(corpus, work, features, partition, SequenceConfig(**variant.sequence))
         empty = [clip for clip, there in zip(part.clips, part.present, strict=True) if not there]
         if empty and progress:
             named = ", ".join(empty[:NAMED]) + (", ..." if len(empty) > NAMED else "")

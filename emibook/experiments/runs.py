@@ -33,16 +33,17 @@ import torch
 
 from emibook import InputError, __version__
 from emibook.corpus import Corpus
+from emibook.device import on_device
 from emibook.evaluation import halves
 from emibook.experiments.variants import BASE, BASELINE, Variant
 from emibook.features import copy_encoders, store
-from emibook.files import alone
+from emibook.files import lock
 from emibook.metrics import pearson
 from emibook.models import Branch
 from emibook.sequences.load import drawn_file, feature_names, is_drawn, load, modality
 from emibook.sequences.packed import Sequences, read
-from emibook.sequences.timeline import Reading
-from emibook.training.loop import HALVES, LOG, Recipe, load_model, on_device, predict, replace_whole, train
+from emibook.sequences.timeline import SequenceConfig
+from emibook.training.loop import HALVES, LOG, Recipe, load_model, predict, replace_whole, train
 
 FORMAT = 2  # of the run folder
 PREDICTIONS = {"valid": "predictions.csv", "test": "predictions_test.csv"}
@@ -50,7 +51,7 @@ PRESENT = "modality_present"
 LEDGER = "ledger.csv"
 NEEDED = {
     "config.json": ("features", "modality", "recipe", "seed", "corpus", "note", "targets", "labels", "encoders",
-                    "reading"),
+                    "sequence"),
     "metrics.json": ("weights",),
 }
 """What every reader of a run relies on."""
@@ -176,7 +177,7 @@ def make_run(
     if is_finished(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with alone(folder, progress=progress):
+    with lock(folder, progress=progress):
         if not is_finished(folder):
             _train_and_enter(corpus, work, branch, seed, recipe, variant, folder, device, progress)
     return folder
@@ -216,13 +217,13 @@ def _made(
     """All of a run but its last file, whose content is returned."""
     device = on_device(device)
     features = config["features"].removesuffix(BASELINE)
-    reading = Reading(**variant.reading)
+    sequence = SequenceConfig(**variant.sequence)
     partitions = ["train", "valid", *(["test"] if len(corpus.partition("test")) else [])]
-    parts = {name: load(corpus, work, features, name, reading) for name in partitions}
+    parts = {name: load(corpus, work, features, name, sequence) for name in partitions}
     # In every training, not once where steps are packed: sets that were drawn come from elsewhere. It reads all steps
     # once, as an epoch does; the full size's are 7 GB at 1,024 features, two to four seconds where they are in memory.
     for part in parts.values():
-        if found := part.not_finite():
+        if found := part.first_nonfinite():
             raise InputError(f"{found}; make the set again")
     about = config | {"variant": variant.name, "versions": _versions()}
     write_text(folder / "config.json", json.dumps(about, indent=1) + "\n")
@@ -330,7 +331,7 @@ def _config(corpus: Corpus, work: Path, branch: str, seed: int, recipe: Recipe, 
         "labels": labels_of(corpus),
         "halves": sha256(halves(list(corpus.partition("valid")["participant"])).tobytes()).hexdigest()[:16],
         "encoders": {name: store.fingerprint(settings or {}) for name, settings in encoders.items()},
-        "reading": Reading(**variant.reading).of(kind),
+        "sequence": SequenceConfig(**variant.sequence).of(kind),
     }
 
 

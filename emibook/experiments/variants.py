@@ -8,7 +8,7 @@ from inspect import signature
 
 from emibook import InputError
 from emibook.models import IntensityRegressor
-from emibook.sequences.timeline import Reading
+from emibook.sequences.timeline import SequenceConfig
 from emibook.training.loop import Recipe
 
 BASELINE = " (baseline)"  # behind the feature set: the model is the organisers' kind, not the paper's
@@ -26,21 +26,21 @@ MODEL_OPTIONS = tuple(signature(IntensityRegressor).parameters)[2:]
 class Variant:
     """What is otherwise than in the paper as this project reads it; every option left out is as there.
 
-    ``reading``: options of ``dataset.Reading``; ``model``: of ``models.IntensityRegressor`` (the organisers' baselines
-    have none of them); ``recipe``: of ``training.Recipe``. ``one | other`` is both together.
+    ``sequence``: options of ``SequenceConfig``; ``model``: of ``models.IntensityRegressor`` (the organisers'
+    baselines have none of them); ``recipe``: of ``training.Recipe``. ``one | other`` is both together.
 
     Raises:
         InputError: an option that there is not, or one that ``one`` and ``other`` both have.
     """
 
     name: str = "base"
-    reading: Mapping[str, object] = field(default_factory=dict)
+    sequence: Mapping[str, object] = field(default_factory=dict)
     model: Mapping[str, object] = field(default_factory=dict)
     recipe: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         known = {
-            "reading": [each.name for each in fields(Reading)],
+            "sequence": [each.name for each in fields(SequenceConfig)],
             "model": MODEL_OPTIONS,
             "recipe": [each.name for each in fields(Recipe)],
         }
@@ -50,7 +50,7 @@ class Variant:
 
     def __or__(self, other: Variant) -> Variant:
         joined = {}
-        for place in ("reading", "model", "recipe"):
+        for place in ("sequence", "model", "recipe"):
             one, two = getattr(self, place), getattr(other, place)
             if both := sorted(set(one) & set(two)):
                 raise InputError(f"variants {self.name} and {other.name} both change {both[0]}")

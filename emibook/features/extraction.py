@@ -22,7 +22,7 @@ from emibook.compute import EndRun, run, workers_on_gpu
 from emibook.features import store
 from emibook.features.registry import EXTRACTORS, Clip, known, weights_in
 from emibook.features.weights import Weights
-from emibook.files import alone
+from emibook.files import lock
 
 if TYPE_CHECKING:
     import pandas
@@ -78,7 +78,7 @@ def extract(
     clips = _preprocessed(corpus, work)
     cropped = _cropped(work) if any(EXTRACTORS[name].modality == "V" for name in names) else {}
 
-    with alone(work / "features", progress=progress):
+    with lock(work / "features", progress=progress):
         encoders, chosen, folders = work / "encoders", {}, {}
         read = _clips(corpus, clips, work)
         device = device or _device()

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from emibook import InputError
+from emibook.device import seeded
 from emibook.features.acoustic import SAMPLE_RATE, as_float
 from emibook.features.store import FeatureSequence
 from emibook.features.visual import BATCH, imagenet_normalised
@@ -54,8 +55,7 @@ class DeepSpectrum:
             network = alexnet()
             network.load_state_dict(load_state(weights.path(folder)))
         else:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(weights.seed)
+            with seeded(weights.seed):
                 network = alexnet()
         self.network = network.eval().requires_grad_(False).to(device)
         self.label, self.device = weights.label, device

@@ -8,8 +8,7 @@ Source: the paper, section 3.2.1 (512 features; crops of 112x112 pixels go into 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from torch.nn.functional import interpolate
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from emibook import InputError
+from emibook.device import native_precision, seeded
 from emibook.features.store import FeatureSequence
 from emibook.features.weights import Weights, load_state, tensors
 
@@ -103,19 +103,6 @@ def read_resnet18(path: Path | str) -> dict[str, Tensor]:
     return matched(renamed, layout(resnet18_trunk), path, what)
 
 
-def native_precision(device: str) -> str:
-    """The fastest precision that ``device`` computes in natively: ``bfloat16`` where it can, else ``float32``.
-
-    Of GPUs on other machines nothing is known where this one has none.
-    """
-    if torch.device(device).type == "cuda":
-        native = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        able = torch.cpu.get_capabilities()
-        native = any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "sve_bf16"))
-    return "bfloat16" if native else "float32"
-
-
 def without_batch_norm(model: nn.Module) -> nn.Module:
     """``model`` (changed in place) with each batch normalisation that follows a convolution folded into its weights."""
     for module in list(model.modules()):
@@ -146,14 +133,6 @@ def built(build: Callable[[], nn.Module], weights: Weights, state: dict[str, Ten
         model = build()
     model.load_state_dict(state, assign=True)
     return model
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Torch's random numbers from ``seed`` inside; the caller's go on untouched outside."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        yield
 
 
 class VisualEncoder:

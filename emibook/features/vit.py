@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from emibook import InputError
-from emibook.features.visual import IMAGENET_DEVIATION, IMAGENET_MEAN, VisualEncoder, matched, plain_state, seeded
+from emibook.device import seeded
+from emibook.features.visual import IMAGENET_DEVIATION, IMAGENET_MEAN, VisualEncoder, matched, plain_state
 from emibook.features.weights import Weights, load_state
 
 LAYERS, PIXELS, PATCH = 12, 224, 16

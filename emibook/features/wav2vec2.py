@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from emibook import InputError
+from emibook.device import seeded
 from emibook.features.weights import load_state, tensors
 
 if TYPE_CHECKING:
@@ -122,8 +123,7 @@ def random(config: dict[str, Any], seed: int, *, head: bool) -> tuple[nn.Module,
     """A model of this architecture with random weights from ``seed``, and a head where one is wanted."""
     from transformers import Wav2Vec2Config
 
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         model = _model(Wav2Vec2Config(layerdrop=0.0, **config))
         return model, EmotionHead(model.config.hidden_size) if head else None
 

@@ -16,6 +16,7 @@ import torch
 
 from emibook import InputError, compute
 from emibook.corpus import Corpus
+from emibook.files import lock
 from emibook.preprocess.clip import QUALITY, SETTINGS, Row, clear, crop_of, one_line, preprocess_clip, read_settings
 from emibook.preprocess.detector import CROP, CROPS
 from emibook.preprocess.media import RATE
@@ -54,7 +55,7 @@ def preprocess(
     """
     work = Path(work).absolute()
     _claim(work, corpus)
-    with compute.alone(work / "faces", progress=progress):
+    with lock(work / "faces", progress=progress):
         settings = _settle_on(work, exhaustive, crop, progress)
         exhaustive = settings["faces"] == "exhaustive"
         rows = {str(row["clip"]): row for row in _read_rows(work / "preprocess.csv")}

@@ -119,9 +119,10 @@ def _repeatable() -> Iterator[None]:
     """The same random numbers and number of threads whoever calls, and the caller's own afterwards."""
     import torch
 
+    from emibook.device import seeded
+
     threads = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
+    with seeded(SEED):
         torch.set_num_threads(os.cpu_count() or 1)
         try:
             yield
@@ -143,7 +144,8 @@ def _fit_resnet18(
     from torch import nn
     from torch.nn import functional
 
-    from emibook.features.visual import imagenet_normalised, native_precision, resnet18_trunk
+    from emibook.device import native_precision
+    from emibook.features.visual import imagenet_normalised, resnet18_trunk
 
     def targets(stills: Stills) -> np.ndarray:
         return np.concatenate([stills.units / HIGHEST, stills.emotions], axis=1)
@@ -168,7 +170,7 @@ def _fit_resnet18(
         model = nn.Sequential(trunk, head).to(memory_format=torch.channels_last).train()
         optimizer = torch.optim.AdamW(model.parameters(), fused=True, weight_decay=0.05)
         rate = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, recipe.rate, total_steps=recipe.steps, pct_start=0.15, cycle_momentum=False)
+            optimizer, recipe.learning_rate, total_steps=recipe.steps, pct_start=0.15, cycle_momentum=False)
         batches = _batches(len(training), recipe.batch, recipe.steps, rng)
         for rows in tqdm(batches, desc="fit resnet18", total=recipe.steps, disable=not progress):
             answers = run(model, _mirrored(imagenet_normalised(images[rows]), rng))

@@ -13,7 +13,7 @@ import numpy as np
 from emibook import InputError
 from emibook.features import EXTRACTORS, store
 from emibook.sequences.packed import LARGEST, Sequences, read, write
-from emibook.sequences.timeline import PAPERS, Reading, joined
+from emibook.sequences.timeline import PAPER_SEQUENCE, SequenceConfig, joined
 
 if TYPE_CHECKING:
     from emibook.corpus import Corpus
@@ -23,7 +23,7 @@ NAMED = 5  # of the columns that differ
 
 
 def load(
-    corpus: Corpus, work: Path | str, features: str, partition: str, reading: Reading = PAPERS
+    corpus: Corpus, work: Path | str, features: str, partition: str, config: SequenceConfig = PAPER_SEQUENCE
 ) -> Sequences:
     """The clips of one partition in one feature set, or in several of one modality joined, as ``resnet18+aus``.
 
@@ -36,18 +36,18 @@ def load(
             is stored in.
     """
     work, names = Path(work), feature_names(features)
-    options = reading.of(modality(features))
+    options = config.of(modality(features))
     table = corpus.partition(partition)
     if table.empty:
         raise InputError(f"{corpus.root} has no clips in partition {partition!r}")
     clips = list(table["clip"])
     if is_drawn(work, features):
-        values, offsets, about = _drawn(work, features, partition, clips, reading)
+        values, offsets, about = _drawn(work, features, partition, clips, config)
     else:
         _require_files(corpus, work, names, clips, partition)
         digest = sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8]
         path = work / "packed" / features / f"{partition}-{digest}.safetensors"
-        values, offsets, about = _packed(_Reader(corpus, work, features, reading), path, clips)
+        values, offsets, about = _packed(_Reader(corpus, work, features, config), path, clips)
     return Sequences(
         features=features,
         names=tuple(about["names"]),
@@ -82,11 +82,11 @@ def drawn_sets(work: Path | str) -> list[str]:
 
 
 def _drawn(
-    work: Path, features: str, partition: str, clips: list[str], reading: Reading
+    work: Path, features: str, partition: str, clips: list[str], config: SequenceConfig
 ) -> tuple[np.ndarray, np.ndarray, dict]:
     path = drawn_file(work, features, partition)
     kind = modality(features)
-    if reading.of(kind) != PAPERS.of(kind):
+    if config.of(kind) != PAPER_SEQUENCE.of(kind):
         raise InputError(f"features {features} were drawn as steps; they can be read in one way only")
     values, offsets, about = read(path)
     if about["clips"] != clips:
@@ -110,7 +110,7 @@ def _packed(reader: _Reader, path: Path, clips: list[str]) -> tuple[np.ndarray, 
         pass
     reader.clip(reader.first)
     about = {"names": reader.columns, "weights": [made[1] for made in reader.made.values()], "state": state}
-    write(path, map(reader.clip, clips), len(clips), about, reader.reading.packed)
+    write(path, map(reader.clip, clips), len(clips), about, reader.config.packed)
     return read(path)
 
 
@@ -121,8 +121,8 @@ class _Reader:
     has its files.
     """
 
-    def __init__(self, corpus: Corpus, work: Path, features: str, reading: Reading) -> None:
-        self.corpus, self.work, self.features, self.reading = corpus, work, features, reading
+    def __init__(self, corpus: Corpus, work: Path, features: str, config: SequenceConfig) -> None:
+        self.corpus, self.work, self.features, self.config = corpus, work, features, config
         self.first = next(clip for clip in corpus.clips["clip"] if not missing_files(work, features, [clip]))
         self.columns: tuple[str, ...] = ()
         self.made: dict[str, tuple] = {}
@@ -140,12 +140,12 @@ class _Reader:
     def clip(self, clip: str) -> np.ndarray:
         """(step, feature) float32."""
         parts = [self._part(clip, name) for name in feature_names(self.features)]
-        values, self.columns = joined(parts, modality(self.features), self.reading)
-        beyond, largest = np.fmax.reduce(np.abs(values), axis=None, initial=0.0), LARGEST[self.reading.packed]
+        values, self.columns = joined(parts, modality(self.features), self.config)
+        beyond, largest = np.fmax.reduce(np.abs(values), axis=None, initial=0.0), LARGEST[self.config.packed]
         if not beyond <= largest:
             raise InputError(f"clip {clip}, features {self.features}: a value of {beyond:g} is beyond "
-                             f"{self.reading.packed}'s {largest:g}; rescale the features"
-                             + (", or take the variant packed-bfloat16" if self.reading.packed == "float16" else ""))
+                             f"{self.config.packed}'s {largest:g}; rescale the features"
+                             + (", or take the variant packed-bfloat16" if self.config.packed == "float16" else ""))
         return values
 
     def _part(self, clip: str, name: str) -> store.FeatureSequence:

@@ -91,7 +91,7 @@ class Sequences:
         rows = self.values[first:last]
         return (rows.astype(np.uint32) << 16).view(np.float32) if rows.dtype == np.uint16 else rows.astype(np.float32)
 
-    def not_finite(self) -> str:
+    def first_nonfinite(self) -> str:
         """Where the first value lies that is no finite number and in no gap; empty where there is none."""
         # But for the sign the bits of every finite number are below those of infinity, and those of NaN above. This is
         # ten times as fast as to ask the numbers themselves; so few rows at once stay in a processor's cache.

@@ -23,7 +23,7 @@ CHOICES = {"sampling": ("first", "uniform"), "gaps": ("closed", "kept"), "sound"
 
 
 @dataclass(frozen=True)
-class Reading:
+class SequenceConfig:
     """How a clip's features become steps, where the paper leaves it open.
 
     ``steps``: the most that a clip has. ``sampling``: which steps of a longer clip, the ``first`` or as many taken
@@ -51,16 +51,16 @@ class Reading:
         return {option: value for option, value in asdict(self).items() if option != other}
 
 
-PAPERS = Reading()
+PAPER_SEQUENCE = SequenceConfig()
 
 
 def joined(
-    parts: Sequence[store.FeatureSequence], modality: str, reading: Reading = PAPERS
+    parts: Sequence[store.FeatureSequence], modality: str, config: SequenceConfig = PAPER_SEQUENCE
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """One clip's feature sets side by side: ``(step, feature)`` float32 and the features' names.
 
     Faces: the times that all sets have; with gaps kept, a row of NaN for each frame of the clock in between. Sound:
-    each set read as ``reading`` says, as long as the shortest.
+    each set read as ``config`` says, as long as the shortest.
 
     Raises:
         InputError: one column's name twice, or sounds of different rates that are to keep their own.
@@ -71,32 +71,32 @@ def joined(
     if len(set(names)) < len(names):
         raise InputError(f"features {'+'.join(part.extractor for part in parts)} have a column of one name twice")
     if modality == "A":
-        tables = _sounds(parts, reading)
+        tables = _sounds(parts, config)
         length = min(len(table) for table in tables)
         values = np.concatenate([table[:length] for table in tables], axis=1)
     else:
         tables, times = _at_common_times(parts)
         values = np.concatenate(tables, axis=1)
-        if reading.gaps == "kept":
+        if config.gaps == "kept":
             values = _with_gaps(values, times)
-    if len(values) > reading.steps:
-        uniform = np.linspace(0, len(values) - 1, reading.steps).round().astype(int)
-        values = values[uniform if reading.sampling == "uniform" else slice(reading.steps)]
+    if len(values) > config.steps:
+        uniform = np.linspace(0, len(values) - 1, config.steps).round().astype(int)
+        values = values[uniform if config.sampling == "uniform" else slice(config.steps)]
     there = np.flatnonzero(~np.isnan(values[:, 0]))
     return values[: there[-1] + 1 if len(there) else 0], names
 
 
-def _sounds(parts: Sequence[store.FeatureSequence], reading: Reading) -> list[np.ndarray]:
-    if reading.sound == "mean":
+def _sounds(parts: Sequence[store.FeatureSequence], config: SequenceConfig) -> list[np.ndarray]:
+    if config.sound == "mean":
         return [part.values.mean(axis=0, dtype=np.float64, keepdims=True).astype(np.float32) if len(part)
                 else part.values for part in parts]
-    if reading.sound == "own":
+    if config.sound == "own":
         rates = {part.extractor: EXTRACTORS[part.extractor].rate for part in parts}
         if len(set(rates.values())) > 1:
             told = ", ".join(f"{name} {rate:g}" for name, rate in rates.items())
             raise InputError(f"sets of different rates ({told} a second) cannot be joined at their own; use the clock")
         return [part.values for part in parts]
-    limit = reading.steps if reading.sampling == "first" else np.inf
+    limit = config.steps if config.sampling == "first" else np.inf
     return [on_clock(part.values, part.times, CLOCK_RATE, limit) for part in parts]
 
 

@@ -21,8 +21,9 @@ from safetensors.numpy import load_file, save_file
 from tqdm.auto import tqdm
 
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
+from emibook.device import on_device
 from emibook.evaluation import halves, paired_difference
-from emibook.experiments.paper_tables import FASTER, MENDED, MENDS, RECIPES
+from emibook.experiments.paper_tables import IMPROVED, IMPROVEMENTS, LR_SCALED, RECIPES
 from emibook.experiments.runs import write_text
 from emibook.experiments.variants import BASE, Variant
 from emibook.fusion import late_fusion
@@ -34,7 +35,7 @@ from emibook.studies.simulation import features as simulated_features
 from emibook.studies.simulation.drawing import sequences
 from emibook.studies.simulation.features import Simulation
 from emibook.training.checkpoint import HALVES, LOG
-from emibook.training.loop import Recipe, load_model, on_device, predict, replace_whole, train
+from emibook.training.loop import Recipe, load_model, predict, replace_whole, train
 
 PENALTIES = np.geomspace(1, 1e6, 13)
 """Of ridge regression, in clips: what a penalty of as many clips without signal would do."""
@@ -73,15 +74,15 @@ SIZES = {
 }
 """``full``: as the real set, for a GPU. ``reduced``: every clip, a quarter of the steps, at most 64 features a set."""
 
-PAPERS = RECIPES["paper"]
-TEN_TIMES, THIRTY_TIMES = FASTER["ten-times"], FASTER["thirty-times"]
+PAPER_SEQUENCE = RECIPES["paper"]
+TEN_TIMES, THIRTY_TIMES = LR_SCALED["ten-times"], LR_SCALED["thirty-times"]
 """The first is what mends the paper's recipe where signals lie in the mean and are strong."""
 WITHOUT = {
-    left: replace(functools.reduce(Variant.__or__, (each for name, each in MENDS.items() if name != left)),
+    left: replace(functools.reduce(Variant.__or__, (each for name, each in IMPROVEMENTS.items() if name != left)),
                   name=f"mended but for {left}")
-    for left in MENDS
+    for left in IMPROVEMENTS
 }
-"""``experiments.MENDED`` without one of its parts: what each of them is worth."""
+"""``experiments.IMPROVED`` without one of its parts: what each of them is worth."""
 ALONE = 0.9  # of what joined feature sets allow together, each of them alone: about as in Table 2
 FEWEST = 200  # training clips that are worth a case
 
@@ -103,7 +104,7 @@ class Case:
     """Of the training."""
     drawn: int = 0
     """Of the simulation: other people, clips and features."""
-    recipe: Recipe = PAPERS
+    recipe: Recipe = PAPER_SEQUENCE
 
     @property
     def otherwise(self) -> str:
@@ -142,19 +143,19 @@ def cases(size: Size) -> list[Case]:
     every = size.clips[0]
     sound, joined = functools.partial(Case, "wav2vec2"), functools.partial(Case, "resnet18+aus")
     found = [
-        *(sound(0.6, "mean", every, variant) for variant in (BASE, TEN_TIMES, MENDED)),
+        *(sound(0.6, "mean", every, variant) for variant in (BASE, TEN_TIMES, IMPROVED)),
         sound(0.6, "mean", every, TEN_TIMES, seed=1, drawn=1),
-        *(sound(0.6, "mean", every // 4, variant) for variant in (BASE, TEN_TIMES, MENDED)),
-        *(sound(0.6, "mean", every // 16, variant) for variant in (BASE, MENDED)),
-        *(sound(0.28, "mean", every, variant) for variant in (BASE, TEN_TIMES, MENDED)),
+        *(sound(0.6, "mean", every // 4, variant) for variant in (BASE, TEN_TIMES, IMPROVED)),
+        *(sound(0.6, "mean", every // 16, variant) for variant in (BASE, IMPROVED)),
+        *(sound(0.28, "mean", every, variant) for variant in (BASE, TEN_TIMES, IMPROVED)),
         *(joined(0.6, "mean", every, variant) for variant in (BASE, TEN_TIMES)),
-        *(sound(0.6, "mixed", every, variant) for variant in (BASE, THIRTY_TIMES, MENDED)),
-        *(sound(0.6, "mixed", every, MENDED, seed=again, drawn=again) for again in (1, 2)),
+        *(sound(0.6, "mixed", every, variant) for variant in (BASE, THIRTY_TIMES, IMPROVED)),
+        *(sound(0.6, "mixed", every, IMPROVED, seed=again, drawn=again) for again in (1, 2)),
         *(sound(0.6, "mixed", every, variant) for variant in WITHOUT.values()),
-        sound(0.6, "mixed", every // 4, MENDED),
-        Case("vit", 0.6, "mixed", every, MENDED),
-        joined(0.6, "mixed", every, MENDED),
-        *(Case("resnet18 & aus", 0.6, "mixed", every, MENDED, seed=again, drawn=again) for again in (0, 1)),
+        sound(0.6, "mixed", every // 4, IMPROVED),
+        Case("vit", 0.6, "mixed", every, IMPROVED),
+        joined(0.6, "mixed", every, IMPROVED),
+        *(Case("resnet18 & aus", 0.6, "mixed", every, IMPROVED, seed=again, drawn=again) for again in (0, 1)),
     ]
     return [case for case in found if case.train_clips >= FEWEST]
 
@@ -216,7 +217,7 @@ def score(case: Case, size: Size, out: Path, *, progress: bool = True) -> dict:
     result = {
         "features": case.features, "patterns": case.patterns, "attainable": case.level,
         "train_clips": case.train_clips, "width": len(parts["train"].names), "recipe": recipe.name,
-        "variant": case.variant.name, "rate": recipe.rate, "batch": recipe.batch, "epochs": recipe.epochs,
+        "variant": case.variant.name, "rate": recipe.learning_rate, "batch": recipe.batch, "epochs": recipe.epochs,
         "seed": case.seed, "drawn": case.drawn, "bound_low": low, "bound_high": high,
         "reached": _mean(truth["valid"], predicted["valid"]), "best": _mean(truth["valid"], beside["best valid"]),
         "ridge": _mean(truth["valid"], beside["ridge valid"]),

@@ -30,7 +30,7 @@ from emibook.experiments import paper_tables
 from emibook.experiments.runs import write_text
 from emibook.experiments.variants import Variant
 from emibook.studies import crop_comparison, recipe_recovery, specification_curve, table3_from_table2, uncertainty
-from emibook.studies.recipe_recovery import PAPERS, PAPERS_CLIPS, SIZES, TEN_TIMES, Size
+from emibook.studies.recipe_recovery import PAPER_SEQUENCE, PAPERS_CLIPS, SIZES, TEN_TIMES, Size
 from emibook.studies.simulation.drawing import write_corpus
 from emibook.studies.simulation.features import CROSSING, LEGIBLE
 from emibook.studies.table3_from_table2 import AVERAGES, LEVELS, PAIRS, papers
@@ -91,7 +91,7 @@ def _table3(out: Path, progress: bool, **settings: object) -> pandas.DataFrame:
 
 
 def _tables(
-    out: Path, progress: bool, averages: Size, variant: Variant, seeds: int, seed: int, recipe: Recipe = PAPERS
+    out: Path, progress: bool, averages: Size, variant: Variant, seeds: int, seed: int, recipe: Recipe = PAPER_SEQUENCE
 ) -> pandas.DataFrame:
     """Both tables, one under the other, of features of which ridge regression attains the paper's Table 2."""
     folder = out / "tables" / averages.name  # another size is another simulation
@@ -144,7 +144,8 @@ PARTS = {
         Part("tables", "both tables of a simulated set on which ridge regression attains Table 2", _tables,
              {"averages": AVERAGES, "variant": TEN_TIMES, "seeds": 5, "seed": 0},
              {"averages": Size("tiny averages", (300, 200, 20), 4, 0.5, 8), "seeds": 2,
-              "recipe": replace(PAPERS, name="tiny", batch=64), "variant": Variant("tiny", recipe={"epochs": 2})}),
+              "recipe": replace(PAPER_SEQUENCE, name="tiny", batch=64), "variant": Variant("tiny",
+                                                                                           recipe={"epochs": 2})}),
         Part("widths", "how far a table's value may be off", _widths,
              {"clips": PAPERS_CLIPS, "crossing": CROSSING, "legible": (0.0, LEGIBLE), "repeats": REPEATS,
               "samples": 10},

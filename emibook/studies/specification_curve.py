@@ -42,7 +42,7 @@ ORDER = ("resnet18", "aus", "resnet18+aus", "wav2vec2", "resnet18 & wav2vec2", "
          "resnet18+aus & wav2vec2")  # fmt: skip
 """The paper's rows of its own features, from the lowest value to the highest."""
 MOVED = ("moved", "moved_low", "moved_high")
-RECIPE = Recipe("curve", rate=6e-4, batch=8, epochs=6, threads=1)
+RECIPE = Recipe("curve", learning_rate=6e-4, batch=8, epochs=6, threads=1)
 CLIPS = (240, 200, 0)
 WIDTHS = {"resnet18": 24, "aus": 12, "wav2vec2": 24}
 STEPS, SPEED = 60, 8
@@ -50,7 +50,7 @@ STEPS, SPEED = 60, 8
 SHORTENED = 30
 GAPS, GAP = 0.3, 0.2
 """The share of clips with a stretch without a face, and the share of the clip that it takes."""
-BEFORE = Variant("reduced", reading={"steps": SHORTENED})
+BEFORE = Variant("reduced", sequence={"steps": SHORTENED})
 
 
 def draw(root: Path, work: Path, *, clips: Sequence[int] = CLIPS, seed: int = 0) -> None:

@@ -17,24 +17,25 @@ import numpy as np
 import pandas
 
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
+from emibook.device import on_device
 from emibook.evaluation import bootstrap_interval
 from emibook.experiments.paper_rows import TABLE2, TABLE3, Row
 from emibook.experiments.variants import BASE, BASELINE
 from emibook.fusion import late_fusion
 from emibook.metrics import pearson
 from emibook.sequences.packed import Sequences
-from emibook.studies.recipe_recovery import PAPERS, PAPERS_CLIPS, TEN_TIMES, Size, ridge
+from emibook.studies.recipe_recovery import PAPER_SEQUENCE, PAPERS_CLIPS, TEN_TIMES, Size, ridge
 from emibook.studies.simulation import best_predictor
 from emibook.studies.simulation import features as simulated_features
 from emibook.studies.simulation.attainable import best_guess
 from emibook.studies.simulation.drawing import sequences
 from emibook.studies.simulation.features import Simulation
-from emibook.training.loop import Recipe, load_model, on_device, predict, train
+from emibook.training.loop import Recipe, load_model, predict, train
 
 AVERAGES = Size("averages", PAPERS_CLIPS, 10, 1.0, 64)
 """Where only time averages are looked at, few steps are enough."""
 ROUNDS, TRAINED_ROUNDS = 4, 2
-RECIPE = replace(PAPERS, **TEN_TIMES.recipe)
+RECIPE = replace(PAPER_SEQUENCE, **TEN_TIMES.recipe)
 """Of branches that are trained: the paper's, ten times as fast, which is enough where signals lie in the mean."""
 Fit = Callable[[Simulation, str, Sequences, Sequences], np.ndarray]
 """The plan, the branch's features, the training and the validation clips -> what it says of the latter."""

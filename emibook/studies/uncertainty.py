@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from emibook import InputError
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
+from emibook.device import on_device
 from emibook.evaluation import resampled
 from emibook.experiments.paper_rows import TABLE2, TABLE3
 from emibook.experiments.paper_tables import RECIPES
@@ -34,7 +35,7 @@ from emibook.studies.simulation.drawing import sequences
 from emibook.studies.simulation.features import Simulation
 from emibook.studies.table3_from_table2 import LEVELS, PAPERS_CLIPS, told
 from emibook.training.checkpoint import replace_whole
-from emibook.training.loop import Recipe, gradient, on_device, predict, statistics
+from emibook.training.loop import Recipe, gradient, predict, statistics
 
 DRAWS = 400
 FIRST_SEED = 10_000
@@ -42,7 +43,7 @@ FIRST_SEED = 10_000
 ENDS = 2 * 1.96
 """The width of 95 % of a normal distribution, in its standard deviations."""
 LEVEL, PATTERN = LEVELS["wav2vec2"], "mean"
-RECIPE = replace(RECIPES["paper"], name="restless", rate=1e-3, epochs=20)
+RECIPE = replace(RECIPES["paper"], name="restless", learning_rate=1e-3, epochs=20)
 """Of the training whose epoch is chosen: where scores only rise there is nothing to choose."""
 SEEDS = (0, 1, 2, 3)
 PEOPLE = (5, 10, 20, 50, 100)
@@ -211,7 +212,7 @@ def _epochs(
     model = rebuild({**MODELS["A"], "in_features": len(training.names), "targets": len(EMOTIONS)})
     model.standardise(*(torch.from_numpy(each) for each in statistics(training, device)))
     model.to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.rate)
+    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
     feed, *others = (Feed(each, device) for each in (training, *parts))
     for epoch in tqdm(range(recipe.epochs), desc="optimism", disable=not progress):
         order = np.random.default_rng([seed, epoch]).permutation(np.flatnonzero(training.present))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SECONDS = 1.0  # between two drawings, which cost a small network more than its epochs
-PANELS = {"loss": "loss", "mean_pearson": "correlation", "rate": "rate"}
+PANELS = {"loss": "loss", "mean_pearson": "correlation", "learning_rate": "learning rate"}
 
 
 class LiveCurves:
@@ -85,7 +85,7 @@ def draw(log: pandas.DataFrame, title: str) -> Figure:
         best = log.loc[log["mean_pearson"].idxmax()]
         axes[1].plot(best["epoch"], best["mean_pearson"], "D", color=ORANGE)
     axes[0].set_title(title)
-    axes[-1].set_ylim(0, 1.15 * log["rate"].max())
+    axes[-1].set_ylim(0, 1.15 * log["learning_rate"].max())
     axes[-1].set_xlabel("epoch")
     axes[-1].xaxis.get_major_locator().set_params(integer=True)
     return figure

@@ -25,15 +25,15 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from emibook import InputError
-from emibook.features.visual import native_precision
+from emibook.device import native_precision, on_device, seeded
 from emibook.metrics import pearson
 from emibook.models import Branch, describe, rebuild
 from emibook.sequences.packed import Feed, Sequences
 from emibook.training.checkpoint import ALL, HALVES, LOG, WEIGHTS, Line, finish, lines, replace_whole
-from emibook.training.losses import LOSSES, SUMS_OVER_CLIPS
+from emibook.training.losses import LOSSES, MICROBATCHABLE
 from emibook.training.optimizer import adam, running_average
 
-__all__ = ["HALVES", "LOG", "Recipe", "load_model", "on_device", "predict", "replace_whole", "train"]
+__all__ = ["HALVES", "LOG", "Recipe", "load_model", "predict", "replace_whole", "train"]
 
 ABOUT = "training.json"
 FEWEST_CLIPS = 3  # two clips correlate by plus or minus one whatever they are
@@ -47,19 +47,19 @@ PRECISIONS = ("float32", "bfloat16", "native")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a branch is trained. ``rate`` is Adam's first; ``patience`` epochs without a rise halve it.
+    """How a branch is trained. ``learning_rate`` is Adam's first; ``patience`` epochs without a rise halve it.
 
     ``threads``: processor threads, so that the sums come out the same on any number of cores; None takes what is there.
     ``loss``: a key of ``LOSSES``. ``precision``: of the matrix products in training, ``float32``, ``bfloat16``, or
     ``native``, which is bfloat16 where the hardware has it; weights, loss and predictions are float32 in any.
     ``standardise``: whether features are put on one scale, by the training partition. ``decay``: the weights of the
-    matrix products, not the biases, shrink by ``rate`` times so much in each step (Loshchilov and Hutter 2019, arXiv
-    1711.05101). ``average``: predictions are made with a running average of the weights, of which so much is kept in
+    matrix products, not the biases, shrink by ``learning_rate`` times so much in each step (Loshchilov and Hutter
+    2019, arXiv 1711.05101). ``average``: predictions are made with a running average of the weights, of which so much is kept in
     each step, less in the first ones; 0 is the weights themselves.
     """
 
     name: str
-    rate: float
+    learning_rate: float
     batch: int
     epochs: int
     patience: int = 10
@@ -74,24 +74,13 @@ class Recipe:
         for option, choices in {"loss": tuple(LOSSES), "precision": PRECISIONS}.items():
             if getattr(self, option) not in choices:
                 raise InputError(f"{option} {getattr(self, option)!r}: choose one of {', '.join(choices)}")
-        for option in ("rate", "batch", "epochs", "patience"):
+        for option in ("learning_rate", "batch", "epochs", "patience"):
             if not getattr(self, option) > 0:
                 raise InputError(f"{option} {getattr(self, option)}: has to be above 0")
-        if not (self.decay >= 0 and self.decay * self.rate < 1):
-            raise InputError(f"decay {self.decay}: has to be 0 or more, and less than 1 / rate")
+        if not (self.decay >= 0 and self.decay * self.learning_rate < 1):
+            raise InputError(f"decay {self.decay}: has to be 0 or more, and less than 1 / learning_rate")
         if not 0 <= self.average < 1:
             raise InputError(f"average {self.average}: has to be 0 or more, and below 1")
-
-
-def on_device(name: str | None = None) -> str:
-    """Where to compute: ``name``, or without one a GPU where there is one. Raises ``InputError`` where it is not."""
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name not in ("cpu", "cuda"):
-        raise InputError(f"no device {name!r}; there are cpu and cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("device cuda: this machine has no GPU that torch can use; leave the device out, or give cpu")
-    return name
 
 
 def train(
@@ -144,10 +133,10 @@ def train(
             mean, scale = torch.zeros_like(mean), torch.ones_like(scale)
         network.standardise(mean, scale, target_mean)
         network.to(device)
-        optimizer = adam(network, recipe.rate, recipe.decay)
+        optimizer = adam(network, recipe.learning_rate, recipe.decay)
         average = running_average(network, recipe.average)
         feeds = Feed(train, device), Feed(valid, device)
-        for line in lines(folder, network, optimizer, average, recipe.rate, halves is not None):
+        for line in lines(folder, network, optimizer, average, recipe.learning_rate, halves is not None):
             _follow(line, feeds, train, valid, recipe, seed, half, progress)
         finish(folder, valid.clips, valid.target_names, half)
     return folder
@@ -187,7 +176,7 @@ def _follow(
         row = {
             "epoch": epoch + 1,
             "loss": loss,
-            "rate": optimizer.param_groups[0]["lr"],
+            "learning_rate": optimizer.param_groups[0]["lr"],
             "mean_pearson": float(np.mean(rho)),
             **{f"pearson {name}": float(value) for name, value in zip(valid.target_names, rho, strict=True)},
             "seconds": round(time.perf_counter() - started, 4),
@@ -197,8 +186,10 @@ def _follow(
 
 def _not_finite(sequences: Sequences, told: str, recipe: Recipe) -> InputError:
     """What to say of numbers that are none any more: that a feature was none, or else that the steps are too large."""
-    found = sequences.not_finite()
-    return InputError(f"{found}; make the set again" if found else f"{told}; lower the rate {recipe.rate}")
+    found = sequences.first_nonfinite()
+    if found:
+        return InputError(f"{found}; make the set again")
+    return InputError(f"{told}; lower the learning rate {recipe.learning_rate}")
 
 
 def gradient(model: Branch, feed: Feed, clips: np.ndarray, recipe: Recipe) -> Tensor:
@@ -229,8 +220,8 @@ def gradient(model: Branch, feed: Feed, clips: np.ndarray, recipe: Recipe) -> Te
 
     random = any(isinstance(module, torch.nn.Dropout) and module.p for module in model.modules())
     total = torch.zeros((), device=feed.device)
-    with _side_by_side(device, recipe.loss in SUMS_OVER_CLIPS and not random) as each:
-        if recipe.loss in SUMS_OVER_CLIPS:
+    with _side_by_side(device, recipe.loss in MICROBATCHABLE and not random) as each:
+        if recipe.loss in MICROBATCHABLE:
             made = each(whole, parts)
         else:
             made = [backward(loss_of(*map(torch.cat, zip(*map(forward, parts), strict=True))))]
@@ -375,9 +366,8 @@ def _claim(
 def _surroundings(threads: int | None, seed: int, device: str) -> Iterator[None]:
     """The recipe's threads, and torch's random numbers from the seed; both as they were afterwards."""
     before = torch.get_num_threads()
-    with torch.random.fork_rng(devices=[] if device == "cpu" else None):
+    with seeded(seed, device):
         torch.set_num_threads(threads or before)
-        torch.manual_seed(seed)
         try:
             yield
         finally:

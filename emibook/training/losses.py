@@ -27,4 +27,4 @@ def ccc_loss(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 LOSSES = {"mse": functional.mse_loss, "mae": functional.l1_loss, "pearson": pearson_loss, "ccc": ccc_loss}
-SUMS_OVER_CLIPS = ("mse", "mae")  # parts of a batch can be taken one after the other
+MICROBATCHABLE = ("mse", "mae")  # parts of a batch can be taken one after the other

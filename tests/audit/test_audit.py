@@ -296,7 +296,7 @@ def _run(work: Path, branch: str, seed: int, predicted: pd.DataFrame, recipe: st
     folder = work / "runs" / f"{branch}-{seed}-{recipe}-{weights}-{labels}"
     folder.mkdir(parents=True)
     about = {"format": FORMAT, "features": branch, "seed": seed, "corpus": "hume-vidmimic2", "note": "",
-             "targets": list(EMOTIONS), "recipe": {"name": recipe}, "modality": "V", "encoders": {}, "reading": {},
+             "targets": list(EMOTIONS), "recipe": {"name": recipe}, "modality": "V", "encoders": {}, "sequence": {},
              "labels": labels}
     (folder / "config.json").write_text(json.dumps(about))
     (folder / "metrics.json").write_text(json.dumps({"weights": weights}))

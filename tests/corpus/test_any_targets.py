@@ -23,7 +23,7 @@ from emibook.predict import predict, submit
 from emibook.studies.human.label_ceiling import from_fractions
 from emibook.training.loop import Recipe
 
-QUICK = Recipe("quick", rate=3e-3, batch=8, epochs=2, threads=1)
+QUICK = Recipe("quick", learning_rate=3e-3, batch=8, epochs=2, threads=1)
 FEATURES = ("vit", "resnet18", "aus", "wav2vec2", "mfcc")
 NAMES = ("Calm", "Very tense", "a, b", "valence -1 to 1", "1", "ß", "mean", "V", "x:y", "Joy 2", "seeds")
 PARTITIONS = ["train"] * 18 + ["valid"] * 9 + ["test"] * 4

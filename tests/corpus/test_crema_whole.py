@@ -26,7 +26,7 @@ VALID = [f"1049_DFA_{meant}_XX" for meant in made_crema.EMOTIONS]
 TEST = ["1063_DFA_ANG_XX", "1076_MTI_NEU_XX", "1076_MTI_SAD_XX"]
 OTHERS = ["1064_IEO_DIS_MD", "1064_TIE_SAD_XX"]
 ONLY_HEARD = TRAIN[0]
-QUICK = Recipe("quick", rate=1e-3, batch=4, epochs=2, threads=1)
+QUICK = Recipe("quick", learning_rate=1e-3, batch=4, epochs=2, threads=1)
 WEIGHTS = {"resnet18": "untrained"}
 
 

@@ -29,7 +29,7 @@ from emibook.features import store
 from emibook.fusion import RIVALS, late_fusion, rival_fusion
 from emibook.training.loop import Recipe, load_model
 
-QUICK = Recipe("quick", rate=3e-3, batch=10, epochs=8, threads=1)
+QUICK = Recipe("quick", learning_rate=3e-3, batch=10, epochs=8, threads=1)
 NO_FACE, NO_SOUND, NEITHER = "00031", "00034", "00037"  # of the validation partition
 SIGNAL = {"resnet18": 3.0, "aus": 3.0, "vit": 0.0, "mfcc": 3.0, "wav2vec2": 0.0}
 
@@ -79,7 +79,7 @@ def test_rows_are_the_papers():
 
 def test_paper_recipe_is_the_papers_and_small_is_for_small_corpora(tmp_path):
     paper = RECIPES["paper"]
-    assert (paper.rate, paper.batch, paper.patience) == (3e-5, 128, 10)
+    assert (paper.learning_rate, paper.batch, paper.patience) == (3e-5, 128, 10)
     assert recipe_for(made.corpus(tmp_path, 999, 3, 0)).name == "small"
     assert recipe_for(made.corpus(tmp_path, 1000, 3, 0)).name == "paper"
     assert recipe_for(made.corpus(tmp_path), "paper") is paper
@@ -135,14 +135,14 @@ def test_features_are_packed_in_bfloat16_on_request(planted, tmp_path):
     os.symlink(planted[1] / "features", work / "features")
     folder = train(corpus, work, "aus", 0, replace(QUICK, epochs=1), "packed-bfloat16", device="cpu", progress=False)
     run = Run.open(folder)
-    assert run.config["reading"]["packed"] == "bfloat16" and run.config["variant"] == "packed-bfloat16"
+    assert run.config["sequence"]["packed"] == "bfloat16" and run.config["variant"] == "packed-bfloat16"
     kinds = set()
     for path in (work / "packed" / "aus").glob("*.safetensors"):
         with safe_open(path, framework="pt") as file:
             kinds.add(file.get_tensor("values").dtype)
     assert kinds == {torch.bfloat16}
     both = paper_tables.variant_for("packed-bfloat16+last-step")
-    assert (both.reading, both.model) == ({"packed": "bfloat16"}, {"pooling": "last"})
+    assert (both.sequence, both.model) == ({"packed": "bfloat16"}, {"pooling": "last"})
     assert "packed-bfloat16" not in paper_tables.ABLATIONS, "it is no reading of the paper"
 
 
@@ -207,7 +207,7 @@ def test_a_run_folder_holds_what_it_says(planted):
     assert {path.name for path in (folder / "encoders").iterdir()} >= {"resnet18.json", "aus.json"}
     run = Run.open(folder)
     assert run.config["corpus"] == "made" and run.config["note"] == "made numbers" and run.config["seed"] == 0
-    assert run.targets == list(made.TARGETS) and run.config["recipe"]["rate"] == QUICK.rate
+    assert run.targets == list(made.TARGETS) and run.config["recipe"]["learning_rate"] == QUICK.learning_rate
     assert set(run.config["versions"]) >= {"emibook", "torch", "numpy"}
     valid = corpus.partition("valid")
     predicted, present = run.predictions("valid", valid["clip"])
@@ -293,7 +293,7 @@ def test_other_labels_seeds_recipes_and_encoders_are_other_runs(planted, tmp_pat
     settings.write_text(settings.read_text().replace('"version": "1"', '"version": "2"'))
     others = [
         runs.run_folder(relabelled, work, "aus", 0, QUICK), runs.run_folder(corpus, work, "aus", 1, QUICK),
-        runs.run_folder(corpus, work, "aus", 0, replace(QUICK, rate=1e-3)),
+        runs.run_folder(corpus, work, "aus", 0, replace(QUICK, learning_rate=1e-3)),
         runs.run_folder(corpus, tmp_path, "aus", 0, QUICK),
     ]
     assert len({other.name for other in others} | {folder.name}) == 5
@@ -525,7 +525,7 @@ def test_curves_as_tensorboards_files(planted, monkeypatch):
         assert [path.name for path in (folder / "tensorboard").iterdir()] == ["events"]
     assert not list(folder.glob(".tensorboard*"))
     log = pandas.read_csv(folder / "log.csv").set_index("epoch")
-    assert written["loss"] == log["loss"].to_dict() and written["rate"] == log["rate"].to_dict()
+    assert written["loss"] == log["loss"].to_dict() and written["learning_rate"] == log["learning_rate"].to_dict()
     assert written["mean_pearson"] == log["mean_pearson"].to_dict() and written["pearson/Joy"]
     shutil.rmtree(folder / "tensorboard")
 

@@ -20,7 +20,7 @@ from emibook.sequences.load import load
 from emibook.sequences.packed import read, write
 from emibook.training.loop import Recipe
 
-QUICK = Recipe("quick", rate=3e-3, batch=10, epochs=2, threads=1)
+QUICK = Recipe("quick", learning_rate=3e-3, batch=10, epochs=2, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -166,5 +166,5 @@ def test_two_commands_at_once_make_a_run_once_and_both_have_it(trained, tmp_path
         asked = [pool.submit(make_run, corpus, tmp_path, "mfcc", 0, quick) for _ in range(2)]
         first, second = (each.result() for each in asked)
     assert first == second and is_finished(first) and not list(first.glob("state-*"))
-    assert f"{first} is being made by another command; waiting for it" in capsys.readouterr().err
+    assert f"{first} is being written by another command; waiting for it" in capsys.readouterr().err
     assert len((tmp_path / "runs" / "ledger.csv").read_text().splitlines()) == 2, "a header and one training"

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from emibook import InputError
-from emibook.experiments.paper_tables import ABLATIONS, MENDED, MENDS, RECIPES, variant_for
+from emibook.experiments.paper_tables import ABLATIONS, IMPROVED, IMPROVEMENTS, RECIPES, variant_for
 from emibook.experiments.runs import LEDGER, Run, make_run, run_folder
 from emibook.experiments.variants import BASE, Variant
 from emibook.features import store
 from emibook.models import rebuild
-from emibook.sequences.timeline import Reading
+from emibook.sequences.timeline import SequenceConfig
 from emibook.training.loop import Recipe
 
-QUICK = Recipe("quick", rate=3e-3, batch=10, epochs=1, threads=1)
+QUICK = Recipe("quick", learning_rate=3e-3, batch=10, epochs=1, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +39,11 @@ def world(tmp_path_factory):
 
 
 def test_every_option_differs_from_the_default_and_no_two_are_the_same():
-    defaults = {**asdict(Reading()), **rebuild({"kind": "regressor", "in_features": 4}).config}
+    defaults = {**asdict(SequenceConfig()), **rebuild({"kind": "regressor", "in_features": 4}).config}
     seen = []
-    for name, variant in (ABLATIONS | MENDS).items():
+    for name, variant in (ABLATIONS | IMPROVEMENTS).items():
         assert variant.name == name
-        options = {**variant.reading, **variant.model}
+        options = {**variant.sequence, **variant.model}
         assert all(defaults[option] != value for option, value in options.items()), name
         assert all(getattr(RECIPES["paper"], option) != value for option, value in variant.recipe.items()), name
         seen.append((options, dict(variant.recipe)))
@@ -51,7 +51,7 @@ def test_every_option_differs_from_the_default_and_no_two_are_the_same():
     assert all(one != other for place, one in enumerate(seen) for other in seen[:place])
 
 
-@pytest.mark.parametrize("name", ABLATIONS | MENDS)
+@pytest.mark.parametrize("name", ABLATIONS | IMPROVEMENTS)
 def test_every_ablation_trains_and_is_a_run_of_its_own_where_it_concerns_the_branch(world, name):
     corpus, work = world
     variant = variant_for(name)
@@ -62,7 +62,7 @@ def test_every_ablation_trains_and_is_a_run_of_its_own_where_it_concerns_the_bra
         base = make_run(corpus, work, branch, 0, recipe, device="cpu", progress=False)
         one, other = Run.open(folder), Run.open(base)
         differs = [key for key in one.config if one.config[key] != other.config[key] and key != "variant"]
-        places = {place for place in ("reading", "model", "recipe") if getattr(variant, place)}
+        places = {place for place in ("sequence", "model", "recipe") if getattr(variant, place)}
         assert set(differs) <= places and (folder == base) == (not differs)
         clips = corpus.partition("valid")["clip"]
         same = np.array_equal(one.predictions("valid", clips)[0], other.predictions("valid", clips)[0])
@@ -79,18 +79,18 @@ def test_every_ablation_trains_and_is_a_run_of_its_own_where_it_concerns_the_bra
 
 def test_baselines_take_readings_and_recipes_but_have_no_options_of_ours(world):
     corpus, work = world
-    both = Variant("both", reading={"sampling": "uniform"}, model={"pooling": "last"}, recipe={"loss": "mae"})
+    both = Variant("both", sequence={"sampling": "uniform"}, model={"pooling": "last"}, recipe={"loss": "mae"})
     run = Run.open(make_run(corpus, work, "wav2vec2 (baseline)", 0, QUICK, both, device="cpu", progress=False))
     assert run.config["model"] == {"kind": "linear"} and run.config["recipe"]["loss"] == "mae"
-    assert run.config["reading"]["sampling"] == "uniform" and run.config["variant"] == "both"
+    assert run.config["sequence"]["sampling"] == "uniform" and run.config["variant"] == "both"
 
 
 def test_the_mended_recipe_is_all_of_its_parts(world):
-    assert variant_for("mended") == MENDED and MENDED.name == "mended"
-    joined = variant_for("+".join(MENDS))
-    assert replace(joined, name="mended") == MENDED and len(MENDS) == 5
+    assert variant_for("mended") == IMPROVED and IMPROVED.name == "mended"
+    joined = variant_for("+".join(IMPROVEMENTS))
+    assert replace(joined, name="mended") == IMPROVED and len(IMPROVEMENTS) == 5
     corpus, work = world
-    short = replace(MENDED, recipe={**MENDED.recipe, "epochs": 2})
+    short = replace(IMPROVED, recipe={**IMPROVED.recipe, "epochs": 2})
     for branch in ("aus", "wav2vec2"):
         about = Run.open(make_run(corpus, work, branch, 0, QUICK, short, device="cpu", progress=False)).config
         assert about["recipe"]["decay"] == 1.0 and about["recipe"]["average"] == 0.998
@@ -104,7 +104,7 @@ def test_variants_add_up_and_contradictions_are_refused():
     for text, said in (("last-step+attention-pooling", "both change pooling"), ("last", "no variant named 'last'")):
         with pytest.raises(InputError, match=said):
             variant_for(text)
-    for place in ("reading", "model", "recipe"):
+    for place in ("sequence", "model", "recipe"):
         with pytest.raises(InputError, match=f"{place} has no depth"):
             Variant("wrong", **{place: {"depth": 3}})
 
@@ -116,7 +116,7 @@ def test_the_ledger_has_a_row_for_every_training_that_ended_well_or_not(tmp_path
     make_run(corpus, tmp_path, "aus", 3, QUICK, ABLATIONS["last-step"], device="cpu", progress=False)
     make_run(corpus, tmp_path, "aus", 3, QUICK, ABLATIONS["last-step"], device="cpu", progress=False)  # finished
     with pytest.raises(InputError):
-        make_run(corpus, tmp_path, "aus", 0, replace(QUICK, rate=1e30, epochs=2), device="cpu", progress=False)
+        make_run(corpus, tmp_path, "aus", 0, replace(QUICK, learning_rate=1e30, epochs=2), device="cpu", progress=False)
     ledger = pandas.read_csv(tmp_path / "runs" / LEDGER)
     assert list(ledger.columns) == ["when", "experiment", "seed", "configuration", "versions", "seconds", "result"]
     assert list(ledger["experiment"]) == ["aus [last-step]", "aus"] and list(ledger["seed"]) == [3, 0]

@@ -408,5 +408,5 @@ def test_of_two_commands_at_once_the_second_waits_and_finds_all_done(tmp_path, c
     assert first == second and len(list(first["mfcc"].glob("*.safetensors"))) == 4
     assert not list(tmp_path.rglob("*.part"))
     told = capsys.readouterr().err
-    assert f"{tmp_path / 'features'} is being made by another command; waiting for it" in told
+    assert f"{tmp_path / 'features'} is being written by another command; waiting for it" in told
     assert "4 of 4 clips to do" in told and "0 of 4 clips to do" in told

@@ -251,7 +251,7 @@ way = os.environ.get("PLAYED", "")
 if way == "slow":
     time.sleep(60)
 if way == "crash":
-    print("Reading the landmark detector from: model/main_ceclm_general.txt")
+    print("SequenceConfig the landmark detector from: model/main_ceclm_general.txt")
     print("ERROR: could not open the model", file=sys.stderr)
     sys.exit(1)
 if way == "mute":

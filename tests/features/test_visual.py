@@ -17,8 +17,9 @@ from torchvision import transforms
 from torchvision.models import resnet18
 
 from emibook import InputError
+from emibook.device import native_precision
 from emibook.features import EXTRACTORS
-from emibook.features.visual import FaceNet, ResNet18, native_precision, read_resnet18
+from emibook.features.visual import FaceNet, ResNet18, read_resnet18
 from emibook.features.vit import ViT, published_layout
 from emibook.features.weights import Weights, file_fingerprint
 

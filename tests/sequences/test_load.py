@@ -12,7 +12,7 @@ from emibook import InputError
 from emibook.features import store
 from emibook.sequences.load import load, missing_files
 from emibook.sequences.packed import Feed
-from emibook.sequences.timeline import Reading, joined, on_clock
+from emibook.sequences.timeline import SequenceConfig, joined, on_clock
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_the_first_300_steps(tmp_path):
     assert len(sound) == 300
     times = (np.arange(300) + 0.5) / 30  # ten seconds
     np.testing.assert_allclose(sound[1:], times[1:] * 50, atol=0.05, rtol=1e-3)
-    assert len(load(corpus, tmp_path, "mfcc", "train", Reading(steps=40)).values) == 40
+    assert len(load(corpus, tmp_path, "mfcc", "train", SequenceConfig(steps=40)).values) == 40
 
 
 rates = st.sampled_from([6.0, 25.0, 30.0, 49.95, 50.0, 100.0])

@@ -15,7 +15,7 @@ from emibook.features import store
 from emibook.sequences import packed as packing
 from emibook.sequences.load import drawn_file, is_drawn, load
 from emibook.sequences.packed import Feed, Sequences, fits, read, stored, write
-from emibook.sequences.timeline import Reading
+from emibook.sequences.timeline import SequenceConfig
 from emibook.training.loop import Recipe, train
 
 RNG = np.random.default_rng(0)
@@ -111,12 +111,12 @@ def test_the_first_number_that_is_none_is_found_wherever_it_lies_and_gaps_are_no
     table = RNG.normal(size=(20_000, 3)).astype(np.float32) * np.float32([1, 1e4, -1e-7])
     table[::7] = np.nan
     offsets = np.array([0, 9_000, 20_000])
-    assert not sequences(stored(table, precision), offsets).not_finite()
+    assert not sequences(stored(table, precision), offsets).first_nonfinite()
     table[[15_003, 17_003], 1] = wrong
-    assert sequences(stored(table, precision), offsets).not_finite() == (
+    assert sequences(stored(table, precision), offsets).first_nonfinite() == (
         f"features aus, clip 1, step 6003: b is {wrong}, no number")
     table[1] = np.inf
-    assert "clip 0, step 1: a is inf" in sequences(stored(table, precision), offsets).not_finite()
+    assert "clip 0, step 1: a is inf" in sequences(stored(table, precision), offsets).first_nonfinite()
 
 
 @pytest.fixture
@@ -148,10 +148,11 @@ def test_a_packed_file_serves_until_a_clips_file_changes(work, monkeypatch):
 
 def test_each_reading_and_partition_is_a_file_of_its_own(work):
     corpus, folder = work
-    lengths = {options: load(corpus, folder, "aus", "train", Reading(steps=options)).lengths for options in (300, 5)}
+    lengths = {options: load(corpus, folder, "aus", "train",
+                             SequenceConfig(steps=options)).lengths for options in (300, 5)}
     assert lengths[5].max() == 5 < lengths[300].max()
     load(corpus, folder, "aus", "valid")
-    load(corpus, folder, "aus", "train", Reading(sound="mean"))  # says nothing of faces
+    load(corpus, folder, "aus", "train", SequenceConfig(sound="mean"))  # says nothing of faces
     assert len(os.listdir(folder / "packed" / "aus")) == 3
 
 
@@ -165,7 +166,7 @@ def test_a_drawn_set_needs_no_clips_files(tmp_path):
     part = load(corpus, tmp_path, "aus", "train")
     assert list(part.lengths) == [4, 0, 7, 1] and part.weights == ("simulated",) and part.clips == tuple(clips)
     with pytest.raises(InputError, match="one way only"):
-        load(corpus, tmp_path, "aus", "train", Reading(steps=3))
+        load(corpus, tmp_path, "aus", "train", SequenceConfig(steps=3))
     write(drawn_file(tmp_path, "aus", "train"), iter(TABLES), 4, about | {"clips": clips[::-1]})
     with pytest.raises(InputError, match="other clips"):
         load(corpus, tmp_path, "aus", "train")
@@ -182,7 +183,7 @@ def test_a_set_too_large_for_the_gpu_is_sent_batch_by_batch_and_that_is_said(cap
 def test_a_set_larger_than_the_memory_is_trained_on_from_its_file_and_that_is_said(work, capsys, monkeypatch):
     corpus, folder = work
     parts = load(corpus, folder, "aus", "train"), load(corpus, folder, "aus", "valid")
-    recipe = Recipe("quick", rate=3e-3, batch=10, epochs=2, threads=1)
+    recipe = Recipe("quick", learning_rate=3e-3, batch=10, epochs=2, threads=1)
     made_weights = []
     for name, free in (("enough", 2**40), ("little", 100)):
         monkeypatch.setattr(packing.psutil, "virtual_memory", lambda free=free: types.SimpleNamespace(available=free))

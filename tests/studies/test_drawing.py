@@ -84,7 +84,7 @@ def test_the_corpus_is_checked_and_never_overwritten(places):
 
 
 def test_both_tables_are_made_without_media(places):
-    quick = Recipe("quick", rate=3e-3, batch=16, epochs=3, threads=1)
+    quick = Recipe("quick", learning_rate=3e-3, batch=16, epochs=3, threads=1)
     made = paper_tables.tables(open_corpus(places[1]), places[2], seeds=2, rows=["resnet18+aus", "wav2vec2"],
                               recipe=quick, workers=1, progress=False)
     found = pandas.concat(made).set_index("features")
@@ -196,7 +196,7 @@ def test_one_number_that_is_none_is_named_whichever_partition_it_is_in(places, t
     values, offsets, about = read(path)
     values[offsets[3] + 1, 2] = np.nan
     rewrite(path, values)
-    quick = Recipe("quick", rate=3e-3, batch=16, epochs=1, threads=1)
+    quick = Recipe("quick", learning_rate=3e-3, batch=16, epochs=1, threads=1)
     clip = about["clips"][3]
     with pytest.raises(InputError, match=f"^features aus, clip {clip}, step 1: aus_2 is nan, no number; make the set"):
         paper_tables.train(open_corpus(root), tmp_path, "aus", 0, quick, progress=False)
@@ -215,7 +215,8 @@ def test_a_drawn_clip_of_gaps_alone_is_empty_and_left_to_the_other_branch(places
         face.values[face.offsets[gone] : face.offsets[gone + 1]] = np.nan
         rewrite(drawn_file(tmp_path, "resnet18", partition), face.values)
     missing = int(((face.lengths == 0) | (sound.lengths == 0)).sum()) + 1
-    clips, quick = [face.clips[gone], face.clips[other]], Recipe("quick", rate=3e-3, batch=16, epochs=2, threads=1)
+    clips, quick = [face.clips[gone], face.clips[other]], Recipe("quick", learning_rate=3e-3,
+                                                                 batch=16, epochs=2, threads=1)
     _, table3 = paper_tables.tables(corpus, tmp_path, seeds=1, rows=["resnet18", "wav2vec2"], recipe=quick, workers=1)
     said = next(line for line in capsys.readouterr().err.splitlines() if "valid clips have none" in line)
     assert said.startswith(f"features resnet18: {empty['valid']} of 120 valid") and clips[0] in said

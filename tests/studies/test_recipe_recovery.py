@@ -22,7 +22,7 @@ from emibook.studies.simulation.drawing import sequences
 from emibook.training.loop import Recipe
 
 SIZE = Size("test", (600, 300, 200), 12, 4.0, 8)
-QUICK = Recipe("quick", rate=3e-3, batch=32, epochs=4, threads=1)
+QUICK = Recipe("quick", learning_rate=3e-3, batch=32, epochs=4, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_a_case_is_scored_once_and_learns(tmp_path):
     result.unlink()
     again = score(case, SIZE, tmp_path, progress=False)
     assert again | {"seconds": 0} == row | {"seconds": 0}
-    slower = Variant("slower", recipe={"rate": 1e-4})
+    slower = Variant("slower", recipe={"learning_rate": 1e-4})
     others = [replace(case, **change) for change in ({"seed": 1}, {"drawn": 1}, {"variant": slower})]
     wider = replace(SIZE, width=9)
     assert len({each.name(SIZE) for each in (case, *others)} | {case.name(wider)}) == 5
@@ -145,7 +145,7 @@ def test_a_case_is_drawn_and_trained_as_it_says(tmp_path):
     for name in ("resnet18", "aus"):
         assert bounds(simulation, name)[:, 1].mean() == pytest.approx(0.54, abs=1e-4)
     row = score(case, SIZE, tmp_path, progress=False)
-    assert (row["width"], row["batch"], row["epochs"], row["rate"]) == (16, 64, 1, QUICK.rate)
+    assert (row["width"], row["batch"], row["epochs"], row["rate"]) == (16, 64, 1, QUICK.learning_rate)
     assert [name for name in row if name.startswith("share")] == ["share mean", "share onset", "share rhythm"]
     sums = [sum(row[f"{what} {name}"] for name in ("Determination", "Joy")) for what in ("reached", "best")]
     assert simulation.sets[0].patterns[2::3] == ("rhythm", "rhythm")

@@ -13,7 +13,7 @@ from emibook.experiments.paper_tables import ABLATIONS
 from emibook.experiments.scoring import fuse
 from emibook.experiments.variants import BASE, Variant
 from emibook.sequences.load import load
-from emibook.sequences.timeline import Reading
+from emibook.sequences.timeline import SequenceConfig
 from emibook.studies import specification_curve
 from emibook.studies.simulation import features as simulated_features
 from emibook.studies.specification_curve import BEFORE, MOVED, ORDER, RECIPE, curve, draw, order_kept, variants
@@ -32,7 +32,7 @@ def places(tmp_path_factory):
 def test_what_a_reading_reads_otherwise_is_there(places):
     corpus, steps = open_corpus(places[0]), {"steps": specification_curve.SHORTENED}
     base, gaps, uniform, own, mean = (
-        [load(corpus, places[1], name, "train", Reading(**steps, **options)) for name in ("aus", "wav2vec2")]
+        [load(corpus, places[1], name, "train", SequenceConfig(**steps, **options)) for name in ("aus", "wav2vec2")]
         for options in ({}, {"gaps": "kept"}, {"sampling": "uniform"}, {"sound": "own"}, {"sound": "mean"})
     )
     assert np.isnan(gaps[0].values.astype(float)).any() and not np.isnan(base[0].values.astype(float)).any()
@@ -68,7 +68,7 @@ def test_epochs_are_in_proportion():
 
 
 def test_a_variant_that_diverges_is_a_row_without_correlations(places, monkeypatch):
-    monkeypatch.setitem(ABLATIONS, "far-too-fast", Variant("far-too-fast", recipe={"rate": 1e30}))
+    monkeypatch.setitem(ABLATIONS, "far-too-fast", Variant("far-too-fast", recipe={"learning_rate": 1e30}))
     found = curve(*places, combinations=0, recipe=QUICK, clips=CLIPS, chosen=["far-too-fast"], progress=False).iloc[1]
     assert np.isnan(found[[*MOVED, *ORDER]].astype(float)).all() and not found["same_order"] and found["kept"] == 0
     monkeypatch.setitem(ABLATIONS, "no-epochs", Variant("no-epochs", recipe={"batch": 0}))
@@ -95,4 +95,4 @@ def test_the_curve_says_what_moved_and_makes_nothing_twice(places, monkeypatch):
     assert same == found.loc[BASE.name, "aus"] and moved != found.loc[BASE.name, "wav2vec2"]
     monkeypatch.setattr("emibook.runs.train", None)
     assert curve(*places, **options).set_index("variant").equals(found)
-    assert BEFORE.reading == {"steps": specification_curve.SHORTENED}
+    assert BEFORE.sequence == {"steps": specification_curve.SHORTENED}

@@ -34,7 +34,8 @@ def test_attained_branches_have_table_2s_correlations_on_the_clips_that_are_scor
 
 
 def test_trained_branches_are_the_papers_and_are_trained_once(tmp_path):
-    size, recipe = Size("test", (300, 200, 0), 4, 0.5, 8), Recipe("t", rate=1e-3, batch=32, epochs=1, threads=1)
+    size, recipe = Size("test", (300, 200, 0), 4, 0.5, 8), Recipe("t", learning_rate=1e-3,
+                                                                  batch=32, epochs=1, threads=1)
     options = {"recipe": recipe, "rounds": 1, "progress": False}
     found = trained(tmp_path, 0.05, size, **options)
     assert (found["calibration"] == "trained").all() and np.isfinite(found.select_dtypes(float)).all().all()

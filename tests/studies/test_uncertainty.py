@@ -62,7 +62,7 @@ def test_people_of_whom_nobody_is_left_to_ask_are_refused(tmp_path):
 def test_predictions_are_kept_by_all_that_decides_them(tmp_path, monkeypatch):
     options = {"train_clips": 60, "recipe": QUICK, "seeds": (0,), "progress": False}
     found = of_choosing_the_epoch(tmp_path, SMALL, **options)
-    others = [{"train_clips": 50}, {"recipe": replace(QUICK, rate=3e-3)}, {"recipe": replace(QUICK, epochs=3)},
+    others = [{"train_clips": 50}, {"recipe": replace(QUICK, learning_rate=3e-3)}, {"recipe": replace(QUICK, epochs=3)},
               {"seeds": (1,)}]  # fmt: skip
     for other in others:
         assert not of_choosing_the_epoch(tmp_path, SMALL, **{**options, **other}).equals(found), other

@@ -16,7 +16,7 @@ from emibook.sequences.packed import Sequences
 from emibook.training import checkpoint, loop
 from emibook.training.loop import Recipe, load_model, predict, train
 
-RECIPE = Recipe("quick", rate=0.02, batch=8, epochs=14, patience=2, threads=1)
+RECIPE = Recipe("quick", learning_rate=0.02, batch=8, epochs=14, patience=2, threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def rates(folder, recipe, pair, seed, model, half, number) -> tuple[np.ndarray, 
     """What a training that has only this half of the validation clips says of the other, and its rates."""
     part = part_of(pair[1], half == number)
     train(pair[0], part, recipe, seed, folder, model=model, device="cpu", progress=False)
-    return predict(load_model(folder), pair[1]), list(pandas.read_csv(folder / "log.csv")["rate"])
+    return predict(load_model(folder), pair[1]), list(pandas.read_csv(folder / "log.csv")["learning_rate"])
 
 
 @pytest.mark.parametrize(("model", "seed"), [(AUDIO, 0), (VIDEO, 0)])
@@ -53,7 +53,7 @@ def test_each_half_is_predicted_as_by_a_training_that_had_the_other_half_only(pa
     train(*pair, RECIPE, seed, tmp_path / "all", model=model, halves=half, device="cpu", progress=False)
     unseen = pandas.read_csv(tmp_path / "all" / "halves.csv", dtype={"clip": str})
     assert tuple(unseen["clip"]) == pair[1].clips and list(unseen["half"]) == list(half)
-    schedules = [list(pandas.read_csv(tmp_path / "all" / "log.csv")["rate"])]
+    schedules = [list(pandas.read_csv(tmp_path / "all" / "log.csv")["learning_rate"])]
     for number in (0, 1):
         predicted, schedule = rates(tmp_path / str(number), RECIPE, pair, seed, model, half, number)
         mine = unseen.loc[half != number, list(pair[1].target_names)]

@@ -107,7 +107,7 @@ def test_a_branch_learns_on_a_gpu_what_it_learns_on_a_processor(options, partiti
     for device in ("cuda", "cpu"):
         torch.manual_seed(0)
         model, feed = rebuild(kind).to(device), packed.Feed(partitions[0], device)
-        recipe = loop.Recipe("t", rate=1e-3, batch=8, epochs=1, threads=1)
+        recipe = loop.Recipe("t", learning_rate=1e-3, batch=8, epochs=1, threads=1)
         loss = loop.gradient(model, feed, np.arange(8), recipe)
         assert isinstance(loss, OnGPU) == (device == "cuda")
         gradients = [parameter.grad for parameter in model.parameters()]
@@ -118,7 +118,7 @@ def test_a_branch_learns_on_a_gpu_what_it_learns_on_a_processor(options, partiti
 
 
 def test_a_training_on_a_gpu_is_killed_and_goes_on(partitions, gpu, tmp_path, monkeypatch):
-    recipe = loop.Recipe("t", rate=1e-3, batch=8, epochs=3, patience=1, threads=1, precision="native")
+    recipe = loop.Recipe("t", learning_rate=1e-3, batch=8, epochs=3, patience=1, threads=1, precision="native")
     model, halves = {"channels": 8, "transformer_layers": 1, "heads": 2, "dropout": 0.1}, np.arange(6) % 2
 
     def trained(name: str) -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ from emibook.training import checkpoint, live_curves
 from emibook.training.live_curves import LiveCurves, draw
 from emibook.training.loop import Recipe, train
 
-QUICK = Recipe("quick", rate=0.02, batch=8, epochs=8, patience=2, threads=1)
+QUICK = Recipe("quick", learning_rate=0.02, batch=8, epochs=8, patience=2, threads=1)
 
 
 class Notebook:
@@ -94,7 +94,7 @@ def test_quick_epochs_share_a_drawing_and_the_last_is_always_there(pair, tmp_pat
 def test_the_curves_are_the_log(pair, tmp_path):
     trained(pair, tmp_path)
     log = pandas.read_csv(tmp_path / LOG)
-    for axis, column in zip(draw(log, "title").axes, ("loss", "mean_pearson", "rate"), strict=True):
+    for axis, column in zip(draw(log, "title").axes, ("loss", "mean_pearson", "learning_rate"), strict=True):
         np.testing.assert_array_equal(axis.lines[0].get_xdata(), log["epoch"])
         np.testing.assert_array_equal(axis.lines[0].get_ydata(), log[column])
     (diamond,) = draw(log, "title").axes[1].lines[1:]

@@ -25,10 +25,10 @@ from emibook.training import checkpoint, loop
 from emibook.training.loop import Recipe, load_model, predict, statistics, train
 from emibook.training.losses import LOSSES
 
-QUICK = Recipe("quick", rate=3e-3, batch=8, epochs=6, threads=1)
+QUICK = Recipe("quick", learning_rate=3e-3, batch=8, epochs=6, threads=1)
 AUDIO = {"kind": "regressor", "transformer_layers": 0, "channels": 16}
 VIDEO = {"kind": "regressor", "transformer_layers": 1, "channels": 16}
-NUMBERS = ("loss", "rate", "mean_pearson")
+NUMBERS = ("loss", "learning_rate", "mean_pearson")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def same(first: Path, second: Path) -> None:
 
 @pytest.mark.parametrize("model", [AUDIO, VIDEO, {"kind": "recurrent", "channels": 16}, {"kind": "linear"}])
 def test_learns_a_planted_signal(sequences, tmp_path, model):
-    log = run(sequences, tmp_path, replace(QUICK, rate=0.01, epochs=40), model=model)
+    log = run(sequences, tmp_path, replace(QUICK, learning_rate=0.01, epochs=40), model=model)
     assert log["loss"].iloc[-1] < 0.5 * log["loss"].iloc[0]
     assert log["mean_pearson"].max() > 0.8
 
@@ -96,7 +96,7 @@ def test_a_training_stopped_between_epochs_ends_with_the_same_numbers(
         if row["epoch"] == stop_after:
             raise KeyboardInterrupt
 
-    assert list(log["rate"] / recipe.rate) == [1] * 6 + [0.5] * 3
+    assert list(log["learning_rate"] / recipe.learning_rate) == [1] * 6 + [0.5] * 3
     monkeypatch.setattr(checkpoint.Line, "finish_epoch", stops)
     with pytest.raises(KeyboardInterrupt):
         run(sequences, tmp_path / "stopped", recipe, model=VIDEO)
@@ -122,7 +122,7 @@ def test_decay_and_average_are_what_pytorchs_own_loop_makes_of_them(sequences, t
     biases = [each for name, each in model.named_parameters() if name.endswith("bias")]
     assert {each.dim() for each in biases} == {1} and len(biases) == len(matrices)
     optimizer = torch.optim.AdamW(
-        [{"params": matrices}, {"params": biases, "weight_decay": 0.0}], lr=recipe.rate, weight_decay=0.5)
+        [{"params": matrices}, {"params": biases, "weight_decay": 0.0}], lr=recipe.learning_rate, weight_decay=0.5)
     rng = np.random.default_rng([0, 0])
     order, feed = rng.permutation(np.flatnonzero(sequences[0].present)), loop.Feed(sequences[0], "cpu")
     expected = None
@@ -138,8 +138,8 @@ def test_decay_and_average_are_what_pytorchs_own_loop_makes_of_them(sequences, t
 
 
 def test_with_an_average_the_logged_score_is_that_of_the_averaged_weights(sequences, tmp_path):
-    log = run(sequences, tmp_path / "average", replace(QUICK, rate=0.02, average=0.9))
-    plain = run(sequences, tmp_path / "plain", replace(QUICK, rate=0.02))
+    log = run(sequences, tmp_path / "average", replace(QUICK, learning_rate=0.02, average=0.9))
+    plain = run(sequences, tmp_path / "plain", replace(QUICK, learning_rate=0.02))
     assert log["loss"].to_list() == plain["loss"].to_list(), "it trains as without"
     assert log["mean_pearson"].to_list() != plain["mean_pearson"].to_list()
     valid = sequences[1]
@@ -197,7 +197,7 @@ def test_a_killed_training_ends_with_the_same_numbers(tmp_path):
 
 
 def test_the_best_epoch_is_kept_and_the_logged_score_is_that_of_its_weights(sequences, tmp_path):
-    log = run(sequences, tmp_path, replace(QUICK, epochs=12, rate=0.02))
+    log = run(sequences, tmp_path, replace(QUICK, epochs=12, learning_rate=0.02))
     valid = sequences[1]
     rho = pearson(valid.targets, predict(load_model(tmp_path), valid))
     assert rho.mean() == pytest.approx(log["mean_pearson"].max(), abs=1e-12)
@@ -207,7 +207,7 @@ def test_the_best_epoch_is_kept_and_the_logged_score_is_that_of_its_weights(sequ
 
 
 def test_the_rate_is_halved_after_epochs_without_a_rise(sequences, tmp_path):
-    log = run(sequences, tmp_path, replace(QUICK, epochs=30, rate=0.02, patience=4))
+    log = run(sequences, tmp_path, replace(QUICK, epochs=30, learning_rate=0.02, patience=4))
     rate, best, waited, expected = 0.02, -np.inf, 0, []
     for score in log["mean_pearson"]:
         expected.append(rate)
@@ -215,8 +215,8 @@ def test_the_rate_is_halved_after_epochs_without_a_rise(sequences, tmp_path):
         best = max(best, score)
         if waited == 4:
             rate, waited = rate / 2, 0
-    np.testing.assert_allclose(log["rate"], expected)
-    assert log["rate"].iloc[-1] < 0.02, "the rate never fell: the test shows nothing"
+    np.testing.assert_allclose(log["learning_rate"], expected)
+    assert log["learning_rate"].iloc[-1] < 0.02, "the rate never fell: the test shows nothing"
 
 
 def test_every_validation_clip_counts_once_in_any_order(sequences, tmp_path, monkeypatch):
@@ -295,7 +295,7 @@ def test_what_cannot_be_trained_is_refused_in_one_line(sequences, tmp_path):
     assert "2 clips are too few" in refusal((part, few), tmp_path)
     empty = replace(part, values=part.values[:0], offsets=np.zeros_like(part.offsets))
     assert "all 30 train clips are empty" in refusal((empty, valid), tmp_path)
-    assert "not finite" in refusal((part, valid), tmp_path / "steep", replace(QUICK, rate=1e30))
+    assert "not finite" in refusal((part, valid), tmp_path / "steep", replace(QUICK, learning_rate=1e30))
     assert list(tmp_path.glob("**/weights.safetensors")) == []
 
 
@@ -319,7 +319,7 @@ def test_a_folder_belongs_to_one_training(sequences, tmp_path):
     written = (tmp_path / "weights.safetensors").stat().st_mtime_ns
     run(sequences, tmp_path)
     assert (tmp_path / "weights.safetensors").stat().st_mtime_ns == written
-    assert "other settings" in refusal(sequences, tmp_path, replace(QUICK, rate=1e-4))
+    assert "other settings" in refusal(sequences, tmp_path, replace(QUICK, learning_rate=1e-4))
 
 
 def test_a_folder_that_is_no_run_is_refused_in_one_line(sequences, tmp_path):
@@ -392,7 +392,7 @@ def test_a_perfect_prediction_costs_nothing_and_a_constant_one_is_no_nan():
 @pytest.mark.parametrize("model", [AUDIO, VIDEO, {"kind": "recurrent", "channels": 16}])
 def test_bfloat16_trains_to_the_same_and_keeps_weights_in_float32(sequences, tmp_path, monkeypatch, model):
     monkeypatch.setattr(loop, "native_precision", lambda device: "bfloat16")  # slow elsewhere, and the same
-    recipe = replace(QUICK, rate=0.01, epochs=6)
+    recipe = replace(QUICK, learning_rate=0.01, epochs=6)
     logs = [run(sequences, tmp_path / precision, replace(recipe, precision=precision), model=model)
             for precision in ("float32", "bfloat16", "native")]
     models = [load_model(tmp_path / precision) for precision in ("float32", "bfloat16", "native")]
@@ -428,7 +428,7 @@ def test_precision_and_device_that_are_not_there(sequences, tmp_path, monkeypatc
     for device, said in (("cuda", "no GPU that torch can use"), ("tpu", "there are cpu and cuda")):
         with pytest.raises(InputError, match=said):
             train(*sequences, QUICK, 0, tmp_path, device=device)
-    for option, value in (("loss", "huber"), ("precision", "float8"), ("rate", 0), ("epochs", 0)):
+    for option, value in (("loss", "huber"), ("precision", "float8"), ("learning_rate", 0), ("epochs", 0)):
         with pytest.raises(InputError, match=option):
             replace(QUICK, **{option: value})
 
