@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from emibook.experiments.paper_rows import chosen_rows
-from emibook.experiments.paper_tables import RECIPES
+from emibook.experiments.recipes import RECIPES
 from emibook.experiments.variants import BASE, BASELINE
 from emibook.models import Branch
 from emibook.models.transformer import SelfAttention

@@ -43,14 +43,15 @@ def train(
         device: cpu or cuda (default: a GPU where there is one)
         tensorboard: write the curves as TensorBoard files too
     """
+    from emibook.compute import Resources
     from emibook.corpus import open_corpus
-    from emibook.experiments.paper_tables import train
+    from emibook.experiments import train
     from emibook.experiments.runs import tensorboard_writer, write_tensorboard
 
     if tensorboard:
         tensorboard_writer()  # what is missing is said before the training, not after it
     corpus = open_corpus(root, participants=participants, ratings=ratings, fold=fold)
-    run = train(corpus, work, features, seed=seed, recipe=recipe, variant=variant, device=device)
+    run = train(corpus, work, features, seed=seed, recipe=recipe, variant=variant, resources=Resources(device=device))
     if tensorboard:
         write_tensorboard(run)
     print(run)
@@ -89,14 +90,17 @@ def tables(
         device: cpu or cuda (default: a GPU where there is one)
         workers: worker processes (default: one a core; on a GPU one)
     """
+    from emibook.compute import Resources
     from emibook.corpus import open_corpus
-    from emibook.experiments.paper_tables import tables, tables_folder
+    from emibook.experiments import tables, tables_folder
+    from emibook.studies.human.people import rows as people_rows
 
     corpus = open_corpus(root, participants=participants, ratings=ratings, fold=fold)
-    shown = ["features", "modality", "paper", "mean", "low", "high", "seeds", "honest", "averaged", "difference",
+    shown = ["features", "modality", "paper", "mean", "low", "high", "seeds", "cross_fitted", "ensemble", "difference",
              "difference_low", "difference_high", "against", "weights"]
-    for table in tables(corpus, work, seeds=seeds, rows=rows, recipe=recipe, variant=variant, device=device,
-                        workers=workers):
+    for table in tables(corpus, work, seeds=seeds, rows=rows, recipe=recipe, variant=variant,
+                        reference_rows=people_rows(corpus),
+                        resources=Resources(device=device, workers=workers)):
         if len(table):
             print(table[shown].to_string(index=False, float_format=lambda value: f"{value:.4f}"))
             for over in sorted(set(table["interval_over"]) - {"participants"}):
