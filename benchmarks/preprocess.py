@@ -130,7 +130,8 @@ def spread(task, paths: list[Path], workers: int) -> tuple[float, float, float]:
 
     began = time.perf_counter()
     started, seen, spent, count, memory = 0.0, set(), 0.0, 0, 0.0
-    for path, result in compute.run(task, paths, label=task.__name__, workers=workers, progress=False):
+    resources = compute.Resources(workers=workers, progress=False)
+    for path, result in compute.run(task, paths, label=task.__name__, resources=resources):
         if isinstance(result, Exception):
             raise SystemExit(f"{path}: {result}")
         worker, seconds, frames, private = result

@@ -34,6 +34,7 @@ from myst_nb import glue
 import emibook
 from emibook import figures
 from emibook.book.build import banner, listing, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.evaluation import clusters, paired_difference, resampled, weighted_pearson
 from emibook.features import extract
@@ -88,7 +89,7 @@ banner(profile, corpus)
 # on the validation partition, `valid`.
 
 # %%
-preprocess(corpus, work, progress=False)
+preprocess(corpus, work, resources=Resources(progress=False))
 extract(corpus, work, ["aus", "mfcc"], progress=False)
 guesses = []
 for name in ("aus", "mfcc"):

@@ -36,6 +36,7 @@ from myst_nb import glue
 import emibook
 from emibook import figures
 from emibook.book.build import banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.features import EXTRACTORS, extract, store
 from emibook.fusion import late_fusion
@@ -92,7 +93,7 @@ banner(profile, corpus)
 # units of `time_base` seconds), and pick the clip with the most uneven ones.
 
 # %%
-done = preprocess(corpus, work, progress=False).set_index("clip")
+done = preprocess(corpus, work, resources=Resources(progress=False)).set_index("clip")
 videos = corpus.clips.set_index("clip")["path"]
 readable = done.index[done["frames"] > 30]
 readable = readable[:: max(1, len(readable) // 300)]

@@ -38,6 +38,7 @@ from scipy import stats
 import emibook
 from emibook import figures
 from emibook.book.build import PROFILES, banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.evaluation import bootstrap_interval
 from emibook.figures import play
@@ -222,7 +223,7 @@ glue("hit_high", f"{certain.high:.0%}", display=False)
 # in it (1) or not (0), and preprocessing, which is the next chapter, whether one was found.
 
 # %%
-done = preprocess(corpus, work, progress=False).set_index("clip")
+done = preprocess(corpus, work, resources=Resources(progress=False)).set_index("clip")
 frames = []
 for clip in done.index[done["frames"] > 0]:
     truth = pd.read_csv(root / "truth" / f"{clip}.csv")[["frame", "face"]]

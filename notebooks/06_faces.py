@@ -39,6 +39,7 @@ from torchvision.utils import make_grid
 import emibook
 from emibook import figures
 from emibook.book.build import banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.preprocess import detector as faces
 from emibook.preprocess import frames, preprocess, read_faces, read_track, video_detection
@@ -83,7 +84,7 @@ banner(profile, corpus)
 # One call does both for a whole corpus, and for each clip it writes what came of it.
 
 # %%
-done = preprocess(corpus, work, progress=False).set_index("clip")
+done = preprocess(corpus, work, resources=Resources(progress=False)).set_index("clip")
 done["status"].value_counts().to_frame("clips")
 
 # %% tags=["remove-cell"]

@@ -36,6 +36,7 @@ from myst_nb import glue
 import emibook
 from emibook import figures
 from emibook.book.build import TABLE_FEATURES, banner, listing, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.evaluation import bootstrap_interval
 from emibook.experiments import paper_tables
@@ -103,7 +104,7 @@ banner(profile, corpus)
 # first, or the leash would be tighter for some than for others, only because of their units.
 
 # %%
-preprocess(corpus, work, progress=False)
+preprocess(corpus, work, resources=Resources(progress=False))
 extract(corpus, work, TABLE_FEATURES, weights=weights, progress=False)
 train, valid = (load(corpus, work, "aus", partition) for partition in ("train", "valid"))
 

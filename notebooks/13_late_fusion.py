@@ -37,6 +37,7 @@ import emibook
 from emibook import figures
 from emibook.audit.fusion_bounds import implied
 from emibook.book.build import TABLE_FEATURES, banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.experiments import paper_tables
 from emibook.experiments.paper_rows import TABLE2, TABLE3
@@ -122,7 +123,7 @@ glue("training_clips", len(corpus.partition("train")), display=False)
 # `vit` and one on `mfcc`; `resnet18+aus` is one branch on both.)
 
 # %%
-preprocess(corpus, work, progress=False)
+preprocess(corpus, work, resources=Resources(progress=False))
 extract(corpus, work, TABLE_FEATURES, weights=weights, progress=False)
 table2, table3 = paper_tables.tables(corpus, work, seeds=seeds, progress=False)
 shown = ["mean", "low", "high", "weights"]

@@ -78,11 +78,12 @@ def preprocess(
         scheduler: address of a running Dask scheduler to use instead
         slurm: partition of a SLURM cluster to ask for the workers
     """
+    from emibook.compute import Resources
     from emibook.corpus import open_corpus
     from emibook.preprocess import preprocess
 
-    table = preprocess(open_corpus(root), work, exhaustive=exhaustive or None, crop=crop, workers=workers,
-                       scheduler=scheduler, slurm=slurm)
+    table = preprocess(open_corpus(root), work, exhaustive=exhaustive or None, crop=crop,
+                       resources=Resources(workers=workers, scheduler=scheduler, slurm=slurm))
     counts = table["status"].value_counts()
     print(", ".join(f"{counts.get(status, 0)} {status}" for status in ("ok", "no_face", "failed")))
     failed, path = table[table["status"] == "failed"], Path(work) / "preprocess.csv"

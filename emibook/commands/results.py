@@ -287,8 +287,9 @@ def sweep(
         slurm: partition of a SLURM cluster to ask for the workers
     """
     from emibook.book.sweeps import sweep
+    from emibook.compute import Resources
 
-    table = sweep(notebook, parameters, out, workers=workers, scheduler=scheduler, slurm=slurm)
+    table = sweep(notebook, parameters, out, resources=Resources(workers=workers, scheduler=scheduler, slurm=slurm))
     failed = table[table["status"] == "failed"]
     for row in failed[:SHOWN].itertuples():
         print(f"failed: {row.run}: {row.error}", file=sys.stderr)

@@ -251,7 +251,7 @@ def _ready(
     if (corpus.clips["path"] == "").all():
         _require_drawn(corpus, work, features)
     elif any(not is_drawn(work, each) for each in features):
-        preprocess(corpus, work, workers=workers, progress=progress)
+        preprocess(corpus, work, resources=compute.Resources(workers=workers, progress=progress))
         names = list(dict.fromkeys(name for each in features for name in feature_names(each)))
         extract(corpus, work, names, workers=workers, progress=progress)
     if progress:
@@ -295,7 +295,8 @@ def _runs(
     beside = (workers or 1) > 1 if on_device(device) == "cuda" else workers != 1 and recipe.threads == 1
     if len(todo) > 1 and beside:
         task = functools.partial(_make_run, corpus=corpus, work=work, recipe=recipe, variant=variant, device=device)
-        results = list(compute.run(task, todo, label="train", unit="run", workers=workers, progress=progress,
+        results = list(compute.run(task, todo, label="train", unit="run",
+                                   resources=compute.Resources(workers=workers, progress=progress),
                                    limits=compute.Limits(seconds=None, memory=None)))
         for (branch, seed), result in results:
             if isinstance(result, InputError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import io
 import json
@@ -15,6 +16,7 @@ import pandas as pd
 import torch
 
 from emibook import InputError, compute
+from emibook.compute import Resources
 from emibook.corpus import Corpus
 from emibook.files import lock
 from emibook.preprocess.clip import QUALITY, SETTINGS, Row, clear, crop_of, one_line, preprocess_clip, read_settings
@@ -34,12 +36,9 @@ def preprocess(
     corpus: Corpus,
     work: Path | str,
     *,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    slurm: str | None = None,
     exhaustive: bool | None = None,
     crop: str | None = None,
-    progress: bool = True,
+    resources: Resources = Resources(),  # noqa: B008 (frozen)
 ) -> pd.DataFrame:
     """Put every clip on the clock, find and align its faces, bring out its sound; returns ``WORK/preprocess.csv``.
 
@@ -55,8 +54,8 @@ def preprocess(
     """
     work = Path(work).absolute()
     _claim(work, corpus)
-    with lock(work / "faces", progress=progress):
-        settings = _settle_on(work, exhaustive, crop, progress)
+    with lock(work / "faces", progress=resources.progress):
+        settings = _settle_on(work, exhaustive, crop, resources.progress)
         exhaustive = settings["faces"] == "exhaustive"
         rows = {str(row["clip"]): row for row in _read_rows(work / "preprocess.csv")}
         todo, done = [], []
@@ -72,10 +71,10 @@ def preprocess(
         task = functools.partial(_preprocess_item, work=work, exhaustive=exhaustive, crop=crop_of(settings))
         # The whole cascade takes hours for a quarter of an hour at 1080p.
         limits = compute.Limits(seconds=24 * 3600.0) if exhaustive else compute.Limits()
-        if exhaustive and todo and workers is scheduler is slurm is None and torch.cuda.is_available():
-            workers = compute.workers_on_gpu(GPU_WORKER_BYTES)
-        results = compute.run(task, todo, label="preprocess", workers=workers, scheduler=scheduler, slurm=slurm,
-                              limits=limits, failed=_is_failure, progress=progress)
+        given = resources.workers, resources.scheduler, resources.slurm
+        if exhaustive and todo and given == (None, None, None) and torch.cuda.is_available():
+            resources = dataclasses.replace(resources, workers=compute.workers_on_gpu(GPU_WORKER_BYTES))
+        results = compute.run(task, todo, label="preprocess", resources=resources, limits=limits, failed=_is_failure)
         try:
             if todo:
                 _write_rows(work / "preprocess.csv", done)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from emibook import InputError
-from emibook.compute import run
+from emibook.compute import Resources, run
 from emibook.features.aus import UNITS
 
 VERSION = "3"  # of the drawings and the fits; an encoder of another version is fitted again
@@ -57,7 +57,7 @@ def draw(encoders: Path, count: int, *, workers: int | None = None, progress: bo
     paths = {start: folder / f"{start:05d}-{min(start + CHUNK, count):05d}.safetensors" for start in starts}
     missing = [(start, min(start + CHUNK, count)) for start in starts if not paths[start].exists()]
     task = functools.partial(_draw_chunk, folder=folder)
-    for _, result in run(task, missing, label="draw stills", workers=workers, progress=progress):
+    for _, result in run(task, missing, label="draw stills", resources=Resources(workers=workers, progress=progress)):
         if isinstance(result, Exception):
             raise result
     try:

@@ -309,7 +309,7 @@ def test_a_gpu_that_is_absent_or_full_ends_the_run(work, done, here, monkeypatch
     assert not list((work / "features" / "mfcc").glob("*.safetensors"))
     monkeypatch.setattr("dask.system.cpu_count", lambda: 16)
     asked = []
-    monkeypatch.setattr(extraction, "run", lambda *_, workers, **__: asked.append(workers) or iter(()))
+    monkeypatch.setattr(extraction, "run", lambda *_, resources, **__: asked.append(resources.workers) or iter(()))
     for workers in (None, 9):
         extract(done[1], work, ["mfcc"], device="cuda", workers=workers, progress=False)
     assert asked == [3, 9]

@@ -20,6 +20,7 @@ from made_clips import numbered, tone, write_clip
 
 from emibook import InputError
 from emibook.cli import main
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.preprocess import (
     clip as clips,
@@ -79,7 +80,7 @@ def root(tmp_path_factory, acted):
 @pytest.fixture(scope="module")
 def made(root, tmp_path_factory):
     work = tmp_path_factory.mktemp("work")
-    return work, preprocess(open_corpus(root), work, workers=2, progress=False)
+    return work, preprocess(open_corpus(root), work, resources=Resources(workers=2, progress=False))
 
 
 @pytest.fixture
@@ -186,7 +187,7 @@ def test_sound_is_16_kHz_mono_16_bit_and_a_file_of_its_own_wins(made):
 def test_nothing_is_done_twice_and_what_failed_is_tried_again(root, made, in_this_process, tmp_path):
     work, table = made
     before = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
-    again = preprocess(open_corpus(root), work, progress=False)
+    again = preprocess(open_corpus(root), work, resources=Resources(progress=False))
     assert sorted(in_this_process) == ["empty", "text", "torn", "voice"]
     pd.testing.assert_frame_equal(again, table)
     after = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
@@ -201,7 +202,7 @@ def test_what_was_mended_replaced_or_deleted_is_done_again(acted, in_this_proces
     for name in ("a", "b", "c"):
         write_clip(root / f"{name}.mp4", blank)
     (root / "d.mp4").write_bytes(b"")
-    table = preprocess(open_corpus(root), work, progress=False)
+    table = preprocess(open_corpus(root), work, resources=Resources(progress=False))
     assert list(table["status"]) == ["no_face"] * 3 + ["failed"]
     in_this_process.clear()
     later = time.time() + 5
@@ -209,18 +210,18 @@ def test_what_was_mended_replaced_or_deleted_is_done_again(acted, in_this_proces
     (work / "faces" / "b.csv").unlink()
     os.utime(write_clip(root / "c.wav", [], sound=tone(0.1), sound_codec="pcm_s16le"), (later, later))
     write_clip(root / "d.mp4", blank)
-    table = preprocess(open_corpus(root), work, progress=False).set_index("clip")
+    table = preprocess(open_corpus(root), work, resources=Resources(progress=False)).set_index("clip")
     assert sorted(in_this_process) == ["a", "b", "c", "d"]
     assert table["status"].to_dict() == {"a": "ok", "b": "no_face", "c": "no_face", "d": "no_face"}
     assert table.loc["c", "audio_seconds"] == 0.1
     # Once good, then damaged: nothing of the good one stays.
     (root / "a.mp4").write_bytes(b"")
     os.utime(root / "a.mp4", (later + 5, later + 5))
-    table = preprocess(open_corpus(root), work, progress=False).set_index("clip")
+    table = preprocess(open_corpus(root), work, resources=Resources(progress=False)).set_index("clip")
     assert table.loc["a", "status"] == "failed" and not list((work / "faces").glob("a*"))
     # A clip that left the corpus leaves the table.
     (root / "b.mp4").unlink()
-    assert list(preprocess(open_corpus(root), work, progress=False)["clip"]) == ["a", "c", "d"]
+    assert list(preprocess(open_corpus(root), work, resources=Resources(progress=False))["clip"]) == ["a", "c", "d"]
 
 
 def test_half_a_row_is_no_row(in_this_process, tmp_path):
@@ -228,41 +229,42 @@ def test_half_a_row_is_no_row(in_this_process, tmp_path):
     root.mkdir()
     for name in ("a", "b"):
         write_clip(root / f"{name}.mp4", [numbered(0, 90, 120)] * 2)
-    preprocess(open_corpus(root), work, progress=False)
+    preprocess(open_corpus(root), work, resources=Resources(progress=False))
     whole = (work / "preprocess.csv").read_text()
     (work / "preprocess.csv").write_text(whole[:-6])
     in_this_process.clear()
-    preprocess(open_corpus(root), work, progress=False)
+    preprocess(open_corpus(root), work, resources=Resources(progress=False))
     assert in_this_process == ["b"] and (work / "preprocess.csv").read_text() == whole
 
 
 def test_damaged_notes_of_a_work_folder_are_one_line_or_written_anew(in_this_process, tmp_path):
     write_clip(tmp_path / "a.mp4", [numbered(0, 90, 120)] * 2)
     corpus, work = open_corpus(tmp_path), tmp_path / "work"
-    whole = preprocess(corpus, work, progress=False)
+    whole = preprocess(corpus, work, resources=Resources(progress=False))
     table, settings = work / "preprocess.csv", work / "preprocess.json"
     text = table.read_text()
     table.write_bytes(b"\xc1\xff" * 9)  # not one whole line: as if killed before the first
-    assert preprocess(corpus, work, progress=False).equals(whole) and table.read_text() == text
+    assert preprocess(corpus, work, resources=Resources(progress=False)).equals(whole) and table.read_text() == text
     for broken in (b"\xc1\n", text.replace("frames", "pictures").encode(), text.replace("2,", "two,").encode()):
         table.write_bytes(broken)
         with pytest.raises(InputError, match="preprocess.csv (has other columns|is damaged)") as caught:
-            preprocess(corpus, work, progress=False)
+            preprocess(corpus, work, resources=Resources(progress=False))
         assert "\n" not in str(caught.value)
     for broken in ("{", "[1]", "3"):
         settings.write_text(broken)
         with pytest.raises(InputError, match="preprocess.json is damaged; delete it"):
-            preprocess(corpus, work, progress=False)
+            preprocess(corpus, work, resources=Resources(progress=False))
 
 
 def test_a_gpu_that_the_cascade_uses_is_shared_by_few(root, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(corpora.compute, "run", lambda *_, workers, **__: asked.append(workers) or iter(()))
+    monkeypatch.setattr(corpora.compute, "run", lambda *_, resources, **__: asked.append(resources.workers) or iter(()))
     monkeypatch.setattr("dask.system.cpu_count", lambda: 16)
     monkeypatch.setattr(corpora.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(corpora.torch.cuda, "mem_get_info", lambda: (10 * 2**30, 24 * 2**30))
     for exhaustive, workers in ((True, None), (True, 5), (False, None)):
-        preprocess(open_corpus(root), tmp_path, exhaustive=exhaustive, workers=workers, progress=False)
+        resources = Resources(workers=workers, progress=False)
+        preprocess(open_corpus(root), tmp_path, exhaustive=exhaustive, resources=resources)
     assert asked == [3, 5, None]
 
 
@@ -276,7 +278,7 @@ def test_a_worker_that_died_is_a_row_and_leaves_nothing(in_this_process, tmp_pat
         yield items[0], error
 
     monkeypatch.setattr(corpora.compute, "run", died)
-    row = preprocess(open_corpus(tmp_path), tmp_path / "work", progress=False).iloc[0]
+    row = preprocess(open_corpus(tmp_path), tmp_path / "work", resources=Resources(progress=False)).iloc[0]
     assert row["status"] == "failed" and row["error"] == "the process died"
     assert not list((tmp_path / "work" / "faces").iterdir())
 
@@ -286,14 +288,14 @@ def test_a_work_folder_belongs_to_one_corpus(in_this_process, tmp_path):
         (tmp_path / name).mkdir()
         write_clip(tmp_path / name / "a.mp4", [numbered(0, 90, 120)] * 2)
     work = tmp_path / "work"
-    preprocess(open_corpus(tmp_path / "one"), work, progress=False)
+    preprocess(open_corpus(tmp_path / "one"), work, resources=Resources(progress=False))
     before = tree(work)
     with pytest.raises(InputError, match="holds the clips of .*one, not of .*two; give another work folder"):
-        preprocess(open_corpus(tmp_path / "two"), work, progress=False)
+        preprocess(open_corpus(tmp_path / "two"), work, resources=Resources(progress=False))
     assert tree(work) == before
     (work / "corpus.json").write_text("{")
     with pytest.raises(InputError, match="corpus.json is damaged"):
-        preprocess(open_corpus(tmp_path / "one"), work, progress=False)
+        preprocess(open_corpus(tmp_path / "one"), work, resources=Resources(progress=False))
 
 
 def test_an_id_cannot_leave_its_folder(tmp_path):
@@ -319,7 +321,7 @@ import sys
 from emibook.corpus import open_corpus
 from emibook.preprocess import preprocess
 if __name__ == "__main__":
-    preprocess(open_corpus(sys.argv[1]), sys.argv[2], workers=1, progress=False)
+    preprocess(open_corpus(sys.argv[1]), sys.argv[2], resources=Resources(workers=1, progress=False))
 """
 
 
@@ -373,11 +375,11 @@ def small_disk(tmp_path):
 def test_a_full_disk_is_one_line_and_with_room_the_run_goes_on(root, made, small_disk):
     disk, make_room = small_disk
     with pytest.raises(InputError, match=f"No space left on device: {disk}.*repeat the command to go on") as caught:
-        preprocess(open_corpus(root), disk / "work", workers=1, progress=False)
+        preprocess(open_corpus(root), disk / "work", resources=Resources(workers=1, progress=False))
     assert "\n" not in str(caught.value)
     assert "No space" not in (disk / "work" / "preprocess.csv").read_text()
     make_room()
-    preprocess(open_corpus(root), disk / "work", workers=1, progress=False)
+    preprocess(open_corpus(root), disk / "work", resources=Resources(workers=1, progress=False))
     about = {"corpus.json", "preprocess.csv"}
     full, whole = tree(disk / "work"), tree(made[0])
     assert set(full) == set(whole) and not [name for name in whole if full[name] != whole[name] and name not in about]
@@ -394,14 +396,14 @@ def test_no_room_is_no_row(root, tmp_path, monkeypatch):
     monkeypatch.setattr(corpora, "_as_csv", full)
     monkeypatch.setattr(corpora.compute, "run", lambda function, items, **_: iter([(items[0], {"clip": "dubbed"})]))
     with pytest.raises(InputError, match="preprocess.csv: No space left on device; once that is mended, repeat"):
-        preprocess(open_corpus(root), tmp_path / "work", progress=False)
+        preprocess(open_corpus(root), tmp_path / "work", resources=Resources(progress=False))
 
 
 def test_a_folder_that_may_not_be_written_into_is_one_line_here_and_on_a_worker(root, tmp_path, monkeypatch):
     (tmp_path / "faces").mkdir()
     monkeypatch.setattr(corpora.os, "access", lambda path, _: Path(path).name != "faces")
     with pytest.raises(InputError, match="faces cannot be written into; give another work folder, or the right"):
-        preprocess(open_corpus(root), tmp_path, progress=False)
+        preprocess(open_corpus(root), tmp_path, resources=Resources(progress=False))
     item = ("dubbed", str(root / "dubbed.mp4"), "")
     for work, said in ((tmp_path, "faces cannot be written into on"), (tmp_path / "other", "other cannot be seen on")):
         with pytest.raises(corpora.compute.EndRun, match=said):
@@ -469,7 +471,7 @@ def test_faces_of_two_ways_never_mix(tmp_path, acted, in_this_process, capsys):
     write_clip(root / "one.mp4", acted)
     write_clip(root / "two.mp4", acted[:5])
     corpus = open_corpus(root)
-    preprocess(corpus, work, progress=False)
+    preprocess(corpus, work, resources=Resources(progress=False))
     followed = tree(work)
     assert json.loads((work / "preprocess.json").read_text())["faces"] == "followed"
     in_this_process.clear()
@@ -484,7 +486,7 @@ def test_faces_of_two_ways_never_mix(tmp_path, acted, in_this_process, capsys):
     assert in_this_process == []
     # Killed after the table was emptied: no clip of the other way is taken for done.
     (work / "preprocess.csv").write_text(",".join(COLUMNS) + "\n")
-    preprocess(corpus, work, exhaustive=False, progress=False)
+    preprocess(corpus, work, exhaustive=False, resources=Resources(progress=False))
     assert sorted(in_this_process) == ["one", "two"]
     assert tree(work)["faces/one.csv"] == followed["faces/one.csv"]
     (work / "preprocess.json").write_text("{")
@@ -501,11 +503,11 @@ def test_a_box_about_the_landmarks_instead_of_a_warp(tmp_path, acted, in_this_pr
     write_clip(root / "one.mp4", [cv2.warpAffine(image, tilted, size, borderMode=cv2.BORDER_REPLICATE)
                                   for image in acted[:4]])
     corpus = open_corpus(root)
-    preprocess(corpus, work, progress=False)
+    preprocess(corpus, work, resources=Resources(progress=False))
     warped, _, upright = read_faces(work, "one")
     for _ in range(2):
-        preprocess(corpus, work, crop="box", progress=False)
-    preprocess(corpus, work, progress=False)
+        preprocess(corpus, work, crop="box", resources=Resources(progress=False))
+    preprocess(corpus, work, resources=Resources(progress=False))
     assert in_this_process == ["one", "one"]
     images, _, points = read_faces(work, "one")
     tilt = np.degrees(np.arctan2(*(points[:, 1] - points[:, 0]).T[::-1]))
