@@ -43,8 +43,8 @@ from emibook.corpus import open_corpus
 from emibook.evaluation import bootstrap_interval
 from emibook.figures import play
 from emibook.metrics import pearson
-from emibook.preprocess import detector as faces
-from emibook.preprocess import preprocess, read_audio, read_faces, read_track
+from emibook.preprocess import align, preprocess, read_audio, read_faces, read_track
+from emibook.preprocess.detector import Detector
 from emibook.puppet import acting, builtin, labels
 from emibook.puppet.corpus import cast, make_corpus, plan
 from emibook.puppet.renderer import UNIT_NAMES, Identity, Puppet, Scene
@@ -529,12 +529,12 @@ plt.show()
 # the same face, and the *own trace* is trace times own part.
 
 # %%
-detector, changes = faces.Detector(), []
+detector, changes = Detector(), []
 for each in people[::4]:
     still = each.draw(np.zeros(17))
     points = detector.detect([still])[0].landmarks[0]
-    posed = [faces.align(each.draw(units), points) for units in 5.0 * np.eye(17)]
-    difference = np.array(posed, float) - faces.align(still, points)
+    posed = [align(each.draw(units), points) for units in 5.0 * np.eye(17)]
+    difference = np.array(posed, float) - align(still, points)
     changes.append(difference.reshape(17, -1))
 hard = pd.DataFrame({"aus": scores["aus"]})
 hard["trace"] = np.mean([np.abs(change).mean(axis=1) for change in changes], axis=0)

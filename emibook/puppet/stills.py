@@ -111,13 +111,13 @@ def aligned(image: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 def _face(image: np.ndarray, near: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Box (1, 4), crop and landmarks; looked for at the box ``near`` first, as in a video, and then everywhere."""
-    from emibook.preprocess.detector import TEMPLATE, align, similarity
-    from emibook.preprocess.tracking import follow
+    from emibook.preprocess.alignment import TEMPLATE, align, similarity
+    from emibook.preprocess.tracking import track
 
     found = _detector().refine(image, near) if near is not None else ()
     if len(found) != 1:
         found = _detector().detect([image])[0]
-    face = follow([found])[0]
+    face = track([found])[0]
     if face is None:
         return None
     landmarks = found.landmarks[face]

@@ -23,7 +23,7 @@ from emibook.features import EXTRACTORS, acoustic, copy_encoders, extract, extra
 from emibook.features.aus import DESCRIPTION
 from emibook.features.weights import Weights, file_fingerprint
 from emibook.preprocess import read_audio, read_faces
-from emibook.preprocess.detector import TEMPLATE
+from emibook.preprocess.alignment import TEMPLATE
 from emibook.puppet import builtin
 
 TRACK = ["frame", "time", "face", "probability", "x1", "y1", "x2", "y2"] + [

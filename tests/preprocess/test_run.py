@@ -37,7 +37,8 @@ from emibook.preprocess import (
 from emibook.preprocess import (
     run as corpora,
 )
-from emibook.preprocess.detector import TEMPLATE, Detector, align, similarity
+from emibook.preprocess.alignment import TEMPLATE, align, similarity
+from emibook.preprocess.detector import Detector
 from emibook.puppet.renderer import UNITS, Identity, Puppet, Scene
 
 COLUMNS = ["clip", "status", "error", "frames", "faces", "seconds", "audio_seconds"]
@@ -109,7 +110,7 @@ def test_every_clip_has_a_row_and_the_bad_ones_a_reason(root, made):
     assert rows["status"].to_dict() == {
         "acted": "ok", "half a face": "ok", "blank": "no_face", "silent": "no_face", "dubbed": "no_face",
         "misdubbed": "no_face", "empty": "failed", "text": "failed", "voice": "failed", "torn": "failed"}
-    for clip, said in (("empty", "has zero bytes"), ("text", "no video or sound that FFmpeg knows"),
+    for clip, said in (("empty", "has zero bytes"), ("text", "not a video or sound file that FFmpeg knows"),
                        ("voice", f"no video stream in {root / 'voice.mkv'}"), ("torn", "moov atom not found"),
                        ("misdubbed", "no sound: .*misdubbed.mp3")):
         assert pd.Series([rows.loc[clip, "error"]]).str.contains(said).all()
@@ -123,7 +124,7 @@ def test_every_clip_has_a_row_and_the_bad_ones_a_reason(root, made):
     pd.testing.assert_frame_equal(table, corpora.read_table(work))
 
 
-def test_files_are_as_the_contract_has_them(root, made):
+def test_files_follow_the_contract(root, made):
     work, table = made
     for row in table.itertuples():
         folder, track, sound = work / "faces" / row.clip, work / "faces" / f"{row.clip}.csv", \
@@ -150,7 +151,7 @@ def track_lines(work, clip):
     return (work / "faces" / f"{clip}.csv").read_text().splitlines()
 
 
-def test_what_is_read_back_is_the_face_that_was_there(made, acted):
+def test_faces_are_read_back_as_they_were(made, acted):
     work, _ = made
     images, times, landmarks = read_faces(work, "acted")
     assert images.shape == (12, 112, 112, 3) and images.dtype == np.uint8
@@ -171,7 +172,7 @@ def test_what_is_read_back_is_the_face_that_was_there(made, acted):
     assert [part.shape for part in empty] == [(0, 112, 112, 3), (0,), (0, 5, 2)]
 
 
-def test_sound_is_16_kHz_mono_16_bit_and_a_file_of_its_own_wins(made):
+def test_sound_is_16_kHz_mono_16_bit_and_a_separate_file_has_priority(made):
     work, _ = made
     with wave.open(str(work / "audio" / "dubbed.wav")) as file:
         assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (16000, 1, 2)
@@ -184,7 +185,7 @@ def test_sound_is_16_kHz_mono_16_bit_and_a_file_of_its_own_wins(made):
     assert read_audio(work, "blank") is None
 
 
-def test_nothing_is_done_twice_and_what_failed_is_tried_again(root, made, in_this_process, tmp_path):
+def test_finished_clips_are_skipped_and_failed_ones_retried(root, made, in_this_process, tmp_path):
     work, table = made
     before = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
     again = preprocess(open_corpus(root), work, resources=Resources(progress=False))
@@ -195,7 +196,7 @@ def test_nothing_is_done_twice_and_what_failed_is_tried_again(root, made, in_thi
     assert set(before) == set(after)
 
 
-def test_what_was_mended_replaced_or_deleted_is_done_again(acted, in_this_process, tmp_path):
+def test_repaired_replaced_or_deleted_files_are_processed_again(acted, in_this_process, tmp_path):
     root, work = tmp_path / "root", tmp_path / "work"
     root.mkdir()
     blank = [numbered(i, 90, 120) for i in range(3)]
@@ -224,7 +225,7 @@ def test_what_was_mended_replaced_or_deleted_is_done_again(acted, in_this_proces
     assert list(preprocess(open_corpus(root), work, resources=Resources(progress=False))["clip"]) == ["a", "c", "d"]
 
 
-def test_half_a_row_is_no_row(in_this_process, tmp_path):
+def test_an_incomplete_row_is_ignored(in_this_process, tmp_path):
     root, work = tmp_path / "root", tmp_path / "work"
     root.mkdir()
     for name in ("a", "b"):
@@ -237,7 +238,7 @@ def test_half_a_row_is_no_row(in_this_process, tmp_path):
     assert in_this_process == ["b"] and (work / "preprocess.csv").read_text() == whole
 
 
-def test_damaged_notes_of_a_work_folder_are_one_line_or_written_anew(in_this_process, tmp_path):
+def test_damaged_tables_and_settings_are_reported_or_rewritten(in_this_process, tmp_path):
     write_clip(tmp_path / "a.mp4", [numbered(0, 90, 120)] * 2)
     corpus, work = open_corpus(tmp_path), tmp_path / "work"
     whole = preprocess(corpus, work, resources=Resources(progress=False))
@@ -268,7 +269,7 @@ def test_a_gpu_that_the_cascade_uses_is_shared_by_few(root, tmp_path, monkeypatc
     assert asked == [3, 5, None]
 
 
-def test_a_worker_that_died_is_a_row_and_leaves_nothing(in_this_process, tmp_path, monkeypatch):
+def test_a_worker_that_died_gives_a_failed_row_and_leaves_no_files(in_this_process, tmp_path, monkeypatch):
     write_clip(tmp_path / "a.mp4", [numbered(0, 90, 120)] * 2)
 
     def died(function, items, *, failed, **_):
@@ -309,7 +310,7 @@ def test_an_id_cannot_leave_its_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_what_was_not_preprocessed_is_named(made, tmp_path):
+def test_a_clip_that_was_not_preprocessed_is_named(made, tmp_path):
     with pytest.raises(InputError, match="clip empty: no .*empty.csv; see .*preprocess.csv for the reason"):
         read_faces(made[0], "empty")
     with pytest.raises(InputError, match="run emibook preprocess first"):
@@ -319,6 +320,7 @@ def test_what_was_not_preprocessed_is_named(made, tmp_path):
 PROGRAM = """
 import sys
 from emibook.corpus import open_corpus
+from emibook.compute import Resources
 from emibook.preprocess import preprocess
 if __name__ == "__main__":
     preprocess(open_corpus(sys.argv[1]), sys.argv[2], resources=Resources(workers=1, progress=False))
@@ -332,7 +334,7 @@ def rows_in(work: Path) -> set[str]:
     return {line.split(",")[0] for line in lines if line.split(",")[1] != "failed"}
 
 
-def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(root, made, tmp_path):
+def test_a_run_that_is_killed_several_times_ends_like_an_uninterrupted_one(root, made, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     work = tmp_path / "work"
@@ -372,9 +374,9 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def test_a_full_disk_is_one_line_and_with_room_the_run_goes_on(root, made, small_disk):
+def test_a_full_disk_is_reported_and_with_space_the_run_resumes(root, made, small_disk):
     disk, make_room = small_disk
-    with pytest.raises(InputError, match=f"No space left on device: {disk}.*repeat the command to go on") as caught:
+    with pytest.raises(InputError, match=f"No space left on device: {disk}.*repeat the command to resume") as caught:
         preprocess(open_corpus(root), disk / "work", resources=Resources(workers=1, progress=False))
     assert "\n" not in str(caught.value)
     assert "No space" not in (disk / "work" / "preprocess.csv").read_text()
@@ -385,7 +387,7 @@ def test_a_full_disk_is_one_line_and_with_room_the_run_goes_on(root, made, small
     assert set(full) == set(whole) and not [name for name in whole if full[name] != whole[name] and name not in about]
 
 
-def test_no_room_is_no_row(root, tmp_path, monkeypatch):
+def test_a_full_disk_is_not_reported_as_a_failed_clip(root, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -395,14 +397,14 @@ def test_no_room_is_no_row(root, tmp_path, monkeypatch):
     assert not tree(tmp_path)
     monkeypatch.setattr(corpora, "_as_csv", full)
     monkeypatch.setattr(corpora.compute, "run", lambda function, items, **_: iter([(items[0], {"clip": "dubbed"})]))
-    with pytest.raises(InputError, match="preprocess.csv: No space left on device; once that is mended, repeat"):
+    with pytest.raises(InputError, match="preprocess.csv: No space left on device; fix this, then repeat"):
         preprocess(open_corpus(root), tmp_path / "work", resources=Resources(progress=False))
 
 
-def test_a_folder_that_may_not_be_written_into_is_one_line_here_and_on_a_worker(root, tmp_path, monkeypatch):
+def test_a_folder_without_write_permission_is_reported_here_and_on_a_worker(root, tmp_path, monkeypatch):
     (tmp_path / "faces").mkdir()
     monkeypatch.setattr(corpora.os, "access", lambda path, _: Path(path).name != "faces")
-    with pytest.raises(InputError, match="faces cannot be written into; give another work folder, or the right"):
+    with pytest.raises(InputError, match="faces cannot be written into; give another work folder, or make this one writable"):
         preprocess(open_corpus(root), tmp_path, resources=Resources(progress=False))
     item = ("dubbed", str(root / "dubbed.mp4"), "")
     for work, said in ((tmp_path, "faces cannot be written into on"), (tmp_path / "other", "other cannot be seen on")):
@@ -411,7 +413,7 @@ def test_a_folder_that_may_not_be_written_into_is_one_line_here_and_on_a_worker(
     assert not (tmp_path / "other").exists()
 
 
-def test_many_files_that_are_no_videos_are_a_table_and_one_line(in_this_process, tmp_path, capsys):
+def test_many_files_that_are_not_videos_give_a_table_and_one_message(in_this_process, tmp_path, capsys):
     (tmp_path / "root").mkdir()
     for i in range(300):
         (tmp_path / "root" / f"{i:03}.mp4").write_text(f"no video {i}")
@@ -464,7 +466,7 @@ def test_a_crop_is_the_picture_of_its_own_frame(made, root):
     assert cv2.imread(str(made[0] / "faces" / "acted" / "000011.jpg")).shape == (112, 112, 3)
 
 
-def test_faces_of_two_ways_never_mix(tmp_path, acted, in_this_process, capsys):
+def test_faces_of_two_settings_never_mix(tmp_path, acted, in_this_process, capsys):
     """Another way of finding faces does every clip again, and what WORK has been made with stays the default."""
     root, work = tmp_path / "root", tmp_path / "work"
     root.mkdir()
@@ -494,7 +496,7 @@ def test_faces_of_two_ways_never_mix(tmp_path, acted, in_this_process, capsys):
         preprocess(corpus, work)
 
 
-def test_a_box_about_the_landmarks_instead_of_a_warp(tmp_path, acted, in_this_process):
+def test_a_box_around_the_landmarks_instead_of_a_warp(tmp_path, acted, in_this_process):
     """All clips are done again, the landmarks stay on the face, and the work folder stays so."""
     root, work = tmp_path / "root", tmp_path / "work"
     root.mkdir()
