@@ -13,7 +13,7 @@ import numpy as np
 from emibook.corpus import Corpus
 from emibook.evaluation import bootstrap_interval, halves, paired_difference
 from emibook.experiments.runs import Run
-from emibook.fusion import RIVALS, late_fusion, rival_fusion
+from emibook.fusion import FUSION_ALTERNATIVES, cross_fitted_fusion, late_fusion
 from emibook.metrics import pearson
 
 
@@ -93,8 +93,8 @@ def rivals(runs: Sequence[Sequence[Run]], corpus: Corpus) -> list[dict]:
     average = [late_fusion(*predicted, present=present) for predicted, present in told]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        for rival in RIVALS:
-            fused = [rival_fusion(rival, *predicted, truth=truth, half=half, present=present)
+        for rival in FUSION_ALTERNATIVES:
+            fused = [cross_fitted_fusion(rival, *predicted, truth=truth, half=half, present=present)
                      for predicted, present in told]
             gain = paired_difference(truth, fused, average, participants, half=half)
             scores = [pearson(truth[half == number], each[half == number]).mean() for each in fused

@@ -404,7 +404,7 @@ def test_a_full_disk_is_not_reported_as_a_failed_clip(root, tmp_path, monkeypatc
 def test_a_folder_without_write_permission_is_reported_here_and_on_a_worker(root, tmp_path, monkeypatch):
     (tmp_path / "faces").mkdir()
     monkeypatch.setattr(corpora.os, "access", lambda path, _: Path(path).name != "faces")
-    with pytest.raises(InputError, match="faces cannot be written into; give another work folder, or make this one writable"):
+    with pytest.raises(InputError, match="faces cannot be written into; give another work folder, or make this"):
         preprocess(open_corpus(root), tmp_path, resources=Resources(progress=False))
     item = ("dubbed", str(root / "dubbed.mp4"), "")
     for work, said in ((tmp_path, "faces cannot be written into on"), (tmp_path / "other", "other cannot be seen on")):
