@@ -37,7 +37,8 @@ from emibook.features.visual import (
 )
 from emibook.features.vit import PIXELS, ViT
 from emibook.features.weights import Weights, file_fingerprint
-from emibook.preprocess.detector import TEMPLATE, Detector
+from emibook.preprocess.alignment import TEMPLATE
+from emibook.preprocess.detector import Detector
 from emibook.puppet.corpus import random_stills
 
 REPEATS, SPAN = 3, 2.0  # at least so often and so many seconds; the fastest counts

@@ -40,6 +40,7 @@ from scipy.signal import butter, sosfilt
 import emibook
 from emibook import figures
 from emibook.book.build import banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.features import copy_encoders, extract, feature_table, load_encoder, store
 from emibook.features.acoustic import MFCC
@@ -93,7 +94,7 @@ banner(profile, corpus)
 # that its highest peak lies at -3.
 
 # %%
-done = preprocess(corpus, work, progress=False).set_index("clip")
+done = preprocess(corpus, work, resources=Resources(progress=False)).set_index("clip")
 names = ["mfcc", "wav2vec2"]
 given = {name: weights[name] for name in names if name in weights}
 extract(corpus, work, names, weights=given, progress=False)

@@ -105,7 +105,7 @@ banner(profile, corpus)
 # first, or the leash would be tighter for some than for others, only because of their units.
 
 # %%
-preprocess(corpus, work, progress=False)
+preprocess(corpus, work, resources=Resources(progress=False))
 extract(corpus, work, TABLE_FEATURES, weights=weights, progress=False)
 train, valid = (load(corpus, work, "aus", partition) for partition in ("train", "valid"))
 

@@ -124,7 +124,7 @@ glue("training_clips", len(corpus.partition("train")), display=False)
 # `vit` and one on `mfcc`; `resnet18+aus` is one branch on both.)
 
 # %%
-preprocess(corpus, work, progress=False)
+preprocess(corpus, work, resources=Resources(progress=False))
 extract(corpus, work, TABLE_FEATURES, weights=weights, progress=False)
 table2, table3 = paper_tables.tables(corpus, work, seeds=seeds, reference_rows=people_rows(corpus),
         resources=Resources(progress=False))

@@ -20,7 +20,7 @@ from emibook.corpus.hume_vidmimic2 import EMOTIONS
 from emibook.device import seeded
 from emibook.features import EXTRACTORS, acoustic, aus, store, visual
 from emibook.features.weights import Weights
-from emibook.preprocess import detector, media
+from emibook.preprocess import alignment, detector, media
 from emibook.sequences.load import joined
 
 TILT = 20.0  # degrees by which a head is tilted, to see what a crop leaves of it
@@ -66,7 +66,7 @@ def _face(rows: int, *, name: str = "resnet18", skipped: int = 0) -> store.Featu
     frames = np.arange(rows + skipped)
     frames = np.delete(frames, np.arange(rows // 2, rows // 2 + skipped))
     values = np.random.default_rng(rows).normal(size=(rows, EXTRACTORS[name].width))
-    return _sequence(name, values, frames / media.RATE)
+    return _sequence(name, values, frames / media.FRAME_RATE)
 
 
 def _joined_is_side_by_side() -> bool:
@@ -85,7 +85,7 @@ def _tilted() -> np.ndarray:
     """(5, 2) landmarks of an upright face, turned by ``TILT`` about the middle of a picture of 320 x 240."""
     angle = np.radians(TILT)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return (2 * (detector.TEMPLATE - detector.CROP / 2)) @ turn.T + [160, 120]
+    return (2 * (alignment.TEMPLATE - alignment.CROP_SIZE / 2)) @ turn.T + [160, 120]
 
 
 def _tilt_left_by_a_box() -> float:
@@ -101,20 +101,20 @@ def _tilt_left_by_our_crop() -> float:
     across, down = np.meshgrid(np.arange(320), np.arange(240))
     for point, shade in zip(points[:2], (0, 255), strict=True):
         picture[np.hypot(across - point[0], down - point[1]) < 5] = shade
-    crop = detector.align(picture, points)[..., 0].astype(int)
+    crop = alignment.align(picture, points)[..., 0].astype(int)
     (x1, y1), (x2, y2) = ([axis.mean() for axis in np.nonzero(seen)[::-1]] for seen in (crop < 64, crop > 192))
     return round(float(np.degrees(np.arctan2(y2 - y1, x2 - x1))), 1)
 
 
 def _crop_shape() -> list[int]:
-    return list(detector.align(np.zeros((240, 320, 3), np.uint8), _tilted()).shape)
+    return list(alignment.align(np.zeros((240, 320, 3), np.uint8), _tilted()).shape)
 
 
 @torch.inference_mode()
 def _resnet18_is_a_mean() -> bool:
     """Whether the features are the mean over the last convolution's map."""
     with seeded(0):
-        trunk, pixels = visual.resnet18_trunk().eval(), torch.randn(1, 3, detector.CROP, detector.CROP)
+        trunk, pixels = visual.resnet18_trunk().eval(), torch.randn(1, 3, alignment.CROP_SIZE, alignment.CROP_SIZE)
     maps: list[torch.Tensor] = []
     trunk.layer4.register_forward_hook(lambda module, given, made: maps.append(made))
     return torch.allclose(trunk(pixels), maps[0].mean(dim=(2, 3)), atol=1e-5) if trunk(pixels).numel() else False
@@ -126,8 +126,8 @@ def _units(offset: float) -> np.ndarray:
     encoder.label = "builtin"
     encoder.slopes = np.zeros((aus.DESCRIPTION, encoder.width), np.float32)
     encoder.offsets = np.full(encoder.width, offset, np.float32)
-    crop = np.zeros((1, detector.CROP, detector.CROP, 3), np.uint8)
-    return encoder(crop, np.zeros(1), detector.TEMPLATE[None]).values[0]
+    crop = np.zeros((1, alignment.CROP_SIZE, alignment.CROP_SIZE, 3), np.uint8)
+    return encoder(crop, np.zeros(1), alignment.TEMPLATE[None]).values[0]
 
 
 def _unit_columns() -> list[float]:
@@ -179,14 +179,14 @@ MEASURES: dict[str, Callable[[], Any]] = {
     "mfcc_coefficients": _mfcc_coefficients,
     "frames_from_one_second_at_24": functools.cache(lambda: _video_frames(24)),
     "frames_from_one_second_at_60": functools.cache(lambda: _video_frames(60)),
-    "clock_rate": lambda: media.RATE,
+    "clock_rate": lambda: media.FRAME_RATE,
     "reader": _reader,
     "exhaustive_is_possible": lambda: "exhaustive" in inspect.signature(preprocess.preprocess).parameters,
     "exhaustive_is_default": _exhaustive_is_default,
     "steps_of_ten_faces_with_a_gap": lambda: len(joined([_face(10, skipped=7)], "V")[0]),
     "detector": lambda: detector.MTCNN.__name__,
     "networks_of_the_cascade": lambda: len(list(detector.MTCNN().children())),
-    "landmarks": lambda: len(detector.LANDMARKS),
+    "landmarks": lambda: len(alignment.LANDMARKS),
     "tilt_left_by_a_box": _tilt_left_by_a_box,
     "tilt_left_by_our_crop": _tilt_left_by_our_crop,
     "crop_shape": _crop_shape,

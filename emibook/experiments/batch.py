@@ -55,7 +55,7 @@ def prepare(experiment: Experiment, branches: Sequence[str], resources: Resource
                          f"from; emibook simulate {corpus.root} --work {work} --features {' '.join(to_extract)} makes "
                          "those that can be simulated, with its own size and seed")
     if to_extract:
-        preprocess(corpus, work, workers=resources.workers, progress=resources.progress)
+        preprocess(corpus, work, resources=Resources(workers=resources.workers, progress=resources.progress))
         names = list(dict.fromkeys(name for feature_set in to_extract for name in feature_names(feature_set)))
         extract(corpus, work, names, workers=resources.workers, progress=resources.progress)
     if resources.progress:
@@ -93,8 +93,8 @@ def train_all(
 
 def _train_side_by_side(experiment: Experiment, todo: list[tuple[str, int]], resources: Resources) -> None:
     task = functools.partial(_make_run, experiment=experiment, device=resources.device)
-    results = list(compute.run(task, todo, label="train", unit="run", workers=resources.workers,
-                               progress=resources.progress, limits=compute.Limits(seconds=None, memory=None)))
+    results = list(compute.run(task, todo, label="train", unit="run", limits=compute.Limits(seconds=None, memory=None),
+                               resources=Resources(workers=resources.workers, progress=resources.progress)))
     for (branch, seed), result in results:
         if isinstance(result, InputError):
             raise result

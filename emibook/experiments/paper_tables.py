@@ -17,7 +17,7 @@ from emibook.experiments.batch import trained_runs
 from emibook.experiments.paper_rows import Row, chosen_rows, has_official
 from emibook.experiments.recipes import variant_for
 from emibook.experiments.runs import Run
-from emibook.experiments.scoring import rivals, score
+from emibook.experiments.scoring import fusion_alternatives, score
 from emibook.experiments.training_run import Experiment
 from emibook.experiments.variants import BASE, Variant
 from emibook.files import write_text
@@ -78,7 +78,7 @@ def tables(
     ``cross_fitted`` is of the validation partition on which the epoch was chosen as well.
 
     ``fusion.csv`` beside them holds for each row of Table 3 the alternatives to the average, with weights that were
-    fitted on other participants than they are scored on (``scoring.rivals``).
+    fitted on other participants than they are scored on (``scoring.fusion_alternatives``).
 
     Args:
         rows: feature sets, see ``chosen_rows``; by default the paper's rows and ours.
@@ -101,7 +101,7 @@ def tables(
     written = {name: _write_table(folder / name, table, runs_of, corpus, (reference_rows or {}).get(name, ()))
                for name, table in chosen.items()}
     fused = [{"features": row.features, **line} for row in chosen["table3.csv"]
-             for line in rivals(runs_of[row.features], corpus)]
+             for line in fusion_alternatives(runs_of[row.features], corpus)]
     write_text(folder / "fusion.csv", pandas.DataFrame(fused).to_csv(index=False))
     return written["table2.csv"], written["table3.csv"]
 

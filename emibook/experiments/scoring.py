@@ -13,7 +13,7 @@ import numpy as np
 from emibook.corpus import Corpus
 from emibook.evaluation import bootstrap_interval, halves, paired_difference
 from emibook.experiments.runs import Run
-from emibook.fusion import RIVALS, late_fusion, rival_fusion
+from emibook.fusion import FUSION_ALTERNATIVES, cross_fitted_fusion, late_fusion
 from emibook.metrics import pearson
 
 
@@ -80,7 +80,7 @@ def cross_fitted(branches: Sequence[Run], corpus: Corpus) -> float:
         return float(np.mean([pearson(truth[half == number], fused[half == number]).mean() for number in (0, 1)]))
 
 
-def rivals(runs: Sequence[Sequence[Run]], corpus: Corpus) -> list[dict]:
+def fusion_alternatives(runs: Sequence[Sequence[Run]], corpus: Corpus) -> list[dict]:
     """Alternatives to the average, one row each: its mean correlation, and the difference from the average.
 
     Weights are fitted on one half of the validation participants and scored on the other, both ways; the average is
@@ -94,14 +94,14 @@ def rivals(runs: Sequence[Sequence[Run]], corpus: Corpus) -> list[dict]:
     average = [late_fusion(*predicted, present=present) for predicted, present in predictions]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        for rival in RIVALS:
-            fused = [rival_fusion(rival, *predicted, truth=truth, half=half, present=present)
+        for name in FUSION_ALTERNATIVES:
+            fused = [cross_fitted_fusion(name, *predicted, truth=truth, half=half, present=present)
                      for predicted, present in predictions]
             gain = paired_difference(truth, fused, average, participants, half=half)
             scores = [pearson(truth[half == number], seed[half == number]).mean() for seed in fused
                       for number in (0, 1)]
             mean = float(np.mean(scores))
-            rows.append({"fusion": rival, "mean": mean, "average": mean - gain.mean, "difference": gain.mean,
-                          "difference_low": gain.low, "difference_high": gain.high, "seeds": len(runs),
-                          "interval_over": gain.over})
+            rows.append({"fusion": name, "mean": mean, "average": mean - gain.mean, "difference": gain.mean,
+                         "difference_low": gain.low, "difference_high": gain.high, "seeds": len(runs),
+                         "interval_over": gain.over})
     return rows

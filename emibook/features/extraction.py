@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from emibook import InputError
-from emibook.compute import EndRun, run, workers_on_gpu
+from emibook.compute import EndRun, Resources, run, workers_on_gpu
 from emibook.features import store
 from emibook.features.registry import EXTRACTORS, Clip, known, weights_in
 from emibook.features.weights import Weights
@@ -102,10 +102,10 @@ def extract(
         if device == "cuda" and items and workers is scheduler is slurm is None:
             workers = workers_on_gpu(GPU_WORKER_BYTES)
         task = functools.partial(_extract_task, work=work, encoders=encoders, chosen=chosen, device=device)
+        resources = Resources(device, workers, scheduler, slurm, progress)
         problems = [
             (item.clips, result)
-            for item, result in run(task, items, label="extract", workers=workers, scheduler=scheduler, slurm=slurm,
-                                    progress=progress)
+            for item, result in run(task, items, label="extract", resources=resources)
             if isinstance(result, Exception)
         ]
     if problems:

@@ -28,7 +28,7 @@ from emibook.experiments.recipes import ABLATIONS, RECIPES, recipe_for, variant_
 from emibook.experiments.runs import Run
 from emibook.experiments.training_run import Experiment, run_folder
 from emibook.features import store
-from emibook.fusion import RIVALS, late_fusion, rival_fusion
+from emibook.fusion import FUSION_ALTERNATIVES, cross_fitted_fusion, late_fusion
 from emibook.training.loop import Recipe, load_model
 
 QUICK = Recipe("quick", learning_rate=3e-3, batch=10, epochs=8, threads=1)
@@ -476,15 +476,15 @@ def test_the_averages_rivals_are_beside_the_tables_scored_where_they_were_not_fi
     corpus, work, (_, table3) = planted
     table = pandas.read_csv(work / "tables" / "fusion.csv")
     assert list(dict.fromkeys(table["features"])) == list(table3["features"])
-    assert list(table["fusion"][:3]) == list(RIVALS) and len(table) == 3 * len(table3)
+    assert list(table["fusion"][:3]) == list(FUSION_ALTERNATIVES) and len(table) == 3 * len(table3)
     valid = corpus.partition("valid")
     truth, half = valid[list(made.TARGETS)].to_numpy(), halves(list(valid["participant"]))
-    found = table[(table["features"] == "aus & mfcc") & (table["fusion"] == "a weight an emotion")].iloc[0]
+    found = table[(table["features"] == "aus & mfcc") & (table["fusion"] == "per-emotion least squares")].iloc[0]
     means = {"mean": [], "average": []}
     for seed in (0, 1):
         branches = [Run.open(train(corpus, work, name, seed, QUICK, resources=made.QUIET)) for name in ("aus", "mfcc")]
         told, present = zip(*(run.predictions("valid", valid["clip"]) for run in branches), strict=True)
-        weighted = rival_fusion("a weight an emotion", *told, truth=truth, half=half, present=present)
+        weighted = cross_fitted_fusion("per-emotion least squares", *told, truth=truth, half=half, present=present)
         for name, fused in (("mean", weighted), ("average", late_fusion(*told, present=present))):
             means[name] += [np.corrcoef(truth[half == number, i], fused[half == number, i])[0, 1]
                             for number in (0, 1) for i in range(2)]

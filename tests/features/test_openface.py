@@ -21,7 +21,7 @@ from emibook.features.au_tables import onto_clock, read_table
 from emibook.features.aus import NAMES, UNITS
 from emibook.features.openface import ActionUnitTables, OpenFace, describe_tables, resolve
 from emibook.features.registry import EXTRACTORS, Clip
-from emibook.preprocess.detector import TEMPLATE
+from emibook.preprocess.alignment import TEMPLATE
 
 R, C = [f"AU{unit:02d}_r" for unit in UNITS], [f"AU{unit:02d}_c" for unit in (*UNITS[:-1], 28, 45)]
 TRACK = ["frame", "time", "face", "probability", "x1", "y1", "x2", "y2"] + [
