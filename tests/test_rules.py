@@ -20,7 +20,7 @@ WINGS = ("puppet", "studies", "audit", "book")
 FACE = ("commands", "cli")
 ORDER = (*GROUND, *METHOD, *WINGS, *FACE)
 TO_TURN_AROUND = {
-    ("", "book"), ("doctor", "features"), ("corpus.simulated", "studies"), ("features.registry", "puppet"),
+    ("", "book"), ("corpus.simulated", "studies"),
     ("models.ridge", "puppet"), ("experiments.paper_tables", "studies"),
 }
 MODULES = sorted((ROOT / "emibook").rglob("*.py"))

@@ -21,8 +21,7 @@ from safetensors import SafetensorError
 from emibook import InputError, cli
 from emibook.features import EXTRACTORS, download, store
 from emibook.features.extraction import _choose
-from emibook.features.registry import _keep
-from emibook.features.weights import ANYONE, PRETRAINED, Pretrained, Weights
+from emibook.features.weights import ANYONE, PRETRAINED, Pretrained, Weights, keep_weights
 
 CONTENT = np.random.default_rng(0).integers(0, 256, 300_000, dtype=np.uint8).tobytes()
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -334,9 +333,9 @@ def test_pretrained_is_the_default_only_where_it_is(tmp_path, monkeypatch):
     assert facenet.default() == manet.default() == "untrained"
     assert (EXTRACTORS["resnet18"].default(), EXTRACTORS["vit"].default()) == ("builtin", "small")
     for name, kind in (("facenet", "untrained"), ("vit", "small"), ("resnet18", "builtin")):  # what stands in says so
-        advice = EXTRACTORS[name].without(Weights(kind))
+        advice = EXTRACTORS[name].advice(Weights(kind))
         assert f"emibook weights get {name}" in advice or f"--weights {name}=FILE" in advice
-    assert facenet.without(Weights("pretrained")) == EXTRACTORS["mfcc"].without(Weights("formula")) == ""
+    assert facenet.advice(Weights("pretrained")) == EXTRACTORS["mfcc"].advice(Weights("formula")) == ""
     with pytest.raises(InputError, match="run emibook weights get facenet") as caught:
         facenet.resolve("pretrained", tmp_path / "encoders")
     assert "\n" not in str(caught.value) and not (tmp_path / "encoders").exists()
@@ -371,7 +370,7 @@ def test_pretrained_is_the_default_only_where_it_is(tmp_path, monkeypatch):
 
 def test_features_made_with_published_weights_go_on_without_the_cache(tmp_path, monkeypatch):
     work, state = tmp_path / "w", {"weight": torch.ones(3)}
-    weights = _keep("facenet", "pretrained", state, work / "encoders")
+    weights = keep_weights("facenet", "pretrained", state, work / "encoders")
     assert weights.kind == "pretrained" and download.cached("facenet") is None
     store.open_folder(work, "facenet", {"extractor": "facenet", "version": "1", "weights": asdict(weights)})
     assert _choose("facenet", None, work, "cpu", 1, False) == weights

@@ -11,8 +11,8 @@ import pytest
 
 from emibook import InputError
 from emibook.features import EXTRACTORS
-from emibook.features.aus import CROP, UNITS, describe
-from emibook.preprocess.detector import TEMPLATE
+from emibook.features.action_units import UNITS, describe
+from emibook.preprocess.detector import CROP, TEMPLATE
 from emibook.puppet import builtin
 from emibook.puppet.builtin import Recipe, Stills, ridge
 from emibook.puppet.stills import STILLS
