@@ -85,8 +85,8 @@ def examine(extra: Iterable[Finding] = ()) -> list[Finding]:
     findings += [_torch_pair(), _accelerator()]
     findings += [_package(name, False, "the book needs it", "pip install --editable .[book]") for name in BOOK]
     for name, what in EXTRAS.items():
-        extra = "slurm" if name == "dask-jobqueue" else name
-        findings.append(_package(name, False, what, f"pip install --editable .[{extra}]"))
+        group = "slurm" if name == "dask-jobqueue" else name
+        findings.append(_package(name, False, what, f"pip install --editable .[{group}]"))
     findings += extra
     browser = next((shutil.which(name) for name in BROWSERS if shutil.which(name)), None)
     mend = "install Chromium, for example: apt-get install chromium"
