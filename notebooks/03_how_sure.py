@@ -90,7 +90,7 @@ banner(profile, corpus)
 
 # %%
 preprocess(corpus, work, resources=Resources(progress=False))
-extract(corpus, work, ["aus", "mfcc"], progress=False)
+extract(corpus, work, ["aus", "mfcc"], resources=Resources(progress=False))
 guesses = []
 for name in ("aus", "mfcc"):
     model = RidgeOnAverages.fit(load(corpus, work, name, "train"))

@@ -106,7 +106,7 @@ banner(profile, corpus)
 
 # %%
 preprocess(corpus, work, resources=Resources(progress=False))
-extract(corpus, work, TABLE_FEATURES, weights=weights, progress=False)
+extract(corpus, work, TABLE_FEATURES, weights=weights, resources=Resources(progress=False))
 train, valid = (load(corpus, work, "aus", partition) for partition in ("train", "valid"))
 
 # %%

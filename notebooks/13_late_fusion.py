@@ -125,7 +125,7 @@ glue("training_clips", len(corpus.partition("train")), display=False)
 
 # %%
 preprocess(corpus, work, resources=Resources(progress=False))
-extract(corpus, work, TABLE_FEATURES, weights=weights, progress=False)
+extract(corpus, work, TABLE_FEATURES, weights=weights, resources=Resources(progress=False))
 table2, table3 = paper_tables.tables(corpus, work, seeds=seeds, reference_rows=people_rows(corpus),
         resources=Resources(progress=False))
 shown = ["mean", "low", "high", "weights"]

@@ -127,6 +127,7 @@ def extract(
         scheduler: address of a running Dask scheduler to use instead
         slurm: partition of a SLURM cluster that runs the workers
     """
+    from emibook.compute import Resources
     from emibook.corpus import open_corpus
     from emibook.device import on_device
     from emibook.features import extract, parse_weights
@@ -134,7 +135,7 @@ def extract(
     if device is not None and not (device == "cuda" and (scheduler or slurm)):  # those workers may have a GPU
         on_device(device)
     folders = extract(open_corpus(root), work, list(features), weights=parse_weights(weights), aus_from=aus_from,
-                      device=device, workers=workers, scheduler=scheduler, slurm=slurm)
+                      resources=Resources(device, workers, scheduler, slurm))
     for folder in folders.values():
         print(folder)
     return 0

@@ -57,7 +57,7 @@ def prepare(experiment: Experiment, branches: Sequence[str], resources: Resource
     if to_extract:
         preprocess(corpus, work, resources=Resources(workers=resources.workers, progress=resources.progress))
         names = list(dict.fromkeys(name for feature_set in to_extract for name in feature_names(feature_set)))
-        extract(corpus, work, names, workers=resources.workers, progress=resources.progress)
+        extract(corpus, work, names, resources=Resources(workers=resources.workers, progress=resources.progress))
     if resources.progress:
         print(
             f"recipe {recipe.name} for {len(corpus.partition('train'))} training clips: learning rate "

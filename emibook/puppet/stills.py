@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from emibook import InputError
 from emibook.compute import Resources, run
-from emibook.features.aus import UNITS
+from emibook.features.action_units import UNITS
 
 VERSION = "3"  # of the drawings and the fits; an encoder of another version is fitted again
 SEED = 20240318

@@ -64,7 +64,7 @@ def compare(
         if crop == BOX and (work / WARP / "encoders").is_dir():  # fitted once, as a published network is
             shutil.copytree(work / WARP / "encoders", place / "encoders", dirs_exist_ok=True)
         preprocess(corpus, place, crop=crop, resources=Resources(progress=progress))
-        extract(corpus, place, names, weights=dict(weights or {}), progress=progress)
+        extract(corpus, place, names, weights=dict(weights or {}), resources=Resources(progress=progress))
         of_crop[crop] = {
             name: [Run.open(train(corpus, place, name, each, recipe,
                                   resources=Resources(progress=False))) for each in range(seeds)]

@@ -44,7 +44,7 @@ def world(tmp_path_factory):
     (root / "VideoFlash" / f"{ONLY_HEARD}.flv").unlink()
     corpus = open_corpus(root)
     preprocess(corpus, work, resources=Resources(workers=1, progress=False))
-    extract(corpus, work, ["resnet18", "mfcc"], weights=WEIGHTS, workers=1, progress=False)
+    extract(corpus, work, ["resnet18", "mfcc"], weights=WEIGHTS, resources=Resources(workers=1, progress=False))
     runs = [train(corpus, work, name, 0, QUICK, resources=made.QUIET) for name in ("resnet18", "mfcc")]
     return corpus, work, runs
 
