@@ -18,17 +18,19 @@ from emibook import InputError, compute
 from emibook.corpus import Corpus, simulated
 from emibook.device import on_device
 from emibook.experiments.paper_rows import chosen_rows, has_official
-from emibook.experiments.runs import Run, is_finished, make_run, run_folder, write_text
+from emibook.experiments.runs import Run, is_finished, make_run, run_folder
 from emibook.experiments.scoring import rivals, score
 from emibook.experiments.variants import BASE, BASELINE, Variant
 from emibook.features import extract
+from emibook.files import write_text
 from emibook.preprocess import preprocess
 from emibook.sequences.load import drawn_file, drawn_sets, feature_names, is_drawn, load, modality
 from emibook.sequences.packed import read
 from emibook.sequences.timeline import SequenceConfig
 from emibook.studies.human import people
 from emibook.training.live_curves import LiveCurves
-from emibook.training.loop import Recipe, require_labels
+from emibook.training.partitions import require_labels
+from emibook.training.recipe import Recipe
 
 __all__ = ["ABLATIONS", "LR_SCALED", "IMPROVED", "IMPROVEMENTS", "RECIPES", "recipe_for", "tables", "train"]
 

@@ -37,13 +37,13 @@ from emibook.device import on_device
 from emibook.evaluation import halves
 from emibook.experiments.variants import BASE, BASELINE, Variant
 from emibook.features import copy_encoders, store
-from emibook.files import lock
+from emibook.files import lock, write_text
 from emibook.metrics import pearson
 from emibook.models import Branch
 from emibook.sequences.load import drawn_file, feature_names, is_drawn, load, modality
 from emibook.sequences.packed import Sequences, read
 from emibook.sequences.timeline import SequenceConfig
-from emibook.training.loop import HALVES, LOG, Recipe, load_model, predict, replace_whole, train
+from emibook.training.loop import HALVES, LOG, Partitions, Recipe, TrainingConfig, load_model, predict, train
 
 FORMAT = 2  # of the run folder
 PREDICTIONS = {"valid": "predictions.csv", "test": "predictions_test.csv"}
@@ -227,8 +227,8 @@ def _made(
             raise InputError(f"{found}; make the set again")
     about = config | {"variant": variant.name, "versions": _versions()}
     write_text(folder / "config.json", json.dumps(about, indent=1) + "\n")
-    train(parts["train"], parts["valid"], recipe, config["seed"], folder, model=config["model"],
-          halves=halves(parts["valid"].participants), device=device, progress=progress)
+    pair = Partitions(parts["train"], parts["valid"], halves(parts["valid"].participants))
+    train(pair, TrainingConfig(recipe, config["seed"], config["model"]), folder, device=device, progress=progress)
     if not is_drawn(work, features):
         copy_encoders(work, feature_names(features), folder)
     model = load_model(folder).to(device)
@@ -278,12 +278,6 @@ def write_tensorboard(run: Path | str) -> Path:
     shutil.rmtree(folder, ignore_errors=True)  # a reader adds up all files of a folder
     os.replace(partial, folder)
     return folder
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _enter(work: Path, entry: dict) -> None:

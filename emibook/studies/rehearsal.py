@@ -27,8 +27,8 @@ from emibook import InputError, __version__
 from emibook.corpus import open_corpus
 from emibook.doctor import machine
 from emibook.experiments import paper_tables
-from emibook.experiments.runs import write_text
 from emibook.experiments.variants import Variant
+from emibook.files import write_text
 from emibook.studies import crop_comparison, recipe_recovery, specification_curve, table3_from_table2, uncertainty
 from emibook.studies.recipe_recovery import PAPER_SEQUENCE, PAPERS_CLIPS, SIZES, TEN_TIMES, Size
 from emibook.studies.simulation.drawing import write_corpus

@@ -13,7 +13,8 @@ from emibook.models import rebuild
 from emibook.preprocess import detector
 from emibook.puppet.renderer import UNITS, Identity, Pose, Puppet, Scene
 from emibook.sequences import packed
-from emibook.training import loop
+from emibook.training import loop, microbatch
+from emibook.training.partitions import Partitions
 
 NETWORKS = {"resnet18": "untrained", "vit": "small", "facenet": "untrained", "manet": "untrained",
             "deepspectrum": "untrained", "wav2vec2": "small", "wav2vec2_outputs": "small", "wav2vec2_base": "small"}
@@ -108,21 +109,22 @@ def test_a_branch_learns_on_a_gpu_what_it_learns_on_a_processor(options, partiti
         torch.manual_seed(0)
         model, feed = rebuild(kind).to(device), packed.Feed(partitions[0], device)
         recipe = loop.Recipe("t", learning_rate=1e-3, batch=8, epochs=1, threads=1)
-        loss = loop.gradient(model, feed, np.arange(8), recipe)
+        loss = microbatch.gradient(model, feed, np.arange(8), recipe)
         assert isinstance(loss, OnGPU) == (device == "cuda")
         gradients = [parameter.grad for parameter in model.parameters()]
         assert all(isinstance(each, OnGPU) == (device == "cuda") for each in gradients)
-        found[device] = [loss, *gradients, torch.from_numpy(loop.predict(model, partitions[0], device))]
+        found[device] = [loss, *gradients, torch.from_numpy(microbatch.predict(model, partitions[0], device))]
     for there, here in zip(found["cuda"], found["cpu"], strict=True):
         np.testing.assert_allclose(there.cpu().numpy(), here.numpy(), atol=1e-5)
 
 
-def test_a_training_on_a_gpu_is_killed_and_goes_on(partitions, gpu, tmp_path, monkeypatch):
+def test_a_training_on_a_gpu_resumes_after_it_was_killed(partitions, gpu, tmp_path, monkeypatch):
     recipe = loop.Recipe("t", learning_rate=1e-3, batch=8, epochs=3, patience=1, threads=1, precision="native")
     model, halves = {"channels": 8, "transformer_layers": 1, "heads": 2, "dropout": 0.1}, np.arange(6) % 2
 
     def trained(name: str) -> dict[str, torch.Tensor]:
-        folder = loop.train(*partitions, recipe, 0, tmp_path / name, model=model, halves=halves, progress=False)
+        config = loop.TrainingConfig(recipe, 0, model)
+        folder = loop.train(Partitions(*partitions, halves), config, tmp_path / name, progress=False)
         found = loop.load_model(folder)
         assert not any(isinstance(each, OnGPU) for each in found.state_dict().values())
         return found.state_dict()

@@ -21,9 +21,19 @@ from emibook.models import rebuild
 from emibook.sequences.load import load
 from emibook.studies.recipe_recovery import Size
 from emibook.studies.simulation.drawing import sequences as drawn
-from emibook.training import checkpoint, loop
-from emibook.training.loop import Recipe, load_model, predict, statistics, train
+from emibook.training import (
+    Partitions,
+    Recipe,
+    TrainingConfig,
+    checkpoint,
+    load_model,
+    loop,
+    microbatch,
+    predict,
+    train,
+)
 from emibook.training.losses import LOSSES
+from emibook.training.partitions import statistics
 
 QUICK = Recipe("quick", learning_rate=3e-3, batch=8, epochs=6, threads=1)
 AUDIO = {"kind": "regressor", "transformer_layers": 0, "channels": 16}
@@ -41,7 +51,7 @@ def sequences(tmp_path_factory):
 
 
 def run(sequences, folder, recipe=QUICK, seed=0, model=AUDIO) -> pandas.DataFrame:
-    train(*sequences, recipe, seed, folder, model=model, device="cpu", progress=False)
+    train(Partitions(*sequences), TrainingConfig(recipe, seed, model), folder, device="cpu", progress=False)
     return pandas.read_csv(folder / "log.csv")
 
 
@@ -89,7 +99,7 @@ def test_a_training_stopped_between_epochs_ends_with_the_same_numbers(
     recipe = replace(QUICK, epochs=9, patience=5, **options)
     monkeypatch.setattr(loop, "pearson", lambda truth, prediction, names: np.full(len(names), 0.5))
     log = run(sequences, tmp_path / "whole", recipe, model=VIDEO)
-    finish_epoch = checkpoint.Line.finish_epoch
+    finish_epoch = checkpoint.TrainingState.finish_epoch
 
     def stops(state, row, *rest):
         finish_epoch(state, row, *rest)
@@ -97,11 +107,11 @@ def test_a_training_stopped_between_epochs_ends_with_the_same_numbers(
             raise KeyboardInterrupt
 
     assert list(log["learning_rate"] / recipe.learning_rate) == [1] * 6 + [0.5] * 3
-    monkeypatch.setattr(checkpoint.Line, "finish_epoch", stops)
+    monkeypatch.setattr(checkpoint.TrainingState, "finish_epoch", stops)
     with pytest.raises(KeyboardInterrupt):
         run(sequences, tmp_path / "stopped", recipe, model=VIDEO)
     assert not (tmp_path / "stopped" / "weights.safetensors").exists()
-    monkeypatch.setattr(checkpoint.Line, "finish_epoch", finish_epoch)
+    monkeypatch.setattr(checkpoint.TrainingState, "finish_epoch", finish_epoch)
     again = run(sequences, tmp_path / "stopped", recipe, model=VIDEO)
     same(tmp_path / "whole", tmp_path / "stopped")
     assert list(again["seconds"][:stop_after]) != list(log["seconds"][:stop_after]), "these epochs were made before"
@@ -128,7 +138,7 @@ def test_decay_and_average_are_what_pytorchs_own_loop_makes_of_them(sequences, t
     expected = None
     for step, first in enumerate(range(0, len(order), recipe.batch)):
         optimizer.zero_grad()
-        loop.gradient(model, feed, order[first : first + recipe.batch], recipe)
+        microbatch.gradient(model, feed, order[first : first + recipe.batch], recipe)
         optimizer.step()
         now = [each.detach().clone() for each in model.parameters()]
         kept = min(average, (1 + step) / (10 + step)) if average and step else 0.0
@@ -225,7 +235,7 @@ def test_every_validation_clip_counts_once_in_any_order(sequences, tmp_path, mon
     whole = predict(model, valid)
     assert len(whole) == 18
     np.testing.assert_array_equal(predict(model, valid), whole)
-    monkeypatch.setitem(loop.STEPS_AT_ONCE, "cpu", 40)  # a few clips at a time
+    monkeypatch.setitem(microbatch.PREDICTION_STEPS, "cpu", 40)  # a few clips at a time
     np.testing.assert_allclose(predict(model, valid), whole, atol=1e-5)
     order = np.random.default_rng(0).permutation(18)
     rows = [valid.values[valid.offsets[clip] : valid.offsets[clip + 1]] for clip in order]
@@ -343,10 +353,10 @@ def test_the_parts_of_a_batch_have_few_lengths(sequences, monkeypatch):
         return values, mask
 
     monkeypatch.setattr(loop.Feed, "batch", noted)
-    monkeypatch.setattr(loop, "MULTIPLE", 5)
+    monkeypatch.setattr(microbatch, "PAD_MULTIPLE", 5)
     network = rebuild({**VIDEO, "in_features": 4, "targets": 2})
     longest = sequences[0].lengths.max()
-    loop.gradient(network, loop.Feed(sequences[0], "cpu"), np.arange(30), QUICK)
+    microbatch.gradient(network, loop.Feed(sequences[0], "cpu"), np.arange(30), QUICK)
     assert longest > 5 and set(lengths) and all(length % 5 == 0 or length < 5 for length in lengths)
     assert (sequences[0].lengths % 5).any()
 
@@ -360,7 +370,7 @@ def test_parts_of_a_batch_add_up_to_the_gradient_of_the_whole(sequences, monkeyp
     network = rebuild({**model, "in_features": 4, "targets": 2})
     feed = loop.Feed(sequences[0], "cpu")
     network.zero_grad()
-    total = loop.gradient(network, feed, clips, recipe)
+    total = microbatch.gradient(network, feed, clips, recipe)
     ours = [p.grad.clone() for p in network.parameters() if p.grad is not None]
     network.zero_grad()
     p, y = network(*feed.batch(clips)), torch.from_numpy(sequences[0].targets[clips])
@@ -391,7 +401,8 @@ def test_a_perfect_prediction_costs_nothing_and_a_constant_one_is_no_nan():
 
 @pytest.mark.parametrize("model", [AUDIO, VIDEO, {"kind": "recurrent", "channels": 16}])
 def test_bfloat16_trains_to_the_same_and_keeps_weights_in_float32(sequences, tmp_path, monkeypatch, model):
-    monkeypatch.setattr(loop, "native_precision", lambda device: "bfloat16")  # slow elsewhere, and the same
+    for module in (loop, microbatch):
+        monkeypatch.setattr(module, "native_precision", lambda device: "bfloat16")  # slow elsewhere, and the same
     recipe = replace(QUICK, learning_rate=0.01, epochs=6)
     logs = [run(sequences, tmp_path / precision, replace(recipe, precision=precision), model=model)
             for precision in ("float32", "bfloat16", "native")]
@@ -407,7 +418,8 @@ def test_bfloat16_trains_to_the_same_and_keeps_weights_in_float32(sequences, tmp
 @pytest.mark.parametrize(("features", "model"), [("aus", VIDEO), ("wav2vec2", AUDIO)])
 def test_half_precision_changes_no_conclusion(features, model, tmp_path, monkeypatch):
     """The two scores differ by far less than rows of the paper's tables do, the nearest of which lie .01 apart."""
-    monkeypatch.setattr(loop, "native_precision", lambda device: "bfloat16")
+    for module in (loop, microbatch):
+        monkeypatch.setattr(module, "native_precision", lambda device: "bfloat16")
     plan = Size("some", (900, 600, 0), 12, 4.0, 16).plan({features: 0.6}, "mean")
     parts = [drawn(plan, features, name) for name in ("train", "valid")]
     recipe = replace(QUICK, batch=32, epochs=5)
@@ -421,13 +433,14 @@ def test_half_precision_changes_no_conclusion(features, model, tmp_path, monkeyp
 
 
 def test_precision_and_device_that_are_not_there(sequences, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "native_precision", lambda device: "float32")
+    for module in (loop, microbatch):
+        monkeypatch.setattr(module, "native_precision", lambda device: "float32")
     assert "no bfloat16 of its own" in refusal(sequences, tmp_path, replace(QUICK, precision="bfloat16"))
     run(sequences, tmp_path / "native", replace(QUICK, precision="native", epochs=1))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for device, said in (("cuda", "no GPU that torch can use"), ("tpu", "there are cpu and cuda")):
         with pytest.raises(InputError, match=said):
-            train(*sequences, QUICK, 0, tmp_path, device=device)
+            train(Partitions(*sequences), TrainingConfig(QUICK), tmp_path, device=device)
     for option, value in (("loss", "huber"), ("precision", "float8"), ("learning_rate", 0), ("epochs", 0)):
         with pytest.raises(InputError, match=option):
             replace(QUICK, **{option: value})
@@ -458,7 +471,7 @@ def test_threads_share_a_batchs_parts_and_change_no_number(sequences, loss):
             torch.set_num_threads(threads)
             torch.manual_seed(0)
             network = rebuild({**VIDEO, "in_features": 4, "targets": 2})
-            total = loop.gradient(network, loop.Feed(sequences[0], "cpu"), clips, recipe)
+            total = microbatch.gradient(network, loop.Feed(sequences[0], "cpu"), clips, recipe)
             assert torch.get_num_threads() == threads
             predicted = predict(network, sequences[1])
             found.append((total, predicted, [p.grad for p in network.parameters() if p.grad is not None]))
