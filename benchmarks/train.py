@@ -36,7 +36,7 @@ from emibook.doctor import machine
 from emibook.experiments.paper_tables import RECIPES
 from emibook.metrics import mean_pearson
 from emibook.models import IntensityRegressor
-from emibook.models.transformer import positions
+from emibook.models.transformer import positional_encoding
 from emibook.sequences.packed import Feed, Sequences
 from emibook.training.loop import Recipe, gradient, predict
 
@@ -86,7 +86,7 @@ class Plain(nn.Module):
         for convolution in self.convolutions:
             hidden = torch.relu(convolution(hidden)[..., : values.shape[1]])
         hidden = hidden.transpose(1, 2)
-        hidden = self.encoder(hidden + positions(*hidden.shape[1:]).to(hidden), src_key_padding_mask=~mask)
+        hidden = self.encoder(hidden + positional_encoding(*hidden.shape[1:]).to(hidden), src_key_padding_mask=~mask)
         return self.ffn((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
 
 
