@@ -12,7 +12,7 @@ import torch
 from noise import noise
 
 from emibook.experiments.paper_rows import chosen_rows
-from emibook.experiments.paper_tables import RECIPES
+from emibook.experiments.recipes import RECIPES
 from emibook.experiments.variants import BASE, BASELINE
 from emibook.studies.simulation.features import CLIPS, MODALITY, WIDTHS
 from emibook.training import Partitions, Recipe, TrainingConfig, train

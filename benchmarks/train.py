@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from emibook.device import native_precision
 from emibook.doctor import machine
-from emibook.experiments.paper_tables import RECIPES
+from emibook.experiments.recipes import RECIPES
 from emibook.metrics import mean_pearson
 from emibook.models import IntensityRegressor
 from emibook.models.transformer import positional_encoding

@@ -38,12 +38,13 @@ from scipy import stats
 import emibook
 from emibook import figures
 from emibook.book.build import PROFILES, banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
-from emibook.evaluation import bootstrap_interval
+from emibook.evaluation import Bootstrap, bootstrap_interval
 from emibook.figures import play
 from emibook.metrics import pearson
-from emibook.preprocess import detector as faces
-from emibook.preprocess import preprocess, read_audio, read_faces, read_track
+from emibook.preprocess import align, preprocess, read_audio, read_faces, read_track
+from emibook.preprocess.detector import Detector
 from emibook.puppet import acting, builtin, labels
 from emibook.puppet.corpus import cast, make_corpus, plan
 from emibook.puppet.renderer import UNIT_NAMES, Identity, Puppet, Scene
@@ -222,7 +223,7 @@ glue("hit_high", f"{certain.high:.0%}", display=False)
 # in it (1) or not (0), and preprocessing, which is the next chapter, whether one was found.
 
 # %%
-done = preprocess(corpus, work, progress=False).set_index("clip")
+done = preprocess(corpus, work, resources=Resources(progress=False)).set_index("clip")
 frames = []
 for clip in done.index[done["frames"] > 0]:
     truth = pd.read_csv(root / "truth" / f"{clip}.csv")[["frame", "face"]]
@@ -433,7 +434,7 @@ for name, inputs in {"face": np.array(seen), "voice": np.array(heard)}.items():
     guess = inputs[valid] @ np.linalg.lstsq(inputs[train], target[train])[0]
     for place, emotion in enumerate(corpus.targets):
         truth, answer = target[valid][:, [place]], guess[:, [place]]
-        probe[emotion, name] = bootstrap_interval(truth, [answer], who, draws=500)
+        probe[emotion, name] = bootstrap_interval(truth, [answer], who, bootstrap=Bootstrap(draws=500))
 
 # %% mystnb={"image": {"alt": "Six rows, one an emotion, each with a dot for the face and a square for the voice, and a line for the interval. For Admiration, Determination and Empathic Pain the square stands to the right, for Amusement, Excitement and Joy the dot."}, "figure": {"caption": "Correlation with the raters' labels, by the true units of the face and by the true manner of the voice. Lines are intervals over participants.", "name": "corpus-modalities"}}
 fig, ax = plt.subplots()
@@ -528,12 +529,12 @@ plt.show()
 # the same face, and the *own trace* is trace times own part.
 
 # %%
-detector, changes = faces.Detector(), []
+detector, changes = Detector(), []
 for each in people[::4]:
     still = each.draw(np.zeros(17))
     points = detector.detect([still])[0].landmarks[0]
-    posed = [faces.align(each.draw(units), points) for units in 5.0 * np.eye(17)]
-    difference = np.array(posed, float) - faces.align(still, points)
+    posed = [align(each.draw(units), points) for units in 5.0 * np.eye(17)]
+    difference = np.array(posed, float) - align(still, points)
     changes.append(difference.reshape(17, -1))
 hard = pd.DataFrame({"aus": scores["aus"]})
 hard["trace"] = np.mean([np.abs(change).mean(axis=1) for change in changes], axis=0)

@@ -36,6 +36,7 @@ from myst_nb import glue
 import emibook
 from emibook import figures
 from emibook.book.build import banner, listing, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.experiments import paper_tables
 from emibook.experiments.runs import Run
@@ -214,7 +215,7 @@ glue("attn_forgotten", f"{moved[1]:.0%}", display=False)
 # it was not trained on.
 
 # %%
-run = Run.open(paper_tables.train(corpus, work, "aus", progress=False))
+run = Run.open(paper_tables.train(corpus, work, "aus", resources=Resources(progress=False)))
 model, valid = run.model(), load(corpus, work, "aus", "valid")
 place = int(np.argsort(valid.lengths)[len(valid) * 3 // 4])
 clip = valid.clips[place]

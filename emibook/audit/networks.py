@@ -16,7 +16,7 @@ from torch import nn
 
 from emibook import InputError
 from emibook.device import seeded
-from emibook.experiments.paper_tables import RECIPES
+from emibook.experiments.recipes import RECIPES
 from emibook.experiments.variants import MODELS
 from emibook.fusion import late_fusion
 from emibook.metrics import mean_pearson, pearson

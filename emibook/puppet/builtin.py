@@ -23,7 +23,8 @@ from scipy import linalg
 from tqdm.auto import tqdm
 
 from emibook import InputError
-from emibook.features.aus import DESCRIPTION, HIGHEST, NAMES, PRESENT, UNITS, describe
+from emibook.compute import Resources
+from emibook.features.action_units import DESCRIPTION, MAX_INTENSITY, NAMES, PRESENT, UNITS, describe
 from emibook.features.weights import Weights, file_fingerprint
 from emibook.metrics import pearson
 from emibook.puppet.stills import SEED, VERSION, Stills, aligned, draw, write_whole
@@ -54,6 +55,11 @@ class Recipe:
     batch: int = 32
     rate: float = 3e-3
     components: int = 256
+
+
+def encoder(name: str, encoders: Path, *, resources: Resources = Resources()) -> Weights:  # noqa: B008 (frozen)
+    """The weights of a built-in encoder, made ready in the folder ``encoders``: fitted where it has none."""
+    return ready(name, encoders) or fit(name, encoders, workers=resources.workers, progress=resources.progress)
 
 
 def ready(name: str, encoders: Path | str) -> Weights | None:
@@ -145,10 +151,11 @@ def _fit_resnet18(
     from torch.nn import functional
 
     from emibook.device import native_precision
-    from emibook.features.visual import imagenet_normalised, resnet18_trunk
+    from emibook.features.image_encoder import imagenet_normalised
+    from emibook.features.resnet18 import resnet18_trunk
 
     def targets(stills: Stills) -> np.ndarray:
-        return np.concatenate([stills.units / HIGHEST, stills.emotions], axis=1)
+        return np.concatenate([stills.units / MAX_INTENSITY, stills.emotions], axis=1)
 
     told = targets(training)
     dense = _components(_descriptions(training, "describe stills", progress), recipe.components)
@@ -247,7 +254,7 @@ def _fit_aus(
     """Ridge regression of 17 intensities (/5) and 17 presences, the penalty of each chosen by cross-validation."""
 
     def targets(stills: Stills) -> np.ndarray:
-        return np.concatenate([stills.units / HIGHEST, stills.units >= PRESENT], axis=1).astype(np.float32)
+        return np.concatenate([stills.units / MAX_INTENSITY, stills.units >= PRESENT], axis=1).astype(np.float32)
 
     inputs, truth = _descriptions(training, "fit aus", progress), targets(training)
     slopes, offsets = ridge(inputs, truth, training.person % FOLDS)  # a person is never in two folds

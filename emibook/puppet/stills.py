@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from emibook import InputError
-from emibook.compute import run
-from emibook.features.aus import UNITS
+from emibook.compute import Resources, run
+from emibook.features.action_units import UNITS
 
 VERSION = "3"  # of the drawings and the fits; an encoder of another version is fitted again
 SEED = 20240318
@@ -57,7 +57,7 @@ def draw(encoders: Path, count: int, *, workers: int | None = None, progress: bo
     paths = {start: folder / f"{start:05d}-{min(start + CHUNK, count):05d}.safetensors" for start in starts}
     missing = [(start, min(start + CHUNK, count)) for start in starts if not paths[start].exists()]
     task = functools.partial(_draw_chunk, folder=folder)
-    for _, result in run(task, missing, label="draw stills", workers=workers, progress=progress):
+    for _, result in run(task, missing, label="draw stills", resources=Resources(workers=workers, progress=progress)):
         if isinstance(result, Exception):
             raise result
     try:
@@ -111,13 +111,13 @@ def aligned(image: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 def _face(image: np.ndarray, near: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Box (1, 4), crop and landmarks; looked for at the box ``near`` first, as in a video, and then everywhere."""
-    from emibook.preprocess.detector import TEMPLATE, align, similarity
-    from emibook.preprocess.tracking import follow
+    from emibook.preprocess.alignment import TEMPLATE, align, similarity
+    from emibook.preprocess.tracking import track
 
     found = _detector().refine(image, near) if near is not None else ()
     if len(found) != 1:
         found = _detector().detect([image])[0]
-    face = follow([found])[0]
+    face = track([found])[0]
     if face is None:
         return None
     landmarks = found.landmarks[face]

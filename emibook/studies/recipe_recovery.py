@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
 from emibook.device import on_device
 from emibook.evaluation import halves, paired_difference
-from emibook.experiments.paper_tables import IMPROVED, IMPROVEMENTS, LR_SCALED, RECIPES
+from emibook.experiments.recipes import IMPROVED, IMPROVEMENTS, LR_SCALED, RECIPES
 from emibook.experiments.variants import BASE, Variant
 from emibook.files import replacing, write_text
 from emibook.fusion import late_fusion
@@ -32,7 +32,7 @@ from emibook.models.ridge import time_averages
 from emibook.sequences.packed import Sequences
 from emibook.studies.simulation import best_predictor
 from emibook.studies.simulation import features as simulated_features
-from emibook.studies.simulation.drawing import sequences
+from emibook.studies.simulation.corpus import sequences
 from emibook.studies.simulation.features import Simulation
 from emibook.training.checkpoint import HALVES, LOG
 from emibook.training.loop import Partitions, Recipe, TrainingConfig, load_model, predict, train

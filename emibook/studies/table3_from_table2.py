@@ -28,7 +28,7 @@ from emibook.studies.recipe_recovery import PAPER_SEQUENCE, PAPERS_CLIPS, TEN_TI
 from emibook.studies.simulation import best_predictor
 from emibook.studies.simulation import features as simulated_features
 from emibook.studies.simulation.attainable import best_guess
-from emibook.studies.simulation.drawing import sequences
+from emibook.studies.simulation.corpus import sequences
 from emibook.studies.simulation.features import Simulation
 from emibook.training.loop import Partitions, Recipe, TrainingConfig, load_model, predict, train
 

@@ -22,7 +22,7 @@ from emibook.corpus.hume_vidmimic2 import EMOTIONS
 from emibook.device import on_device, seeded
 from emibook.evaluation import resampled
 from emibook.experiments.paper_rows import TABLE2, TABLE3
-from emibook.experiments.paper_tables import RECIPES
+from emibook.experiments.recipes import RECIPES
 from emibook.experiments.variants import MODELS
 from emibook.files import replacing
 from emibook.fusion import late_fusion
@@ -31,7 +31,7 @@ from emibook.sequences.packed import Feed, Sequences
 from emibook.studies.recipe_recovery import Size
 from emibook.studies.simulation import best_predictor
 from emibook.studies.simulation import features as simulated_features
-from emibook.studies.simulation.drawing import sequences
+from emibook.studies.simulation.corpus import sequences
 from emibook.studies.simulation.features import Simulation
 from emibook.studies.table3_from_table2 import LEVELS, PAPERS_CLIPS, told
 from emibook.training.loop import Recipe, TrainingConfig, epochs, predict, standardised

@@ -8,7 +8,7 @@
 from importlib import import_module
 from typing import Any
 
-_HOME = {
+_MODULE_OF = {
     **dict.fromkeys(("Recipe", "TrainingConfig"), "recipe"),
     "Partitions": "partitions",
     **dict.fromkeys(("train", "predict", "load_model"), "loop"),
@@ -16,7 +16,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """What ``_HOME`` lists, from its module at the first use: this package alone loads no torch."""
-    if name not in _HOME:
+    """What ``_MODULE_OF`` lists, from its module at the first use: this package alone loads no torch."""
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

@@ -11,8 +11,8 @@ import pytest
 
 from emibook import InputError
 from emibook.features import EXTRACTORS
-from emibook.features.aus import CROP, UNITS, describe
-from emibook.preprocess.detector import TEMPLATE
+from emibook.features.action_units import UNITS, describe
+from emibook.preprocess.alignment import CROP_SIZE, TEMPLATE
 from emibook.puppet import builtin
 from emibook.puppet.builtin import Recipe, Stills, ridge
 from emibook.puppet.stills import STILLS
@@ -63,7 +63,7 @@ def test_the_fitted_encoders_look_at_faces(encoders):
 def test_stills_are_aligned_faces_of_people_in_many_expressions(encoders):
     stills = builtin.draw(encoders, 6, progress=False)
     assert len(stills) >= 0.97 * 6 * STILLS  # MTCNN finds the drawn faces
-    assert stills.images.shape[1:] == (CROP, CROP, 3) and stills.images.dtype == np.uint8
+    assert stills.images.shape[1:] == (CROP_SIZE, CROP_SIZE, 3) and stills.images.dtype == np.uint8
     assert np.abs(stills.landmarks - TEMPLATE).mean() < 3  # the crop is aligned, and they are in its pixels
     assert stills.units.min() == 0 and 3 < stills.units.max() <= 5 and (stills.units.std(0) > 0).all()
     assert stills.emotions.min() == 0 and 0.3 < stills.emotions.max() <= 1
@@ -163,7 +163,7 @@ def barred(count: int, seed: int) -> Stills:
     """Pictures in which unit 1 is the height of a bright bar, unit 2 of a dark one; the other units cannot be seen."""
     rng = np.random.default_rng(seed)
     units = rng.uniform(0, 5, (count, len(UNITS))).astype(np.float32)
-    images = np.full((count, CROP, CROP, 3), 100, np.uint8)
+    images = np.full((count, CROP_SIZE, CROP_SIZE, 3), 100, np.uint8)
     for image, row in zip(images, units, strict=True):
         image[20 : 24 + int(14 * row[0]), 10:40] = 220
         image[20 : 24 + int(14 * row[1]), 70:100] = 10

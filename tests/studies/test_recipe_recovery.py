@@ -18,7 +18,7 @@ from emibook.studies.recipe_recovery import Case, Size, ridge, score, slopes
 from emibook.studies.simulation import features as simulated_features
 from emibook.studies.simulation.attainable import best_linear, needed
 from emibook.studies.simulation.best_predictor import bounds
-from emibook.studies.simulation.drawing import sequences
+from emibook.studies.simulation.corpus import sequences
 from emibook.training.loop import Recipe
 
 SIZE = Size("test", (600, 300, 200), 12, 4.0, 8)

@@ -11,7 +11,7 @@ import pandas
 import pytest
 
 from emibook.evaluation import halves
-from emibook.experiments import paper_tables
+from emibook.experiments import batch, paper_tables
 from emibook.experiments.runs import LOG
 from emibook.sequences.load import load
 from emibook.training import Partitions, Recipe, TrainingConfig, live_curves, train
@@ -107,7 +107,7 @@ def test_the_curves_are_the_log(pair, tmp_path):
 def test_experiments_draw_where_progress_is_wanted(pair, notebook, monkeypatch, wanted):
     _, _, corpus, work = pair
     for name in ("preprocess", "extract"):
-        monkeypatch.setattr(paper_tables, name, lambda *_, **__: None)
+        monkeypatch.setattr(batch, name, lambda *_, **__: None)
     paper_tables.tables(corpus, work, seeds=2, rows=["aus"], recipe=Recipe(f"r{wanted}", 0.02, 8, 2, threads=1),
                        workers=1, device="cpu", progress=wanted)
     assert len(notebook.displays) == (2 if wanted else 0), "one display per training"

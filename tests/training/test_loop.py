@@ -20,7 +20,7 @@ from emibook.metrics import pearson
 from emibook.models import rebuild
 from emibook.sequences.load import load
 from emibook.studies.recipe_recovery import Size
-from emibook.studies.simulation.drawing import sequences as drawn
+from emibook.studies.simulation.corpus import sequences as drawn
 from emibook.training import (
     Partitions,
     Recipe,
