@@ -196,15 +196,15 @@ third = pd.cut(hits.skin, edges, labels=names, include_lowest=True)
 groups = {f"{name} skin": third == name for name in third.categories}
 groups |= {"with glasses": hits.glasses, "without": ~hits.glasses}
 groups["all"] = hits.skin >= 0
-rows = {name: [chosen.sum(), hits.found[chosen].size, hits.found[chosen].sum()]
+rows = {name: [chosen.sum(), hits.detected[chosen].size, hits.detected[chosen].sum()]
         for name, chosen in groups.items()}
 pd.DataFrame.from_dict(rows, orient="index", columns=["people", "pictures", "found"])
 
 # %% tags=["remove-cell"]
-always = hits.found.all(axis=1)
+always = hits.detected.all(axis=1)
 certain = stats.binomtest(int(always.sum()), len(always)).proportion_ci(method="wilson")
-glue("hit_pictures", hits.found.size, display=False)
-glue("hit_found", int(hits.found.sum()), display=False)
+glue("hit_pictures", hits.detected.size, display=False)
+glue("hit_found", int(hits.detected.sum()), display=False)
 glue("hit_rate", f"{hits.rate:.1%}", display=False)
 glue("hit_people", len(always), display=False)
 glue("hit_always", int(always.sum()), display=False)
