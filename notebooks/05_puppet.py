@@ -38,6 +38,7 @@ from scipy import stats
 import emibook
 from emibook import figures
 from emibook.book.build import PROFILES, banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.evaluation import bootstrap_interval
 from emibook.figures import play
@@ -503,7 +504,7 @@ glue("trap_usable", int((traps["status"] == "ok").sum()), display=False)
 scores = {}
 for name in builtin.FITS:
     encoders = work / "encoders"
-    weights = builtin.ready(name, encoders) or builtin.fit(name, encoders, progress=False)
+    weights = builtin.encoder(name, encoders, resources=Resources(progress=False))
     fitted = json.loads((encoders / weights.file).with_suffix(".json").read_text())
     scores[name] = fitted["pearson_on_held_out_identities"]["units"]
 scores = pd.DataFrame(scores, dtype=float).loc[list(UNIT_NAMES)]
