@@ -22,7 +22,7 @@ from emibook.corpus import Corpus, hume_vidmimic2
 from emibook.experiments.runs import Run, labels_of, write_text
 from emibook.experiments.variants import BASELINE
 from emibook.features import EXTRACTORS, load_encoder
-from emibook.features.registry import Clip
+from emibook.features.base import Clip
 from emibook.features.store import FeatureSequence
 from emibook.fusion import late_fusion
 from emibook.models import Branch

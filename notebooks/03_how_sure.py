@@ -34,6 +34,7 @@ from myst_nb import glue
 import emibook
 from emibook import figures
 from emibook.book.build import banner, listing, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.evaluation import clusters, paired_difference, resampled, weighted_pearson
 from emibook.features import extract
@@ -89,7 +90,7 @@ banner(profile, corpus)
 
 # %%
 preprocess(corpus, work, progress=False)
-extract(corpus, work, ["aus", "mfcc"], progress=False)
+extract(corpus, work, ["aus", "mfcc"], resources=Resources(progress=False))
 guesses = []
 for name in ("aus", "mfcc"):
     model = RidgeOnAverages.fit(load(corpus, work, name, "train"))

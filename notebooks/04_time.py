@@ -36,6 +36,7 @@ from myst_nb import glue
 import emibook
 from emibook import figures
 from emibook.book.build import banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.features import EXTRACTORS, extract, store
 from emibook.fusion import late_fusion
@@ -162,7 +163,7 @@ table.round(1)
 # %%
 names = ["aus", "wav2vec2", "mfcc"]
 given = {name: weights[name] for name in names if name in weights}
-extract(corpus, work, names, weights=given, progress=False)
+extract(corpus, work, names, weights=given, resources=Resources(progress=False))
 usable = done[(done["faces"] > 60) & (done["audio_seconds"] > 1)].sort_values("faces")
 clip = usable.index[len(usable) * 3 // 4]
 rows = {name: store.load(store.clip_path(store.feature_folder(work, name), clip))

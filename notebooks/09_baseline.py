@@ -36,6 +36,7 @@ from myst_nb import glue
 import emibook
 from emibook import figures
 from emibook.book.build import TABLE_FEATURES, banner, listing, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.evaluation import bootstrap_interval
 from emibook.experiments import paper_tables
@@ -104,7 +105,7 @@ banner(profile, corpus)
 
 # %%
 preprocess(corpus, work, progress=False)
-extract(corpus, work, TABLE_FEATURES, weights=weights, progress=False)
+extract(corpus, work, TABLE_FEATURES, weights=weights, resources=Resources(progress=False))
 train, valid = (load(corpus, work, "aus", partition) for partition in ("train", "valid"))
 
 # %%

@@ -37,6 +37,7 @@ from torch.nn.functional import pad
 import emibook
 from emibook import figures
 from emibook.book.build import banner, listing, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.features import extract, store
 from emibook.models import TCN
@@ -100,7 +101,7 @@ banner(profile, corpus)
 
 # %%
 done = preprocess(corpus, work, progress=False).set_index("clip")
-extract(corpus, work, ["aus"], progress=False)
+extract(corpus, work, ["aus"], resources=Resources(progress=False))
 usable = done[(done["faces"] > 60) & (done["audio_seconds"] > 1)].sort_values("faces")
 clip = usable.index[len(usable) * 3 // 4]
 units = store.load(store.clip_path(store.feature_folder(work, "aus"), clip))

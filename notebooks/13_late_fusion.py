@@ -37,6 +37,7 @@ import emibook
 from emibook import figures
 from emibook.audit.fusion_bounds import implied
 from emibook.book.build import TABLE_FEATURES, banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.experiments import paper_tables
 from emibook.experiments.paper_rows import TABLE2, TABLE3
@@ -123,7 +124,7 @@ glue("training_clips", len(corpus.partition("train")), display=False)
 
 # %%
 preprocess(corpus, work, progress=False)
-extract(corpus, work, TABLE_FEATURES, weights=weights, progress=False)
+extract(corpus, work, TABLE_FEATURES, weights=weights, resources=Resources(progress=False))
 table2, table3 = paper_tables.tables(corpus, work, seeds=seeds, progress=False)
 shown = ["mean", "low", "high", "weights"]
 table2.set_index("features")[shown].round(3)

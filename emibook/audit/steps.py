@@ -18,7 +18,7 @@ import torch
 from emibook import preprocess
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
 from emibook.device import seeded
-from emibook.features import EXTRACTORS, acoustic, aus, store, visual
+from emibook.features import EXTRACTORS, action_units, mfcc, resnet18, store, wav2vec2
 from emibook.features.weights import Weights
 from emibook.preprocess import detector, media
 from emibook.sequences.load import joined
@@ -114,7 +114,7 @@ def _crop_shape() -> list[int]:
 def _resnet18_is_a_mean() -> bool:
     """Whether the features are the mean over the last convolution's map."""
     with seeded(0):
-        trunk, pixels = visual.resnet18_trunk().eval(), torch.randn(1, 3, detector.CROP, detector.CROP)
+        trunk, pixels = resnet18.resnet18_trunk().eval(), torch.randn(1, 3, detector.CROP, detector.CROP)
     maps: list[torch.Tensor] = []
     trunk.layer4.register_forward_hook(lambda module, given, made: maps.append(made))
     return torch.allclose(trunk(pixels), maps[0].mean(dim=(2, 3)), atol=1e-5) if trunk(pixels).numel() else False
@@ -122,9 +122,9 @@ def _resnet18_is_a_mean() -> bool:
 
 def _units(offset: float) -> np.ndarray:
     """(column,) what our estimator of action units gives of a face whose every unit it puts at ``offset``."""
-    encoder = object.__new__(aus.ActionUnits)  # its weights are fitted on drawings, which takes minutes
+    encoder = object.__new__(action_units.ActionUnitEstimator)  # a fit of its weights takes minutes
     encoder.label = "builtin"
-    encoder.slopes = np.zeros((aus.DESCRIPTION, encoder.width), np.float32)
+    encoder.slopes = np.zeros((action_units.DESCRIPTION, encoder.width), np.float32)
     encoder.offsets = np.full(encoder.width, offset, np.float32)
     crop = np.zeros((1, detector.CROP, detector.CROP, 3), np.uint8)
     return encoder(crop, np.zeros(1), detector.TEMPLATE[None]).values[0]
@@ -137,19 +137,19 @@ def _unit_columns() -> list[float]:
 
 def _presence_is_yes_or_no() -> bool:
     """Whether a unit of which our estimator is not sure is called absent or present, and nothing between."""
-    presences = _units(0.4)[[name.endswith("_c") for name in aus.NAMES]]
+    presences = _units(0.4)[[name.endswith("_c") for name in action_units.NAMES]]
     return bool(np.isin(presences, (0, 1)).all())
 
 
 def _gain_left_by_wav2vec2_extractor() -> float:
     """How much of a doubling of the sound is left in what our wav2vec 2.0 is given: 1 all, 0 nothing."""
-    encoder = acoustic.Wav2Vec2(Weights("small"), Path())
+    encoder = wav2vec2.Wav2Vec2(Weights("small"), Path())
     quiet, loud = (float(encoder._windows((gain * _sound()).astype(np.int16))[0].std()) for gain in (0.5, 1.0))
     return round(loud / quiet - 1, 3)
 
 
 def _steps_of_a_second() -> int:
-    return acoustic.rows(media.SAMPLE_RATE)
+    return wav2vec2.rows(media.SAMPLE_RATE)
 
 
 def _exhaustive_is_default() -> bool:
@@ -157,11 +157,11 @@ def _exhaustive_is_default() -> bool:
 
 
 def _mfcc_coefficients() -> int:
-    return acoustic.MFCC.coefficients
+    return mfcc.MFCC.coefficients
 
 
 def _kinds(kind: str) -> int:
-    return sum(name.endswith(f"_{kind}") for name in aus.NAMES)
+    return sum(name.endswith(f"_{kind}") for name in action_units.NAMES)
 
 
 def _width(*names: str) -> int:
@@ -195,13 +195,13 @@ MEASURES: dict[str, Callable[[], Any]] = {
     "width_vit": lambda: _width("vit"),
     "width_resnet18": lambda: _width("resnet18"),
     "resnet18_is_the_mean_of_its_last_maps": functools.cache(_resnet18_is_a_mean),
-    "action_units": lambda: len(aus.UNITS),
+    "action_units": lambda: len(action_units.UNITS),
     "action_unit_intensities": lambda: _kinds("r"),
     "action_unit_presences": lambda: _kinds("c"),
     "width_aus": lambda: _width("aus"),
     "action_unit_column_range": _unit_columns,
     "action_unit_presence_is_0_or_1": _presence_is_yes_or_no,
-    "action_unit_intensity_scale": lambda: [0.0, aus.HIGHEST],
+    "action_unit_intensity_scale": lambda: [0.0, action_units.MAX_INTENSITY],
     "aus_can_come_from_openface": lambda: "openface" in EXTRACTORS["aus"].sources,
     "sound_peak_db": lambda: round(20 * float(np.log10(np.abs(_sound().astype(float)).max() / 32767)), 3),
     "sound_rate": lambda: len(_sound()),

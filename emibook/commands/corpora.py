@@ -120,12 +120,13 @@ def extract(
         features: feature sets, for example resnet18 aus mfcc
         weights: where a set's weights come from: builtin, pretrained, small, untrained or a file; of aus also openface,
             the path of OpenFace's FeatureExtraction, or a folder of its tables (or py-feat's), <clip>.csv each
-        aus_from: what OpenFace looks at, the aligned crops (as the paper does) or the whole video
+        aus_from: what OpenFace measures, the aligned crops (as in the paper) or the whole video
         device: cpu or cuda (default: a GPU where there is one)
         workers: worker processes (default: one a core)
         scheduler: address of a running Dask scheduler to use instead
         slurm: partition of a SLURM cluster to ask for the workers
     """
+    from emibook.compute import Resources
     from emibook.corpus import open_corpus
     from emibook.device import on_device
     from emibook.features import extract, parse_weights
@@ -133,7 +134,7 @@ def extract(
     if device is not None and not (device == "cuda" and (scheduler or slurm)):  # whose workers may have a GPU
         on_device(device)
     folders = extract(open_corpus(root), work, list(features), weights=parse_weights(weights), aus_from=aus_from,
-                      device=device, workers=workers, scheduler=scheduler, slurm=slurm)
+                      resources=Resources(device, workers, scheduler, slurm))
     for folder in folders.values():
         print(folder)
     return 0

@@ -59,7 +59,13 @@ def doctor() -> int:
     """Say what this machine has, what it lacks, and the command that mends it."""
     from emibook.doctor import examine
 
-    findings = examine()
+    try:
+        from emibook.features import download, openface
+
+        extra = [*download.findings(), openface.finding()]
+    except ImportError:  # of a package that is reported as missing
+        extra = []
+    findings = examine(extra)
     for finding in findings:
         mark = "ok" if finding.good else "MISSING" if finding.needed else "without"
         print(f"{mark:8} {finding.what}: {finding.found}" + (f"  ->  {finding.mend}" if not finding.good else ""))

@@ -15,6 +15,7 @@ import numpy as np
 import pandas
 
 from emibook import InputError, compute
+from emibook.compute import Resources
 from emibook.corpus import Corpus, simulated
 from emibook.device import on_device
 from emibook.experiments.paper_rows import chosen_rows, has_official
@@ -253,7 +254,7 @@ def _ready(
     elif any(not is_drawn(work, each) for each in features):
         preprocess(corpus, work, workers=workers, progress=progress)
         names = list(dict.fromkeys(name for each in features for name in feature_names(each)))
-        extract(corpus, work, names, workers=workers, progress=progress)
+        extract(corpus, work, names, resources=Resources(workers=workers, progress=progress))
     if progress:
         print(
             f"recipe {chosen.name} for {len(corpus.partition('train'))} training clips: rate {chosen.learning_rate:g}, "

@@ -12,6 +12,7 @@ from typing import Any
 _HOME = {
     **dict.fromkeys(("RATE", "SAMPLE_RATE", "audio", "frames"), "media"),
     **dict.fromkeys(("preprocess_clip", "read_audio", "read_faces", "read_settings", "read_track"), "clip"),
+    "CROP": "detector",
     "preprocess": "run",
 }
 

@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 
 from emibook import InputError
 from emibook.compute import Resources
-from emibook.features.aus import DESCRIPTION, HIGHEST, NAMES, PRESENT, UNITS, describe
+from emibook.features.action_units import DESCRIPTION, MAX_INTENSITY, NAMES, PRESENT, UNITS, describe
 from emibook.features.weights import Weights, file_fingerprint
 from emibook.files import cache_folder, link_or_copy, lock, replacing, write_text
 from emibook.metrics import pearson
@@ -186,7 +186,7 @@ def fit(
 
 
 def descriptions(stills: Stills, label: str, progress: bool) -> np.ndarray:
-    """(still, description) float32: what ``aus`` reads of each still (``features.aus.describe``)."""
+    """(still, description) float32: what ``aus`` reads of each still (``features.action_units.describe``)."""
     rows = np.empty((len(stills), DESCRIPTION), np.float32)
     with ThreadPoolExecutor(os.cpu_count()) as threads:
         described = threads.map(describe, stills.images, stills.landmarks)
@@ -214,7 +214,7 @@ def _fit_resnet18(
 
 def _targets(stills: Stills) -> np.ndarray:
     """(still, 23) float32: intensities / 5, then emotions."""
-    return np.concatenate([stills.units / HIGHEST, stills.emotions], axis=1)
+    return np.concatenate([stills.units / MAX_INTENSITY, stills.emotions], axis=1)
 
 
 def _fit_aus(
@@ -223,7 +223,7 @@ def _fit_aus(
     """Ridge regression of 17 intensities (/5) and 17 presences, the penalty of each chosen by cross-validation."""
 
     def targets(stills: Stills) -> np.ndarray:
-        return np.concatenate([stills.units / HIGHEST, stills.units >= PRESENT], axis=1).astype(np.float32)
+        return np.concatenate([stills.units / MAX_INTENSITY, stills.units >= PRESENT], axis=1).astype(np.float32)
 
     inputs = descriptions(training, "fit aus", progress)
     slopes, offsets = fit_ridge(inputs, targets(training), training.person, folds=FOLDS)

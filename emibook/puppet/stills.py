@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from emibook.compute import run
-from emibook.features.aus import UNITS
+from emibook.features.action_units import UNITS
 from emibook.files import replacing
 
 VERSION = "3"  # of the drawings and the fits; an encoder of another version is fitted again

@@ -14,8 +14,9 @@ from torch.nn import functional
 from tqdm.auto import tqdm
 
 from emibook.device import native_precision, seeded
-from emibook.features.aus import HIGHEST
-from emibook.features.visual import imagenet_normalised, resnet18_trunk
+from emibook.features.action_units import MAX_INTENSITY
+from emibook.features.image_encoder import imagenet_normalised
+from emibook.features.resnet18 import resnet18_trunk
 from emibook.puppet.stills import SEED, Stills
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def train(
     Returns:
         The trunk's state, and the function from images (face, 112, 112, 3) uint8 to features (face, 512).
     """
-    labels = torch.from_numpy(np.concatenate([stills.units / HIGHEST, stills.emotions], axis=1))
+    labels = torch.from_numpy(np.concatenate([stills.units / MAX_INTENSITY, stills.emotions], axis=1))
     truth = torch.cat([labels, torch.from_numpy(dense)], dim=1)
     truth = (truth - truth.mean(0)) / truth.std(0).clamp_min(1e-3)
     images, rng = torch.from_numpy(stills.images), np.random.default_rng(SEED)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas
 from tqdm.auto import tqdm
 
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.evaluation import paired_difference
 from emibook.experiments.paper_tables import recipe_for, train
@@ -62,7 +63,7 @@ def compare(
         if crop == BOX and (work / WARP / "encoders").is_dir():  # fitted once, as a published network is
             shutil.copytree(work / WARP / "encoders", place / "encoders", dirs_exist_ok=True)
         preprocess(corpus, place, crop=crop, progress=progress)
-        extract(corpus, place, names, weights=dict(weights or {}), progress=progress)
+        extract(corpus, place, names, weights=dict(weights or {}), resources=Resources(progress=progress))
         of_crop[crop] = {
             name: [Run.open(train(corpus, place, name, each, recipe, progress=False)) for each in range(seeds)]
             for name in tqdm([*visual, SOUND], desc=crop, unit="branch", disable=not progress)

@@ -227,7 +227,7 @@ def test_bad_claims_are_one_line(tmp_path, paper):
 
 
 def test_the_layouts_of_published_checkpoints_are_those_that_are_read(paper):
-    from emibook.features.visual import LAYOUTS
+    from emibook.features.resnet18 import LAYOUTS
 
     claim = next(claim for claim in paper.claims if claim.id == "resnet-checkpoint")
     assert set(LAYOUTS.values()) < set(claim.arguments["readings"].values())

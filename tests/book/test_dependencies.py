@@ -150,7 +150,7 @@ def test_nothing_of_the_library_is_lost():
                 assert list(library._resolved(dotted, ())), f"{module.name}: {name}"
     used = library.used("from emibook.experiments import tables\ntables()")
     for name in ("emibook.models.tcn:TCN", "emibook.fusion:late_fusion", "emibook.preprocess.media:frames",
-                 "emibook.features.visual:ResNet18", "emibook.metrics:pearson"):
+                 "emibook.features.resnet18:ResNet18", "emibook.metrics:pearson"):
         assert tuple(name.split(":")) in used, name
     assert not any(module == "emibook.book.build" for module, _ in used)
 

@@ -14,8 +14,8 @@ import pytest
 from emibook import InputError
 from emibook.compute import Resources
 from emibook.features import EXTRACTORS
-from emibook.features.aus import CROP, UNITS, describe
-from emibook.preprocess.detector import TEMPLATE
+from emibook.features.action_units import UNITS, describe
+from emibook.preprocess.detector import CROP, TEMPLATE
 from emibook.puppet import builtin, train_resnet18
 from emibook.puppet.builtin import Recipe, Stills
 from emibook.puppet.stills import STILLS
