@@ -197,15 +197,15 @@ third = pd.cut(hits.skin, edges, labels=names, include_lowest=True)
 groups = {f"{name} skin": third == name for name in third.categories}
 groups |= {"with glasses": hits.glasses, "without": ~hits.glasses}
 groups["all"] = hits.skin >= 0
-rows = {name: [chosen.sum(), hits.found[chosen].size, hits.found[chosen].sum()]
+rows = {name: [chosen.sum(), hits.detected[chosen].size, hits.detected[chosen].sum()]
         for name, chosen in groups.items()}
 pd.DataFrame.from_dict(rows, orient="index", columns=["people", "pictures", "found"])
 
 # %% tags=["remove-cell"]
-always = hits.found.all(axis=1)
+always = hits.detected.all(axis=1)
 certain = stats.binomtest(int(always.sum()), len(always)).proportion_ci(method="wilson")
-glue("hit_pictures", hits.found.size, display=False)
-glue("hit_found", int(hits.found.sum()), display=False)
+glue("hit_pictures", hits.detected.size, display=False)
+glue("hit_found", int(hits.detected.sum()), display=False)
 glue("hit_rate", f"{hits.rate:.1%}", display=False)
 glue("hit_people", len(always), display=False)
 glue("hit_always", int(always.sum()), display=False)
@@ -504,7 +504,7 @@ glue("trap_usable", int((traps["status"] == "ok").sum()), display=False)
 scores = {}
 for name in builtin.FITS:
     encoders = work / "encoders"
-    weights = builtin.ready(name, encoders) or builtin.fit(name, encoders, progress=False)
+    weights = builtin.encoder(name, encoders, resources=Resources(progress=False))
     fitted = json.loads((encoders / weights.file).with_suffix(".json").read_text())
     scores[name] = fitted["pearson_on_held_out_identities"]["units"]
 scores = pd.DataFrame(scores, dtype=float).loc[list(UNIT_NAMES)]
