@@ -45,7 +45,7 @@ def audit(*, work: Work | None = None) -> int:
     findings = audit(paper, work)
     for claim in paper.claims:
         finding = findings[claim.id]
-        print(f"{finding.verdict:23}  {claim.id}  ({claim.section}) {finding.found}")
+        print(f"{finding.verdict:23}  {claim.id}  ({claim.section}) {finding.reason}")
     for verdict, count in counts(findings).items():
         print(f"{verdict:23} {count:4}")
     for (count, digest), same in zip(FIXED, fixed_before(paper.claims), strict=True):

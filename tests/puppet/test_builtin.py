@@ -103,7 +103,7 @@ def test_rendering_resumes_replaces_damaged_files_and_depends_on_nothing_else(en
     os.link(first, folder / first.name)
     (folder / second.name).write_bytes(second.read_bytes()[:-100])
     before = first.stat().st_mtime_ns
-    again = builtin.draw(tmp_path, 6, workers=1, progress=False)
+    again = builtin.draw(tmp_path, 6, Resources(workers=1, progress=False))
     assert first.stat().st_mtime_ns == before
     stills = builtin.draw(encoders, 6, progress=False)
     for key in ("images", "landmarks", "units", "emotions", "person"):
