@@ -38,7 +38,7 @@ from torchvision.utils import make_grid
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
-from emibook.book.build import banner, project_path
+from emibook.book.page import banner, project_path
 from emibook.corpus import open_corpus
 from emibook.preprocess import detector as faces
 from emibook.preprocess import frames, preprocess, read_faces, read_track, video_detection

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from emibook import InputError
-from emibook.book import build, notebooks
+from emibook.book import build, notebooks, page
 
 nbformat = pytest.importorskip("nbformat")
 PROJECT = Path(__file__).parents[2]
@@ -296,8 +296,8 @@ def test_running_a_notebook_by_hand_is_no_edit(project):
 
 def test_paths_mean_the_project_wherever_the_notebook_was_opened(project, monkeypatch):
     monkeypatch.chdir(project / "notebooks")
-    assert build.project_path("work/x") == project / "work/x"
-    assert build.project_path("/elsewhere") == Path("/elsewhere")
+    assert page.project_path("work/x") == project / "work/x"
+    assert page.project_path("/elsewhere") == Path("/elsewhere")
 
 
 def test_the_ledger(tmp_path):
@@ -317,20 +317,20 @@ def test_banner_says_what_the_clips_are(tmp_path):
     table = pandas.DataFrame(
         [["00000", "train", "a", "", ""], ["00001", "valid", "b", "", ""]], columns=list(COLUMNS)
     )
-    text = build.banner("builtin", Corpus("puppet", tmp_path, table, (), note="says <nothing> about people")).data
+    text = page.banner("builtin", Corpus("puppet", tmp_path, table, (), note="says <nothing> about people")).data
     assert "2 clips" in text and "1 train" in text and "builtin" in text
     assert "Says &lt;nothing&gt; about people." in text and "puppet, drawn by this book" in text
-    text = build.banner("builtin", Corpus("simulated", Path(), table, ())).data
+    text = page.banner("builtin", Corpus("simulated", Path(), table, ())).data
     assert "simulated numbers" in text and "puppet" not in text
 
 
 def test_profiles_are_the_three_of_the_design():
-    assert list(build.PROFILES) == ["builtin", "open", "paper"]
-    assert [profile.clips is None for profile in build.PROFILES.values()] == [False, True, True]
+    assert list(page.PROFILES) == ["builtin", "open", "paper"]
+    assert [profile.clips is None for profile in page.PROFILES.values()] == [False, True, True]
 
 
 def test_a_listing_is_the_source_as_it_stands():
-    from emibook.book.build import listing
+    from emibook.book.page import listing
     from emibook.corpus import Corpus
     from emibook.metrics import mean_pearson
 

@@ -91,7 +91,7 @@ def test_a_changed_function_changes_the_chapters_that_use_it_and_only_those(fold
 def test_words_about_code_count_only_where_they_are_shown(folder, tmp_path):
     uses, shows = tmp_path / "10_uses.ipy", tmp_path / "11_shows.ipy"
     uses.write_text("from emibook import fusion\nfusion.fused()")
-    shows.write_text("from emibook.fusion import fused\nfrom emibook.book.build import listing\nlisting(fused)")
+    shows.write_text("from emibook.fusion import fused\nfrom emibook.book.page import listing\nlisting(fused)")
 
     def prints(text, name="fusion"):
         (folder / f"{name}.py").write_text(text)
