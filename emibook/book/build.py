@@ -235,6 +235,7 @@ def build_site() -> Path:
     """
     stamp = SITE.parent / "site.json"
     inputs = [Path("_config.yml"), *sorted(path for path in Path("book").rglob("*") if path.is_file())]
+    inputs += sorted(LIBRARY.rglob("*.py"))  # the reference is made of their docstrings
     inputs = [path for path in inputs if not path.name.startswith(".") and path != _record(path.stem)]
     state = hashlib.sha256(b"".join(str(path).encode() + path.read_bytes() for path in inputs)).hexdigest()
     if stamp.exists() and (SITE / "index.html").exists() and json.loads(stamp.read_text())["inputs"] == state:

@@ -76,6 +76,7 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "book/intro.md").write_text("# Front\n\nRead [on](executed/01_line.ipynb).\n")
     (tmp_path / "book/_toc.yml").write_text(
         "format: jb-book\nroot: book/intro\nchapters:\n  - file: book/executed/01_line\n"
+        "  - file: book/generated/api\n    sections:\n      - glob: book/generated/api/*\n"
     )
     (tmp_path / "emibook").mkdir()
     (tmp_path / "emibook/__init__.py").write_text('"""A library of nothing."""')
@@ -107,6 +108,9 @@ def test_the_site_from_one_chapter(project):
     assert "<span class=\"n\">seed</span>" not in page  # neither papermill's cell nor defaults that were not used
     assert not re.findall(r"""<(?:script|link|img)[^>]*(?:src|href)=["'](?:https?:)?//""", page)
     assert (site / "index.html").exists()
+    reference = (site / "book/generated/api/emibook.html").read_text()  # Sphinx imports the library as it is installed
+    assert 'id="emibook.InputError"' in reference and "_modules/emibook.html#InputError" in reference
+    assert "book/generated/api/emibook.html#emibook.InputError" in (site / "genindex.html").read_text()
     assert "\x1b" not in build.LOG.read_text()
     executed = (build.EXECUTED / "01_line.ipynb").read_text()
     assert str(project) not in executed

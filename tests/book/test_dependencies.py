@@ -15,7 +15,8 @@ FILES = {
     "__init__": '__version__ = "1"\n_HOME = {\n    "fused": "fusion",\n}\n\n\ndef __getattr__(name):\n'
                 "    from importlib import import_module\n\n"
                 '    return getattr(import_module(f"emibook.{_HOME[name]}"), name)',
-    "metrics": '"""Words."""\n\nSCALE = 2\n"""Words."""\n\n\ndef pearson():\n    """Words."""\n    return SCALE  # words',
+    "metrics": '"""Words."""\n\nSCALE = 2\n"""Words."""\n\n\n'
+               'def pearson():\n    """Words."""\n    return SCALE  # words',
     "fusion": "from emibook import metrics\n\n\ndef fused():\n    # why\n    return metrics.pearson()",
     "inside": "def load():\n    from emibook.metrics import pearson\n    return pearson()",
     "plain": "def load():\n    return 1",
@@ -23,7 +24,8 @@ FILES = {
                       '    return getattr(import_module(f"{__name__}.{name}"), name)',
     "parts/inner": "def inner():\n    return 1",
     "registry/__init__": "from emibook.registry.table import load",
-    "registry/table": 'import importlib\n\n\ndef load(name):\n    return importlib.import_module(f"emibook.registry.{name}")',
+    "registry/table": 'import importlib\n\n\ndef load(name):\n'
+                      '    return importlib.import_module(f"emibook.registry.{name}")',
     "registry/encoder": "from emibook.metrics import pearson",
 }
 CHAPTERS = {
