@@ -100,6 +100,7 @@ def _pretend(done: list[str], target: Path) -> None:
     target.write_text("{}")
 
 
+@pytest.mark.slow
 def test_the_site_from_one_chapter(project):
     site = build.book(parameters={"height": 3})
     page = (site / "book/executed/01_line.html").read_text()
@@ -126,6 +127,7 @@ def test_the_site_from_one_chapter(project):
             build.book(parameters={"height": 3})
 
 
+@pytest.mark.slow
 def test_a_cell_that_stops(project):
     Path("notebooks/02_stops.py").write_text(FAILING)
     with pytest.raises(InputError, match="02_stops.*RuntimeError: no such luck") as error:
@@ -228,6 +230,7 @@ def test_two_at_a_time_and_none_after_one_that_stops(monkeypatch):
     assert most == 1
 
 
+@pytest.mark.slow
 def test_a_number_that_no_chapter_made_fails_the_build(project):
     """And so does one that is not made any more."""
     Path("notebooks/01_line.py").write_text(CHAPTER.replace('glue("top", height * 7', 'glue("bottom", height * 7'))

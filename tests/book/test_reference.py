@@ -127,6 +127,7 @@ def test_a_notebook_without_solutions(project):
     assert [cell.id for cell in notebook.cells] == [cell.id for cell in blank().cells]
 
 
+@pytest.mark.slow
 def test_it_runs_as_far_as_the_first_exercise_without_an_answer(project):
     """And the chapter itself runs to its end."""
     notebooks.execute(notebooks.read_chapter(Path("notebooks/90_product.py")), Path("whole.ipynb"), {})

@@ -17,6 +17,7 @@ from emibook.puppet import builtin
 from emibook.puppet.builtin import Recipe, Stills, ridge
 from emibook.puppet.stills import STILLS
 
+pytestmark = pytest.mark.slow
 TINY = Recipe(people=6, held_out=2, steps=2, batch=4, components=8)
 
 
