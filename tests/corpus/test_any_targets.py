@@ -142,7 +142,7 @@ def test_both_tables_and_their_figure(world, monkeypatch):
     labels = corpus.clips[list(corpus.targets)].fillna(0).to_numpy()
     rng = np.random.default_rng(0)
     people = {"V": labels + rng.normal(0, 0.1, labels.shape), "A": labels + rng.normal(0, 0.1, labels.shape)}
-    asked = replace(corpus, people=people)
+    asked = replace(corpus, unimodal_ratings=people)
     with_people = tables(asked, work, seeds=1, recipe=QUICK, workers=1, progress=False)
     for before, table, count in zip(made_tables, with_people, (2, 1), strict=True):
         assert len(table) == len(before) + count and (table["weights"].iloc[-count:] == "people").all()

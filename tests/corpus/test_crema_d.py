@@ -65,9 +65,9 @@ def test_targets_are_the_fractions_of_those_who_were_asked(root, ratings):
             np.testing.assert_allclose(mine[list(crema_d_votes.EMOTIONS)].astype(float), np.array(counts) / sum(counts))
             assert mine["participant"] == row["fileName"][:4]
     np.testing.assert_allclose(corpus.clips[list(crema_d_votes.EMOTIONS)].sum(axis=1), 1)
-    assert set(corpus.people) == {"both": {"V", "A"}, "face": {"A"}, "voice": {"V"}}[ratings]
+    assert set(corpus.unimodal_ratings) == {"both": {"V", "A"}, "face": {"A"}, "voice": {"V"}}[ratings]
     others = {"V": "face", "A": "voice"}
-    for modality, predicted in corpus.people.items():
+    for modality, predicted in corpus.unimodal_ratings.items():
         other = open_corpus(root, ratings=others[modality], media=False).clips
         np.testing.assert_allclose(predicted, other[list(crema_d_votes.EMOTIONS)])
 
@@ -161,8 +161,8 @@ def test_files_that_are_nowhere_are_named_and_the_others_used(root):
         f"clip {CLIPS[2]}: in neither folder of media; fetch it: {crema_d.fetch_command(root)}",
         f"clip {CLIPS[3]}: AudioWAV/{CLIPS[3]}.wav has zero bytes; fetch it again",
     ]
-    assert f"VideoFlash: nothing of these clips, taken as clips without a face (1): {CLIPS[0]}" in report.notes
-    assert f"AudioWAV: nothing of these clips, the sound of their .flv is used (1): {CLIPS[1]}" in report.notes
+    assert f"VideoFlash: no file of these clips, taken as clips without a face (1): {CLIPS[0]}" in report.notes
+    assert f"AudioWAV: no file of these clips, the sound of their .flv is used (1): {CLIPS[1]}" in report.notes
     assert "AudioWAV: no file of a clip with votes, so left out (1): 1040_ITH_SAD_X.wav" in report.notes
     rows = open_corpus(root).clips.set_index("clip")
     assert rows.loc[CLIPS[0], "path"] == "" and rows.loc[CLIPS[0], "audio"].endswith(f"{CLIPS[0]}.wav")
@@ -175,11 +175,11 @@ def test_known_faults_are_named_and_the_clip_that_shows_others_is_in_no_partitio
     report = check(tmp_path)
     for clip, fault in crema_d.FAULTS.items():
         (line,) = [note for note in report.notes if note.startswith(f"clip {clip}, known fault")]
-        assert fault in line and ("in no partition" in line) == (clip in crema_d.LEFT_OUT)
+        assert fault in line and ("in no partition" in line) == (clip in crema_d.EXCLUDED)
     assert report.counts["in no partition"] == 1
     for fold in (None, "1/2"):
         rows = open_corpus(tmp_path, fold=fold, media=False).clips.set_index("clip")
-        assert list(rows.index[rows["partition"] == ""]) == list(crema_d.LEFT_OUT)
+        assert list(rows.index[rows["partition"] == ""]) == list(crema_d.EXCLUDED)
 
 
 def test_every_problem_of_the_votes_is_a_line_and_the_first_stops_a_run(root):
@@ -195,7 +195,7 @@ def test_every_problem_of_the_votes_is_a_line_and_the_first_stops_a_run(root):
     table_of(root).write_text("\n".join(",".join(row) for row in cells) + "\n")
     problems = check(root).problems
     for words in ("are not all counts", "do not add up to numResponses", "not named actor_sentence_emotion_level",
-                  "does not begin with 1 (voice)", "nobody voted", "a second row for the same clip"):
+                  "does not begin with 1 (voice)", "has no votes", "a second row for the same clip"):
         assert [line for line in problems if words in line], words
     assert f"tabulatedVotes.csv, clip {CLIPS[0]}: no votes from voice" in problems
     assert "and 9 more; `emibook check" in refusal(root, media=False)
@@ -227,7 +227,7 @@ def test_the_lists_of_the_data_set_are_compared(root):
     assert f"SentenceFilenames.csv, clip {CLIPS[1]}: listed 2 times" in report.problems
     assert "SentenceFilenames.csv: without votes, so left out (1): 1099_DFA_ANG_XX" in report.notes
     assert f"votes of clips that SentenceFilenames.csv does not list (1): {CLIPS[0]}" in report.notes
-    assert "VideoDemographics.csv: nothing of these actors (5): 1002, 1049, 1063, 1064, 1076" in report.notes
+    assert "VideoDemographics.csv: these actors are missing (5): 1002, 1049, 1063, 1064, 1076" in report.notes
 
 
 @pytest.fixture
@@ -266,7 +266,16 @@ def test_the_votes_are_fetched_once(server, tmp_path_factory):
     assert [path.is_file() for path in paths] == [True, True] and server["asked"] == 2
     assert len(crema_d_votes.read(place).clips) == 36 and len(crema_d_votes.read_actors(place)) == 6
     assert crema_d_votes.fetch(place) == paths and server["asked"] == 2
-    assert not list(place.rglob("*.part"))
+    assert sorted(path for path in place.rglob("*") if path.is_file()) == sorted(paths)
+
+
+def test_a_table_of_the_users_own_is_never_replaced(server, tmp_path, capsys):
+    own = made_crema.write_actors(tmp_path / "VideoDemographics.csv", ["1001"])
+    before = own.read_bytes()
+    assert main(["people", str(tmp_path), "--fetch"]) == 1
+    complaint = capsys.readouterr().err
+    assert "it is not replaced" in complaint and complaint.count("\n") == 1
+    assert own.read_bytes() == before
 
 
 @pytest.mark.parametrize(("answer", "said"), [("half", "cannot be fetched"), ("changed", "its SHA-256 is"),

@@ -200,8 +200,8 @@ def test_verdicts(found, about):
     women = np.isin(found.actors, ACTORS[1::2])
     asian = np.isin(found.actors, ACTORS[:4])
     right = np.where(asian, 2, np.where(women, 7, 5))
-    counts[:, np.arange(len(CLIPS)), found.meant] = right
-    counts[:, np.arange(len(CLIPS)), (found.meant + 1) % 6] = 10 - right
+    counts[:, np.arange(len(CLIPS)), found.intended] = right
+    counts[:, np.arange(len(CLIPS)), (found.intended + 1) % 6] = 10 - right
     about = about.assign(ethnicity=np.where(np.arange(30) % 4 < 2, "Hispanic", "Not Hispanic"))
     table = actor_accuracy.accuracy(Votes(found.clips, counts), about, np.random.default_rng(0), 400)
     verdict = table.query("ratings == 'face'").set_index("group")["verdict"]
@@ -209,8 +209,8 @@ def test_verdicts(found, about):
     assert verdict["Asian"] == "too few to conclude"
     same = counts.copy()
     same[:] = 0
-    same[:, np.arange(len(CLIPS)), found.meant] = 5
-    same[:, np.arange(len(CLIPS)), (found.meant + 1) % 6] = 5
+    same[:, np.arange(len(CLIPS)), found.intended] = 5
+    same[:, np.arange(len(CLIPS)), (found.intended + 1) % 6] = 5
     table = actor_accuracy.accuracy(Votes(found.clips, same), about, np.random.default_rng(0), 400)
     told = table.query("ratings == 'face' and verdict != ''").set_index("group")
     assert set(told.drop("Asian")["verdict"]) == {"alike"} and told.loc["Asian", "verdict"] == "too few to conclude"
