@@ -242,9 +242,9 @@ def test_only_where_something_is_drawn_is_worked_and_no_pixel_differs():
         cv2.polylines(mask, [ends], False, int(rng.integers(40, 256)), int(rng.integers(1, 5)), cv2.LINE_AA)
         sigma = float(rng.uniform(0.5, 2.5))
         whole = cv2.GaussianBlur(mask, (0, 0), sigma)
-        assert (eyes_and_mouth._soft(mask, sigma) == whole).all()
+        assert (eyes_and_mouth._blur(mask, sigma) == whole).all()
         worked = np.zeros(shape, bool)
-        worked[eyes_and_mouth._around(whole)] = True
+        worked[eyes_and_mouth._bounding_box(whole)] = True
         if whole.any():
             rows, columns = np.nonzero(whole)
             assert worked.sum() == (np.ptp(rows) + 1) * (np.ptp(columns) + 1) and worked[whole > 0].all()
@@ -252,17 +252,17 @@ def test_only_where_something_is_drawn_is_worked_and_no_pixel_differs():
         picture, color = rng.integers(0, 256, (2, *shape, 4)).astype(np.uint8)
         weight = whole.astype(np.float32) / 255
         expected = cv2.blendLinear(color, picture, weight, 1 - weight)
-        eyes_and_mouth._lay(picture, color, whole)
+        eyes_and_mouth._blend(picture, color, whole)
         assert (picture == expected).all()
 
 
 def test_an_empty_mask_changes_nothing():
     picture = np.full((9, 9, 4), 77, np.uint8)
-    eyes_and_mouth._tone(picture, (1.0, 2.0, 3.0), eyes_and_mouth._soft(np.zeros((9, 9), np.uint8), 1.0))
+    eyes_and_mouth._paint(picture, (1.0, 2.0, 3.0), eyes_and_mouth._blur(np.zeros((9, 9), np.uint8), 1.0))
     assert (picture == 77).all()
 
 
 def test_a_color_outside_the_range_is_the_nearest_inside():
     picture = np.zeros((4, 5, 4), np.uint8)
-    eyes_and_mouth._tone(picture, (300.0, -4.0, 12.9), np.full((4, 5), 255, np.uint8))
+    eyes_and_mouth._paint(picture, (300.0, -4.0, 12.9), np.full((4, 5), 255, np.uint8))
     assert (picture == [255, 0, 12, 255]).all()

@@ -8,7 +8,8 @@ import opensmile
 import pytest
 from scipy.signal import find_peaks
 
-from emibook.puppet.voice import RATE, Manner, speak
+from emibook.preprocess.media import SAMPLE_RATE
+from emibook.puppet.voice import Manner, speak
 
 PLAIN = Manner()
 
@@ -18,7 +19,7 @@ def say(manner: Manner, seconds: float = 3.0, seed: int = 0) -> np.ndarray:
 
 
 def measured_pitch(sound: np.ndarray) -> np.ndarray:
-    pitch, voiced, _ = librosa.pyin(sound, sr=RATE, fmin=60, fmax=500, frame_length=1024, resolution=0.2)
+    pitch, voiced, _ = librosa.pyin(sound, sr=SAMPLE_RATE, fmin=60, fmax=500, frame_length=1024, resolution=0.2)
     return pitch[voiced]
 
 
@@ -26,7 +27,7 @@ def syllable_rate(sound: np.ndarray) -> float:
     envelope = librosa.feature.rms(y=sound, frame_length=640, hop_length=160)[0]
     envelope = np.convolve(envelope, np.hanning(9) / np.hanning(9).sum(), "same")
     peaks, _ = find_peaks(envelope, prominence=0.25 * envelope.max(), distance=6)
-    return len(peaks) / (len(sound) / RATE)
+    return len(peaks) / (len(sound) / SAMPLE_RATE)
 
 
 VOICES = (
@@ -47,7 +48,7 @@ def egemaps():
         for level in levels:
             manners = [replace(v, **{told: level * getattr(v, told) if relative else level}) for v in VOICES]
             sounds = [say(manner, seconds=4.0, seed=seed) for seed, manner in enumerate(manners)]
-            table.append([smile.process_signal(sound, RATE)[functional].iloc[0] for sound in sounds])
+            table.append([smile.process_signal(sound, SAMPLE_RATE)[functional].iloc[0] for sound in sounds])
         return np.array(table)
 
     return measure
@@ -62,14 +63,14 @@ def loud_frames(sound: np.ndarray) -> np.ndarray:
 def fall_of_spectrum(sound: np.ndarray) -> float:
     """dB from below 1 kHz to 2..4 kHz, median over vowels."""
     power = np.abs(np.fft.rfft(loud_frames(sound))) ** 2
-    hz = np.fft.rfftfreq(1024, 1 / RATE)
+    hz = np.fft.rfftfreq(1024, 1 / SAMPLE_RATE)
     high, low = power[:, (hz > 2000) & (hz < 4000)].sum(1), power[:, (hz > 80) & (hz < 1000)].sum(1)
     return float(np.median(10 * np.log10(high / low)))
 
 
 def harmonicity(sound: np.ndarray) -> float:
     """Median over vowels of the highest autocorrelation at a lag of a pitch period."""
-    reach = slice(RATE // 300, RATE // 90)
+    reach = slice(SAMPLE_RATE // 300, SAMPLE_RATE // 90)
     lag = np.fft.irfft(np.abs(np.fft.rfft(loud_frames(sound), 2048)) ** 2)
     window = np.fft.irfft(np.abs(np.fft.rfft(np.hanning(1024), 2048)) ** 2)
     return float(np.median((lag[:, reach] / lag[:, :1] / (window[reach] / window[0])).max(1)))
@@ -111,14 +112,14 @@ def test_breath_makes_it_less_periodic():
 
 def test_same_seed_same_sound_and_length():
     one, two, other = say(PLAIN), say(PLAIN), say(PLAIN, seed=1)
-    assert one.dtype == np.float32 and len(one) == 3 * RATE
+    assert one.dtype == np.float32 and len(one) == 3 * SAMPLE_RATE
     assert np.array_equal(one, two) and not np.array_equal(one, other)
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.1, 0.3])
 def test_very_short_speech_is_finite(seconds):
     sound = say(PLAIN, seconds=seconds)
-    assert len(sound) == round(seconds * RATE) and np.isfinite(sound).all()
+    assert len(sound) == round(seconds * SAMPLE_RATE) and np.isfinite(sound).all()
 
 
 def test_egemaps_hears_an_octave_as_twelve_semitones(egemaps):

@@ -78,7 +78,7 @@ def test_inferred_raters_put_the_ceiling_between_two(coins):
 
 def test_labels_as_the_papers_lie_between_too():
     """One to six raters who may tick several emotions: what the drawn corpus has, and its numbers of raters."""
-    drawn = labels.draw_labels(np.arange(20_000) // 20, np.arange(20_000) % 500, np.random.default_rng(0))
+    drawn = labels.sample_labels(np.arange(20_000) // 20, np.arange(20_000) % 500, np.random.default_rng(0))
     least, most = label_ceiling.infer_raters(np.round(drawn.values, 3))
     assert (least <= drawn.raters).all() and (drawn.raters <= most).all()
     low, truth, high = (label_ceiling.agreement(drawn.values, each, *whole(20_000))[0] for each in
