@@ -14,6 +14,7 @@ import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from emibook import InputError
@@ -24,7 +25,23 @@ from emibook.compute.worker import Limits
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
 """Slow work too is told in items a second."""
 
-__all__ = ["NO_ROOM", "EndRun", "LimitExceeded", "Limits", "WorkerDied", "run", "workers_on_gpu"]
+__all__ = ["NO_ROOM", "EndRun", "LimitExceeded", "Limits", "Resources", "WorkerDied", "run", "workers_on_gpu"]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Where and with how many processes work is done, and whether its progress is shown.
+
+    ``device``: ``cpu`` or ``cuda``, by default ``cuda`` where there is one. ``workers``: worker processes on this
+    machine, by default one a core. ``scheduler``: address of a running Dask scheduler, used instead. ``slurm``: a
+    partition of SLURM whose nodes are asked for the workers.
+    """
+
+    device: str | None = None
+    workers: int | None = None
+    scheduler: str | None = None
+    slurm: str | None = None
+    progress: bool = True
 
 
 def run(

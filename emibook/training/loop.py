@@ -54,8 +54,8 @@ class Recipe:
     ``native``, which is bfloat16 where the hardware has it; weights, loss and predictions are float32 in any.
     ``standardise``: whether features are put on one scale, by the training partition. ``decay``: the weights of the
     matrix products, not the biases, shrink by ``learning_rate`` times so much in each step (Loshchilov and Hutter
-    2019, arXiv 1711.05101). ``average``: predictions are made with a running average of the weights, of which so much is kept in
-    each step, less in the first ones; 0 is the weights themselves.
+    2019, arXiv 1711.05101). ``average``: predictions are made with a running average of the weights, of which so much
+    is kept in each step, less in the first ones; 0 is the weights themselves.
     """
 
     name: str
