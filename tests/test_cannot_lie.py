@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 
-import made
+import feature_corpus
 import numpy as np
 import pandas
 import pytest
@@ -35,9 +35,9 @@ NO_FACE, NO_SOUND = "00017", "00019"  # of the validation partition
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     work = tmp_path_factory.mktemp("work")
-    corpus = made.corpus(work / "root", 15, 12, 5)
+    corpus = feature_corpus.corpus(work / "root", 15, 12, 5)
     for name in ("resnet18", "aus", "mfcc"):
-        made.write(corpus, work, name, signal=3.0, empty=(NO_SOUND if name == "mfcc" else NO_FACE,))
+        feature_corpus.write(corpus, work, name, signal=3.0, empty=(NO_SOUND if name == "mfcc" else NO_FACE,))
     return corpus, work
 
 
@@ -67,7 +67,8 @@ def test_validation_clips_in_another_order_give_the_same_rows_in_every_modality(
     assert list(shuffled["clip"]) != list(corpus.clips["clip"][valid])
     other = with_clips(corpus, pandas.concat([corpus.clips[~valid], shuffled]))
     moved = both_tables(other, work)
-    numbers = ["mean", "low", "high", "honest", "missing", "clips", *(f"pearson {name}" for name in made.TARGETS)]
+    numbers = ["mean", "low", "high", "honest", "missing", "clips",
+               *(f"pearson {name}" for name in feature_corpus.TARGETS)]
     # The halves are the same participants whatever the order, and so are the participants that a draw repeats.
     np.testing.assert_allclose(moved[numbers].to_numpy(float), expected[numbers].to_numpy(float), atol=1e-5)
     for branch in ROWS:
@@ -96,7 +97,7 @@ def test_n_is_the_partitions_size_and_clips_without_a_modality_are_predicted_fro
     expected[clips.index(NO_FACE)] = sound[clips.index(NO_FACE)]
     expected[clips.index(NO_SOUND)] = face[clips.index(NO_SOUND)]
     np.testing.assert_allclose(fused, expected)
-    truth = corpus.partition("valid")[list(made.TARGETS)].to_numpy()
+    truth = corpus.partition("valid")[list(feature_corpus.TARGETS)].to_numpy()
     assert table.loc["aus & mfcc", "mean"] == pytest.approx(mean_pearson(truth, expected))
 
 
@@ -119,9 +120,9 @@ def test_no_test_value_reaches_training_or_a_row(world, tmp_path):
     corpus, work = world
     expected = both_tables(corpus, work)
     test = corpus.clips["partition"] == "test"
-    assert corpus.clips.loc[test, list(made.TARGETS)].isna().all(axis=None)
+    assert corpus.clips.loc[test, list(feature_corpus.TARGETS)].isna().all(axis=None)
     labelled = corpus.clips.copy()
-    labelled.loc[test, list(made.TARGETS)] = np.random.default_rng(0).random((int(test.sum()), 2))
+    labelled.loc[test, list(feature_corpus.TARGETS)] = np.random.default_rng(0).random((int(test.sum()), 2))
     shutil.copytree(work / "features", tmp_path / "features")
     for name in ("resnet18", "aus", "mfcc"):
         for clip in corpus.clips["clip"][test]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import made
+import feature_corpus
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas
@@ -52,7 +52,7 @@ def world(request, tmp_path_factory):
     write_folder(place / "root", request.param)
     corpus = open_corpus(place / "root")
     for name in FEATURES if request.param == 4 else ("aus", "mfcc"):
-        made.write(corpus, place / "work", name, signal=3.0, empty=("clip 19",) if name == "mfcc" else ())
+        feature_corpus.write(corpus, place / "work", name, signal=3.0, empty=("clip 19",) if name == "mfcc" else ())
     runs = [make_run(corpus, place / "work", name, 0, QUICK, progress=False) for name in ("aus", "mfcc")]
     return corpus, place / "work", runs
 

@@ -9,7 +9,7 @@ import types
 from dataclasses import replace
 from pathlib import Path
 
-import made
+import feature_corpus
 import numpy as np
 import pandas
 import pytest
@@ -48,10 +48,10 @@ def asked():
 def planted(tmp_path_factory):
     """A corpus, its WORK with features of signal and of none, and both tables of two seeds."""
     work = tmp_path_factory.mktemp("work")
-    corpus = made.corpus(work / "root")
+    corpus = feature_corpus.corpus(work / "root")
     for name, signal in SIGNAL.items():
         sound = name in ("mfcc", "wav2vec2")
-        made.write(corpus, work, name, signal=signal, empty=(NEITHER, NO_SOUND if sound else NO_FACE))
+        feature_corpus.write(corpus, work, name, signal=signal, empty=(NEITHER, NO_SOUND if sound else NO_FACE))
     made_tables = tables(corpus, work, seeds=2, recipe=QUICK, workers=1, progress=False)
     return corpus, work, made_tables
 
@@ -80,11 +80,11 @@ def test_rows_are_the_papers():
 def test_paper_recipe_is_the_papers_and_small_is_for_small_corpora(tmp_path):
     paper = RECIPES["paper"]
     assert (paper.learning_rate, paper.batch, paper.patience) == (3e-5, 128, 10)
-    assert recipe_for(made.corpus(tmp_path, 999, 3, 0)).name == "small"
-    assert recipe_for(made.corpus(tmp_path, 1000, 3, 0)).name == "paper"
-    assert recipe_for(made.corpus(tmp_path), "paper") is paper
+    assert recipe_for(feature_corpus.corpus(tmp_path, 999, 3, 0)).name == "small"
+    assert recipe_for(feature_corpus.corpus(tmp_path, 1000, 3, 0)).name == "paper"
+    assert recipe_for(feature_corpus.corpus(tmp_path), "paper") is paper
     with pytest.raises(InputError, match="no recipe named 'big'; there are paper, small"):
-        recipe_for(made.corpus(tmp_path), "big")
+        recipe_for(feature_corpus.corpus(tmp_path), "big")
 
 
 def test_tables_have_their_rows_and_columns_on_disk_too(planted):
@@ -97,7 +97,8 @@ def test_tables_have_their_rows_and_columns_on_disk_too(planted):
         assert (table["seeds"] == 2).all() and (table["clips"] == 18).all() and (table["recipe"] == "quick").all()
         assert (table["corpus"] == "made").all() and (table["note"] == "made numbers").all()
         assert (table["interval_over"] == "participants").all()
-        np.testing.assert_allclose(table["mean"], table[[f"pearson {name}" for name in made.TARGETS]].mean(axis=1))
+        columns = [f"pearson {name}" for name in feature_corpus.TARGETS]
+        np.testing.assert_allclose(table["mean"], table[columns].mean(axis=1))
         again = pandas.read_csv(work / "tables" / file)
         pandas.testing.assert_frame_equal(again, table, check_dtype=False)
     assert table3.loc[5:, "paper"].isna().all() and table3.loc[:4, "paper"].notna().all()
@@ -158,8 +159,10 @@ def in_numpy(corpus, work, branches) -> float:
         rows = []
         for clip in valid.index:
             able = [part for part in parts if part.loc[clip, "modality_present"] == 1] or parts
-            rows.append(np.mean([part.loc[clip, list(made.TARGETS)].to_numpy(float) for part in able], axis=0))
-        scores += [np.corrcoef(valid[name], np.array(rows)[:, i])[0, 1] for i, name in enumerate(made.TARGETS)]
+            rows.append(np.mean([part.loc[clip, list(feature_corpus.TARGETS)].to_numpy(float) for part in able],
+                                axis=0))
+        scores += [np.corrcoef(valid[name], np.array(rows)[:, i])[0, 1]
+                   for i, name in enumerate(feature_corpus.TARGETS)]
     return float(np.mean(scores))
 
 
@@ -207,11 +210,11 @@ def test_a_run_folder_holds_what_it_says(planted):
     assert {path.name for path in (folder / "encoders").iterdir()} >= {"resnet18.json", "aus.json"}
     run = Run.open(folder)
     assert run.config["corpus"] == "made" and run.config["note"] == "made numbers" and run.config["seed"] == 0
-    assert run.targets == list(made.TARGETS) and run.config["recipe"]["learning_rate"] == QUICK.learning_rate
+    assert run.targets == list(feature_corpus.TARGETS) and run.config["recipe"]["learning_rate"] == QUICK.learning_rate
     assert set(run.config["versions"]) >= {"emibook", "torch", "numpy"}
     valid = corpus.partition("valid")
     predicted, present = run.predictions("valid", valid["clip"])
-    rho = [np.corrcoef(valid[name], predicted[:, i])[0, 1] for i, name in enumerate(made.TARGETS)]
+    rho = [np.corrcoef(valid[name], predicted[:, i])[0, 1] for i, name in enumerate(feature_corpus.TARGETS)]
     assert run.metrics["mean_pearson"] == pytest.approx(np.mean(rho), abs=1e-6)
     log = pandas.read_csv(folder / "log.csv")
     assert run.metrics["best_epoch"] == log.loc[log["mean_pearson"].idxmax(), "epoch"]
@@ -308,11 +311,11 @@ def refusal(function, *arguments, **options) -> str:
 
 def test_what_cannot_be_done_is_refused_in_one_line_before_anything_is_made(tmp_path, asked):
     asked.clear()
-    whole = made.corpus(tmp_path)
+    whole = feature_corpus.corpus(tmp_path)
     unlabelled = Corpus("made", tmp_path, whole.clips[list(whole.clips.columns[:5])], ())
     assert "no labels" in refusal(tables, unlabelled, tmp_path)
-    assert "valid: 2 clips are too few" in refusal(train, made.corpus(tmp_path, 5, 2, 0), tmp_path, "aus")
-    assert "train: 0 clips" in refusal(tables, made.corpus(tmp_path, 0, 5, 0), tmp_path)
+    assert "valid: 2 clips are too few" in refusal(train, feature_corpus.corpus(tmp_path, 5, 2, 0), tmp_path, "aus")
+    assert "train: 0 clips" in refusal(tables, feature_corpus.corpus(tmp_path, 0, 5, 0), tmp_path)
     assert "no features named 'aux'; there are resnet18" in refusal(train, whole, tmp_path, "aux")
     assert "faces and sound" in refusal(train, whole, tmp_path, "aus+mfcc")
     assert "0 seeds" in refusal(tables, whole, tmp_path, seeds=0)
@@ -348,7 +351,7 @@ def test_fused_clips_of_one_modality_are_the_other_branch_alone(planted):
     clips = [NO_FACE, NO_SOUND, NEITHER]
     (seen, face_there), (heard, sound_there) = face.predictions("valid", clips), sound.predictions("valid", clips)
     fused = late_fusion(seen, heard, present=[face_there, sound_there])
-    mean = corpus.partition("train")[list(made.TARGETS)].to_numpy().mean(axis=0)
+    mean = corpus.partition("train")[list(feature_corpus.TARGETS)].to_numpy().mean(axis=0)
     np.testing.assert_allclose(fused, [heard[0], seen[1], mean], atol=1e-6)
 
 
@@ -390,7 +393,7 @@ def test_sets_of_one_modality_can_be_branches_of_their_own(planted):
             there = np.where(np.any(there, axis=0), there, True)
             fused = np.average(each, axis=0, weights=np.broadcast_to(there[..., None], np.shape(each)))
             scores.append(np.mean([np.corrcoef(valid[name], column)[0, 1]
-                                   for name, column in zip(made.TARGETS, fused.T, strict=True)]))
+                                   for name, column in zip(feature_corpus.TARGETS, fused.T, strict=True)]))
         assert row["mean"] == pytest.approx(np.mean(scores), abs=1e-6), branches
     assert apart["difference"] == pytest.approx(apart["mean"] - table2["mean"].iloc[0])
     for wrong, said in (("aus & mfcc", "has both modalities"), ("aus & aus", "a branch is named twice")):
@@ -415,7 +418,7 @@ def test_each_row_is_compared_with_the_row_that_the_paper_compares_it_with(plant
     made_runs = {name: [Run.open(train(corpus, work, name, seed, QUICK, progress=False)) for seed in (0, 1)]
                  for name in ("aus", "resnet18+aus")}
     told = {name: [run.predictions("valid", valid["clip"])[0] for run in each] for name, each in made_runs.items()}
-    gain = paired_difference(valid[list(made.TARGETS)].to_numpy(), told["resnet18+aus"], told["aus"],
+    gain = paired_difference(valid[list(feature_corpus.TARGETS)].to_numpy(), told["resnet18+aus"], told["aus"],
                              list(valid["participant"]))
     found = table.loc["resnet18+aus", ["difference_low", "difference_high"]].astype(float)
     assert list(found) == pytest.approx([gain.low, gain.high], abs=1e-9)
@@ -423,7 +426,7 @@ def test_each_row_is_compared_with_the_row_that_the_paper_compares_it_with(plant
     assert [len(text.split()) for text in table["by_seed"]] == [2] * len(table)
     means = [np.mean([float(value) for value in text.split()]) for text in table["by_seed"]]
     np.testing.assert_allclose(means, table["mean"], atol=1e-4)
-    averaged, truth = np.mean(told["resnet18+aus"], axis=0), valid[list(made.TARGETS)].to_numpy()
+    averaged, truth = np.mean(told["resnet18+aus"], axis=0), valid[list(feature_corpus.TARGETS)].to_numpy()
     scores = [np.corrcoef(*each)[0, 1] for each in zip(truth.T, averaged.T, strict=True)]
     assert table.loc["resnet18+aus", "averaged"] == pytest.approx(np.mean(scores), abs=1e-9)
     assert (table["averaged"] != table["mean"]).all(), "predictions are averaged, not scores"
@@ -446,13 +449,15 @@ def test_the_honest_estimate_is_the_mean_of_two_halves_never_pooled(planted, row
         assert all((part["half"] == half).all() for part in parts)
         by_half = [set(valid["participant"][half == number]) for number in (0, 1)]
         assert not by_half[0] & by_half[1] and all(by_half)
-        fused = pandas.DataFrame(index=valid.index, columns=list(made.TARGETS), dtype=float)
+        fused = pandas.DataFrame(index=valid.index, columns=list(feature_corpus.TARGETS), dtype=float)
         for clip in valid.index:
             able = [part for part in parts if part.loc[clip, "modality_present"] == 1] or parts
-            fused.loc[clip] = np.mean([part.loc[clip, list(made.TARGETS)].to_numpy(float) for part in able], axis=0)
+            fused.loc[clip] = np.mean([part.loc[clip, list(feature_corpus.TARGETS)].to_numpy(float) for part in able],
+                                      axis=0)
         for number in (0, 1):
             rows = half[half == number].index
-            scores += [np.corrcoef(valid.loc[rows, name], fused.loc[rows, name])[0, 1] for name in made.TARGETS]
+            scores += [np.corrcoef(valid.loc[rows, name], fused.loc[rows, name])[0, 1]
+                       for name in feature_corpus.TARGETS]
     table = pandas.concat(made_tables).set_index("features")
     assert table.loc[row.features, "honest"] == pytest.approx(np.mean(scores), abs=1e-6)
 
@@ -474,7 +479,7 @@ def test_the_averages_rivals_are_beside_the_tables_scored_where_they_were_not_fi
     assert list(dict.fromkeys(table["features"])) == list(table3["features"])
     assert list(table["fusion"][:3]) == list(RIVALS) and len(table) == 3 * len(table3)
     valid = corpus.partition("valid")
-    truth, half = valid[list(made.TARGETS)].to_numpy(), halves(list(valid["participant"]))
+    truth, half = valid[list(feature_corpus.TARGETS)].to_numpy(), halves(list(valid["participant"]))
     found = table[(table["features"] == "aus & mfcc") & (table["fusion"] == "a weight an emotion")].iloc[0]
     means = {"mean": [], "average": []}
     for seed in (0, 1):
@@ -572,7 +577,7 @@ def test_the_data_sets_own_features_stand_for_the_papers_rows_of_that_name():
 
 
 def test_where_the_official_features_are_there_they_stand_in_the_papers_rows_and_ours_beside_them(tmp_path):
-    corpus = made.corpus(tmp_path)
+    corpus = feature_corpus.corpus(tmp_path)
     (tmp_path / "vit").mkdir()
     assert not has_official(corpus), "one of two is not enough"
     (tmp_path / "wav2vec2").mkdir()

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import made
+import feature_corpus
 import numpy as np
 import pytest
 
@@ -27,8 +27,8 @@ QUICK = Recipe("quick", learning_rate=3e-3, batch=10, epochs=2, threads=1)
 def trained(tmp_path_factory):
     """A corpus, its work folder and a run on it."""
     work = tmp_path_factory.mktemp("work")
-    corpus = made.corpus(work / "root")
-    made.write(corpus, work, "mfcc", signal=3.0)
+    corpus = feature_corpus.corpus(work / "root")
+    feature_corpus.write(corpus, work, "mfcc", signal=3.0)
     return corpus, work, make_run(corpus, work, "mfcc", 0, QUICK, progress=False)
 
 

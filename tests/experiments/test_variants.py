@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-import made
+import feature_corpus
 import numpy as np
 import pandas
 import pytest
@@ -26,14 +26,15 @@ QUICK = Recipe("quick", learning_rate=3e-3, batch=10, epochs=1, threads=1)
 def world(tmp_path_factory):
     """Clips of which one has a gap, two faces of 330 steps."""
     work = tmp_path_factory.mktemp("work")
-    corpus = made.corpus(work / "root", 6, 4, 2)
+    corpus = feature_corpus.corpus(work / "root", 6, 4, 2)
     for name in ("aus", "wav2vec2"):
-        made.write(corpus, work, name, signal=1)
+        feature_corpus.write(corpus, work, name, signal=1)
         folder = store.feature_folder(work, name)
         rng = np.random.default_rng(0)
         for clip in ("00001", "00007"):
             rows = np.delete(np.arange(600), np.arange(100, 120))
-            long = made.sequence(name, rng.normal(size=(580, made.WIDTHS[name])), rows / (30 if name == "aus" else 50))
+            long = feature_corpus.sequence(name, rng.normal(size=(580, feature_corpus.WIDTHS[name])),
+                                           rows / (30 if name == "aus" else 50))
             store.save(long, store.clip_path(folder, clip))
     return corpus, work
 
@@ -111,8 +112,8 @@ def test_variants_add_up_and_contradictions_are_refused():
 
 @pytest.mark.filterwarnings("ignore:.* has no correlation")
 def test_the_ledger_has_a_row_for_every_training_that_ended_well_or_not(tmp_path):
-    corpus = made.corpus(tmp_path / "root", 6, 4, 0)
-    made.write(corpus, tmp_path, "aus", signal=1)
+    corpus = feature_corpus.corpus(tmp_path / "root", 6, 4, 0)
+    feature_corpus.write(corpus, tmp_path, "aus", signal=1)
     make_run(corpus, tmp_path, "aus", 3, QUICK, ABLATIONS["last-step"], device="cpu", progress=False)
     make_run(corpus, tmp_path, "aus", 3, QUICK, ABLATIONS["last-step"], device="cpu", progress=False)  # finished
     with pytest.raises(InputError):

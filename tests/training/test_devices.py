@@ -1,11 +1,11 @@
-"""Code for a GPU, on a pretended one: tensors of the two devices never meet, and the numbers are a processor's."""
+"""Code for a GPU, on a fake one: tensors of the two devices never meet, and the numbers are a processor's."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from pretended import OnGPU, a_gpu  # noqa: F401 (the fixture gpu)
+from fake_gpu import OnGPU, a_gpu  # noqa: F401 (the fixture gpu)
 
 from emibook.features import EXTRACTORS
 from emibook.features.weights import Weights
