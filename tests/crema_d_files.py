@@ -58,8 +58,8 @@ def write_votes(path: Path, clips: list[str], counts: np.ndarray) -> Path:
             for index, clip in enumerate(clips):
                 votes = counts[modality, index].tolist()
                 total = sum(votes)
-                rows.writerow([f"{100_000 * (modality + 1) + index + 1}", *votes, clip, total, max(votes) / max(total, 1),
-                               "A", *[50.0] * 16])
+                number = 100_000 * (modality + 1) + index + 1
+                rows.writerow([f"{number}", *votes, clip, total, max(votes) / max(total, 1), "A", *[50.0] * 16])
     return path
 
 
@@ -144,10 +144,10 @@ def write_wave(path: Path, sound: np.ndarray, rate: int = 16_000) -> Path:
 
 
 def imitation(root: Path, clips: list[str], counts: np.ndarray, seconds: float = 0.3, seed: int = 0) -> Path:
-    """A ROOT in CREMA-D's layout with media of its kinds, drawn and made.
+    """A ROOT in CREMA-D's layout with media of its kinds, from the puppet.
 
-    The known faults are made as they are: an error picture and silence, a video without sound, one that tells no
-    duration. A .wav is another sound than its .flv's, so that one can tell which of them was used.
+    It has the known faults: an error picture and silence, a video without sound, one without a duration. A .wav differs
+    from the sound of its .flv, so that tests see which of them was used.
     """
     write_votes(root / "processedResults" / "tabulatedVotes.csv", clips, counts)
     write_sentences(root / "SentenceFilenames.csv", clips)

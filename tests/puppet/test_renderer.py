@@ -85,7 +85,7 @@ def test_each_unit_moves_its_own_part_of_the_face(puppets, unit):
         assert moved[inside].mean() > 12 * moved[~inside].mean()
 
 
-def test_brows_go_the_way_they_are_told():
+def test_brows_move_in_the_direction_of_their_unit():
     rng = np.random.default_rng(5)
     identity = Identity(seed=3, skin=0.1, hair_color=(30, 26, 26), style="short", cloth=(90, 90, 90), iris=(70, 50, 30))
     puppet = Puppet(identity, Scene(seed=int(rng.integers(9)), light=(0.0, -0.3, 0.95)))
@@ -110,8 +110,8 @@ def test_a_blink_covers_the_eye(puppets):
         size = puppet.scene.scale * puppet.height
         column = round(puppet.scene.x * puppet.width - puppet.identity.eye_distance * size)
         box = np.s_[rows_of(puppet, -0.08) : rows_of(puppet, -0.02), column - 7 : column + 8]
-        spread = [puppet.draw(only(45, intensity))[box].mean(2).std() for intensity in (0, 5)]
-        assert spread[1] < 0.5 * spread[0]
+        deviations = [puppet.draw(only(45, intensity))[box].mean(2).std() for intensity in (0, 5)]
+        assert deviations[1] < 0.5 * deviations[0]
 
 
 def test_the_jaw_lowers_the_chin(puppets):
@@ -129,7 +129,7 @@ def test_nothing_is_left_of_the_last_expression():
     assert np.array_equal(puppet.draw(NEUTRAL), before)
 
 
-def test_same_person_same_picture_and_noise_as_strong_as_told():
+def test_same_person_same_picture_and_noise_as_strong_as_requested():
     one, two = person(2), person(2)
     assert np.array_equal(one.draw(only(12), noise_rng=np.random.default_rng(0)),
                           two.draw(only(12), noise_rng=np.random.default_rng(0)))

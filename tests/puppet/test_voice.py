@@ -40,13 +40,13 @@ VOICES = (
 
 @pytest.fixture(scope="module")
 def egemaps():
-    """Measures one functional of eGeMAPS on every voice, ``(level, voice)``, at each level of one thing told."""
+    """Measures a functional of eGeMAPS on every voice, ``(level, voice)``, at each level of a field of the manner."""
     smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
 
-    def measure(functional: str, told: str, levels: list[float], relative: bool = False) -> np.ndarray:
+    def measure(functional: str, field: str, levels: list[float], relative: bool = False) -> np.ndarray:
         table = []
         for level in levels:
-            manners = [replace(v, **{told: level * getattr(v, told) if relative else level}) for v in VOICES]
+            manners = [replace(v, **{field: level * getattr(v, field) if relative else level}) for v in VOICES]
             sounds = [say(manner, seconds=4.0, seed=seed) for seed, manner in enumerate(manners)]
             table.append([smile.process_signal(sound, SAMPLE_RATE)[functional].iloc[0] for sound in sounds])
         return np.array(table)
@@ -77,14 +77,15 @@ def harmonicity(sound: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("pitch_hz", [110.0, 180.0, 290.0])
-def test_pitch_is_as_told(pitch_hz):
+def test_pitch_is_as_requested(pitch_hz):
     measured = np.median(measured_pitch(say(replace(PLAIN, pitch_hz=pitch_hz))))
     assert abs(12 * np.log2(measured / pitch_hz)) < 1.0
 
 
-def test_pitch_ranges_as_told():
-    spread = [np.std(12 * np.log2(measured_pitch(say(replace(PLAIN, pitch_range=told))))) for told in (0.5, 2.0, 4.0)]
-    assert spread[0] + 0.4 < spread[1] < spread[2] - 0.4
+def test_pitch_ranges_as_requested():
+    pitches = [measured_pitch(say(replace(PLAIN, pitch_range=value))) for value in (0.5, 2.0, 4.0)]
+    deviations = [np.std(12 * np.log2(pitch)) for pitch in pitches]
+    assert deviations[0] + 0.4 < deviations[1] < deviations[2] - 0.4
 
 
 @pytest.mark.parametrize("energy", [0.01, 0.05, 0.12])
@@ -95,18 +96,18 @@ def test_energy_is_root_mean_square(energy):
 
 
 @pytest.mark.parametrize("tempo", [2.5, 4.0, 5.5])
-def test_tempo_is_syllables_a_second(tempo):
+def test_tempo_is_syllables_per_second(tempo):
     rates = [syllable_rate(say(replace(PLAIN, tempo=tempo), seconds=6.0, seed=seed)) for seed in range(3)]
     assert np.mean(rates) == pytest.approx(tempo, rel=0.2)
 
 
 def test_tilt_moves_the_spectrum():
-    falls = [fall_of_spectrum(say(replace(PLAIN, tilt=told, breathiness=0.0))) for told in (-10.0, -6.0, -3.0)]
+    falls = [fall_of_spectrum(say(replace(PLAIN, tilt=value, breathiness=0.0))) for value in (-10.0, -6.0, -3.0)]
     assert falls[0] + 3 < falls[1] < falls[2] - 3
 
 
 def test_breath_makes_it_less_periodic():
-    periodic = [harmonicity(say(replace(PLAIN, breathiness=told, pitch_range=0.5))) for told in (0.0, 0.4, 0.9)]
+    periodic = [harmonicity(say(replace(PLAIN, breathiness=value, pitch_range=0.5))) for value in (0.0, 0.4, 0.9)]
     assert periodic[0] > periodic[1] + 0.02 and periodic[1] > periodic[2] + 0.02
 
 
@@ -125,8 +126,8 @@ def test_very_short_speech_is_finite(seconds):
 def test_egemaps_hears_an_octave_as_twelve_semitones(egemaps):
     octaves = np.array([-0.25, 0.25, 0.75])
     heard = egemaps("F0semitoneFrom27.5Hz_sma3nz_percentile50.0", "pitch_hz", list(2**octaves), relative=True)
-    told = 12 * (np.log2([voice.pitch_hz / 27.5 for voice in VOICES]) + octaves[:, None])
-    assert np.abs(heard - told).max() < 1.5
+    expected = 12 * (np.log2([voice.pitch_hz / 27.5 for voice in VOICES]) + octaves[:, None])
+    assert np.abs(heard - expected).max() < 1.5
     assert np.diff(heard, axis=0) == pytest.approx(6.0, abs=1.0)
 
 
