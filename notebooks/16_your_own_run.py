@@ -117,7 +117,7 @@ banner(profile, corpus)
 
 # %%
 for clip, fault in crema_d.FAULTS.items():
-    way = "in no partition" if clip in crema_d.LEFT_OUT else "in its own partition"
+    way = "in no partition" if clip in crema_d.EXCLUDED else "in its own partition"
     print(f"{clip}, {way}:\n    {fault}")
 
 # %% [markdown]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_clips import numbered, write_clip
+from video_files import numbered, write_clip
 
 from emibook import InputError, audit, cli
 from emibook.audit import arithmetic, networks, results, steps
