@@ -190,7 +190,7 @@ def test_what_cannot_be_predicted_is_refused_in_one_line(world, clips, tmp_path)
     assert "would both be clip 00032" in refusal(predict, [one, tmp_path / "00032.mov"], [run])
     simulated = shutil.copytree(run, tmp_path / "simulated")
     shutil.rmtree(simulated / "encoders")
-    assert "holds no encoders, as a run on simulated features" in refusal(predict, [one], [simulated])
+    assert "holds no encoders: its features came packed" in refusal(predict, [one], [simulated])
     one.write_bytes(b"broken")
     out = tmp_path / "out.csv"
     assert refusal(predict, [clips["00033"], one], [run], out=out) == "clip 00032: no video stream"

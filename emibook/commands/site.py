@@ -68,5 +68,5 @@ def doctor() -> int:
     findings = examine(extra)
     for finding in findings:
         mark = "ok" if finding.good else "MISSING" if finding.needed else "without"
-        print(f"{mark:8} {finding.what}: {finding.found}" + (f"  ->  {finding.mend}" if not finding.good else ""))
+        print(f"{mark:8} {finding.what}: {finding.found}" + (f"  ->  {finding.fix}" if not finding.good else ""))
     return 1 if any(not finding.good and finding.needed for finding in findings) else 0
