@@ -35,7 +35,8 @@ from emibook.features.vit import PIXELS, ViT
 from emibook.features.wav2vec2 import Wav2Vec2
 from emibook.features.weights import Weights, file_fingerprint
 from emibook.preprocess import SAMPLE_RATE
-from emibook.preprocess.detector import TEMPLATE, Detector
+from emibook.preprocess.alignment import TEMPLATE
+from emibook.preprocess.detector import Detector
 from emibook.puppet.corpus import random_stills
 
 REPEATS, SPAN = 3, 2.0  # at least so often and so many seconds; the fastest counts

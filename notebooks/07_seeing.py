@@ -93,7 +93,7 @@ banner(profile, corpus)
 # *untrained control* has the architecture and random numbers in it.
 
 # %%
-done = preprocess(corpus, work, progress=False).set_index("clip")
+done = preprocess(corpus, work, resources=Resources(progress=False)).set_index("clip")
 extract(corpus, work, TABLE_FEATURES, weights=weights, resources=Resources(progress=False))
 usable = done[(done["faces"] > 60) & (done["audio_seconds"] > 1)].sort_values("faces")
 clip = usable.index[len(usable) * 3 // 4]

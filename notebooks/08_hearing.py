@@ -94,7 +94,7 @@ banner(profile, corpus)
 # that its highest peak lies at -3.
 
 # %%
-done = preprocess(corpus, work, progress=False).set_index("clip")
+done = preprocess(corpus, work, resources=Resources(progress=False)).set_index("clip")
 names = ["mfcc", "wav2vec2"]
 given = {name: weights[name] for name in names if name in weights}
 extract(corpus, work, names, weights=given, resources=Resources(progress=False))

@@ -100,7 +100,7 @@ banner(profile, corpus)
 # Take a clip, and of its features a single one: how far the corners of the lips are pulled up, a number for each face.
 
 # %%
-done = preprocess(corpus, work, progress=False).set_index("clip")
+done = preprocess(corpus, work, resources=Resources(progress=False)).set_index("clip")
 extract(corpus, work, ["aus"], resources=Resources(progress=False))
 usable = done[(done["faces"] > 60) & (done["audio_seconds"] > 1)].sort_values("faces")
 clip = usable.index[len(usable) * 3 // 4]

@@ -12,7 +12,7 @@ import numpy as np
 from emibook import InputError
 from emibook.features.au_tables import Table
 from emibook.features.base import Clip
-from emibook.preprocess.media import RATE
+from emibook.preprocess.media import FRAME_RATE
 
 if TYPE_CHECKING:
     import pandas
@@ -47,7 +47,7 @@ def onto_clock(
     pictures = np.array(list(by_picture), int)
     shown = np.array([seconds[rows[0]] for rows in by_picture.values()])
     tie = TIE if np.allclose(shown, shown.round(3), rtol=0, atol=1e-9) else 1e-6
-    first, end = (np.floor(bounds * RATE + 0.5 + tie) for bounds in (shown, _ends(pictures, shown)))
+    first, end = (np.floor(bounds * FRAME_RATE + 0.5 + tie) for bounds in (shown, _ends(pictures, shown)))
     end = np.maximum(end, first + 1)
     chosen, gaps, lost = np.full(len(steps), -1), [], dict.fromkeys(("failed", "elsewhere", "absent"), 0)
     for index, step in enumerate(steps):
@@ -64,7 +64,7 @@ def onto_clock(
             lost["elsewhere"] += 1
             continue
         chosen[index] = row
-        gaps.append(abs(step / RATE - shown[current]))
+        gaps.append(abs(step / FRAME_RATE - shown[current]))
     facts = {"steps": len(steps), **lost, "gap_most": round(max(gaps, default=0.0), 6),
              "gap_median": round(float(np.median(gaps)) if gaps else 0.0, 6)}
     return chosen >= 0, table.values[chosen[chosen >= 0]], facts
@@ -73,7 +73,7 @@ def onto_clock(
 def _ends(pictures: np.ndarray, shown: np.ndarray) -> np.ndarray:
     """(picture,) when each is no longer shown: at the next one or, where that is not in the table, after the median."""
     if len(pictures) < 2:
-        return shown + 1 / RATE
+        return shown + 1 / FRAME_RATE
     usual = float(np.median(np.diff(shown)))
     following = np.append(shown[1:], shown[-1] + usual)
     consecutive = np.append(np.diff(pictures) == 1, False)

@@ -131,8 +131,8 @@ def _run(tasks: list, plan: Plan, resources: Resources) -> list[tuple[tuple[str,
     workers = resources.workers
     if plan.device == "cuda" and tasks and workers is resources.scheduler is resources.slurm is None:
         workers = workers_on_gpu(GPU_WORKER_BYTES)
-    results = run(functools.partial(run_task, plan=plan), tasks, label="extract", workers=workers,
-                  scheduler=resources.scheduler, slurm=resources.slurm, progress=resources.progress)
+    results = run(functools.partial(run_task, plan=plan), tasks, label="extract",
+                  resources=replace(resources, workers=workers))
     return [(task.clips, result) for task, result in results if isinstance(result, Exception)]
 
 

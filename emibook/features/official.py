@@ -21,7 +21,7 @@ from emibook import InputError
 from emibook.features.base import Clip
 from emibook.features.store import FeatureSequence
 from emibook.features.weights import Weights
-from emibook.preprocess.media import RATE, SAMPLE_RATE
+from emibook.preprocess.media import FRAME_RATE, SAMPLE_RATE
 
 MAX_BYTES = 2**30
 MAX_OPCODES = 200  # an array's pickle has about 50
@@ -177,8 +177,8 @@ class OfficialViT:
         """Times of ``count`` rows, evenly over the clip; on frames of the clock where no two share a frame."""
         length = seconds if seconds > 0 else count / 6
         middles = (np.arange(count) + 0.5) * length / max(1, count)
-        frames = np.floor(middles * RATE)
-        return frames / RATE if (np.diff(frames) > 0).all() else middles
+        frames = np.floor(middles * FRAME_RATE)
+        return frames / FRAME_RATE if (np.diff(frames) > 0).all() else middles
 
     def _sequence(self, values: np.ndarray, times: np.ndarray, facts: dict[str, float]) -> FeatureSequence:
         names = tuple(f"{self.name}_{index:03d}" for index in range(self.width))

@@ -37,7 +37,7 @@ from emibook.features.base import Clip
 from emibook.features.openface_tables import describe_tables
 from emibook.features.store import FeatureSequence
 from emibook.features.weights import Weights, file_fingerprint, keep_description, read_description
-from emibook.preprocess.media import RATE
+from emibook.preprocess.media import FRAME_RATE
 
 PROGRAM = "FeatureExtraction"
 INPUTS = ("crops", "video")
@@ -144,8 +144,8 @@ class OpenFace:
             raise InputError(f"OpenFace counts {table.picture.max() + 1} pictures in {clip.faces}, which has "
                              f"{len(track)}")
         # A picture is a crop and has its frame's time; OpenFace's own timestamps ignore frames without a face.
-        steps = np.rint(track["time"].to_numpy() * RATE).astype(int)
-        present, values, facts = onto_clock(table, steps[table.picture] / RATE, steps, None)
+        steps = np.rint(track["time"].to_numpy() * FRAME_RATE).astype(int)
+        present, values, facts = onto_clock(table, steps[table.picture] / FRAME_RATE, steps, None)
         return track["time"].to_numpy(np.float64)[present], values, facts | success_counts(table, "crops")
 
     def _by_video(self, clip: Clip) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
@@ -164,7 +164,7 @@ class OpenFace:
         return self._run(["-fdir", str(clip.faces)], count) if count else None
 
     def _video(self, clip: Clip) -> Table:
-        return self._run(["-f", str(clip.path), "-2Dfp"], math.ceil(clip.seconds * RATE))
+        return self._run(["-f", str(clip.path), "-2Dfp"], math.ceil(clip.seconds * FRAME_RATE))
 
     def _run(self, inputs: list[str], frames: int) -> Table:
         timeout = TIMEOUT_SECONDS + TIMEOUT_PER_FRAME * frames

@@ -20,7 +20,7 @@ from emibook.features.au_tables import Table, columns_of, read_table
 from emibook.features.base import Clip
 from emibook.features.store import FeatureSequence
 from emibook.features.weights import Weights, keep_description, read_description
-from emibook.preprocess.media import RATE
+from emibook.preprocess.media import FRAME_RATE
 
 LENGTH_TOLERANCE = 0.1, 0.2  # share and seconds by which a table's last timestamp may miss the clip's length
 
@@ -78,7 +78,7 @@ class ActionUnitTables:
     def _seconds(table: Table, clip: Clip) -> tuple[np.ndarray, bool]:
         """The time of each row's picture (row,), and whether it was counted in the video."""
         seconds = table.seconds
-        reach = 0.0 if seconds is None else float(seconds.max(initial=0)) + 1 / RATE
+        reach = 0.0 if seconds is None else float(seconds.max(initial=0)) + 1 / FRAME_RATE
         share, most = LENGTH_TOLERANCE
         if len(table) and (seconds is None or abs(reach - clip.seconds) > share * clip.seconds + most):
             try:

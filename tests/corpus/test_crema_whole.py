@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import wave
 
+import made
 import made_crema
 import numpy as np
 import pandas as pd
@@ -42,9 +43,9 @@ def world(tmp_path_factory):
         made_crema.cut_votes(root / "processedResults" / "tabulatedVotes.csv", clips)
     (root / "VideoFlash" / f"{ONLY_HEARD}.flv").unlink()
     corpus = open_corpus(root)
-    preprocess(corpus, work, workers=1, progress=False)
+    preprocess(corpus, work, resources=Resources(workers=1, progress=False))
     extract(corpus, work, ["resnet18", "mfcc"], weights=WEIGHTS, resources=Resources(workers=1, progress=False))
-    runs = [train(corpus, work, name, 0, QUICK, workers=1, progress=False) for name in ("resnet18", "mfcc")]
+    runs = [train(corpus, work, name, 0, QUICK, resources=made.QUIET) for name in ("resnet18", "mfcc")]
     return corpus, work, runs
 
 

@@ -32,7 +32,7 @@ from emibook.features import (
 from emibook.features.action_units import DESCRIPTION
 from emibook.features.weights import Weights, file_fingerprint
 from emibook.preprocess import read_audio, read_faces
-from emibook.preprocess.detector import TEMPLATE
+from emibook.preprocess.alignment import TEMPLATE
 from emibook.puppet import builtin
 
 TRACK = ["frame", "time", "face", "probability", "x1", "y1", "x2", "y2"] + [
@@ -318,7 +318,7 @@ def test_a_gpu_that_is_absent_or_full_ends_the_run(work, done, here, monkeypatch
     assert not list((work / "features" / "mfcc").glob("*.safetensors"))
     monkeypatch.setattr("dask.system.cpu_count", lambda: 16)
     asked = []
-    monkeypatch.setattr(extraction, "run", lambda *_, workers, **__: asked.append(workers) or iter(()))
+    monkeypatch.setattr(extraction, "run", lambda *_, resources, **__: asked.append(resources.workers) or iter(()))
     for workers in (None, 9):
         extract(done[1], work, ["mfcc"], resources=Resources(device="cuda", workers=workers, progress=False))
     assert asked == [3, 9]

@@ -25,7 +25,7 @@ from emibook.features.base import Clip
 from emibook.features.openface import OpenFace, resolve
 from emibook.features.openface_tables import ActionUnitTables, describe_tables
 from emibook.features.registry import EXTRACTORS
-from emibook.preprocess.detector import TEMPLATE
+from emibook.preprocess.alignment import TEMPLATE
 
 R, C = [f"AU{unit:02d}_r" for unit in UNITS], [f"AU{unit:02d}_c" for unit in (*UNITS[:-1], 28, 45)]
 QUIET = Resources(progress=False)
