@@ -37,7 +37,7 @@ from scipy import stats
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
-from emibook.book.build import PROFILES, banner, project_path
+from emibook.book.page import PROFILES, banner, project_path
 from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.evaluation import Bootstrap, bootstrap_interval

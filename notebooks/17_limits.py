@@ -33,7 +33,7 @@ from myst_nb import glue
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
-from emibook.book.build import banner, project_path
+from emibook.book.page import banner, project_path
 from emibook.corpus import open_corpus
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
 from emibook.metrics import pearson

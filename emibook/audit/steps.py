@@ -132,7 +132,7 @@ def _resnet18_is_a_mean() -> bool:
 
 def _units(offset: float) -> np.ndarray:
     """(column,) the output of our estimator of action units where its regression gives ``offset`` for every unit."""
-    encoder = object.__new__(action_units.ActionUnitEstimator)  # its weights are fitted on drawings, which takes minutes
+    encoder = object.__new__(action_units.ActionUnitEstimator)  # a fit of its weights takes minutes
     encoder.label = "builtin"
     encoder.slopes = np.zeros((action_units.DESCRIPTION, encoder.width), np.float32)
     encoder.offsets = np.full(encoder.width, offset, np.float32)

@@ -22,6 +22,7 @@ from emibook.preprocess import preprocess, read_audio
 from emibook.studies.human import people
 from emibook.training.loop import Recipe
 
+pytestmark = pytest.mark.slow
 TRAIN = [f"1001_DFA_{meant}_XX" for meant in ("ANG", "DIS", "FEA")] + [
     f"1002_DFA_{meant}_XX" for meant in ("HAP", "NEU", "SAD")]
 VALID = [f"1049_DFA_{meant}_XX" for meant in made_crema.EMOTIONS]

@@ -20,6 +20,7 @@ from emibook.puppet import builtin, train_resnet18
 from emibook.puppet.builtin import Recipe, Stills
 from emibook.puppet.stills import STILLS
 
+pytestmark = pytest.mark.slow
 TINY = Recipe(people=6, held_out=2, small_steps=1, steps=1, batch=4, components=8)
 QUIET = Resources(workers=2, progress=False)
 
