@@ -15,7 +15,7 @@ _MODULE_OF = {
     "EXTRACTORS": "features", "extract": "features",
     "load": "sequences.load",
     "TCN": "models", "IntensityRegressor": "models",
-    "Recipe": "training.loop",
+    "Recipe": "training.recipe",
     "pearson": "metrics", "mean_pearson": "metrics",
     "late_fusion": "fusion",
     "bootstrap_interval": "evaluation", "paired_difference": "evaluation",

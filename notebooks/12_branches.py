@@ -47,7 +47,8 @@ from emibook.puppet.corpus import make_corpus
 from emibook.sequences.load import load
 from emibook.sequences.packed import Feed
 from emibook.studies.human.people import rows as people_rows
-from emibook.training.loop import LOG, statistics
+from emibook.training.loop import LOG
+from emibook.training.partitions import statistics
 
 # %% tags=["hide-input"]
 started = time.perf_counter()

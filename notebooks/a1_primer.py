@@ -36,7 +36,7 @@ from emibook import figures
 from emibook.book.build import banner, project_path
 from emibook.compute import Resources
 from emibook.corpus import open_corpus
-from emibook.models.regressor import masked_mean
+from emibook.models.pooling import masked_mean
 from emibook.preprocess import preprocess, read_faces
 from emibook.puppet.corpus import make_corpus
 

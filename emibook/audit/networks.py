@@ -25,7 +25,7 @@ from emibook.models.tcn import causal
 from emibook.sequences.load import modality
 from emibook.sequences.packed import Sequences
 from emibook.training import loop
-from emibook.training.loop import Recipe, train
+from emibook.training.loop import Partitions, Recipe, TrainingConfig, train
 
 CLIPS, TARGETS = 12, 6
 FLAT = 1e-30  # a rate that moves no weight, so that the metric stays what it is
@@ -190,7 +190,8 @@ def _flat_training() -> tuple[pandas.DataFrame, float]:
     parts = partition("t"), partition("v")
     recipe = Recipe("flat", learning_rate=FLAT, batch=CLIPS, epochs=PATIENCE + 2, patience=PATIENCE, threads=1)
     with tempfile.TemporaryDirectory() as folder:
-        train(*parts, recipe, 0, Path(folder) / "run", model={"kind": "linear"}, device="cpu", progress=False)
+        config = TrainingConfig(recipe, model={"kind": "linear"})
+        train(Partitions(*parts), config, Path(folder) / "run", device="cpu", progress=False)
         log = pandas.read_csv(Path(folder) / "run" / loop.LOG)
         predicted = loop.predict(loop.load_model(Path(folder) / "run"), parts[0])
     squares = (parts[0].targets.astype(float) - predicted) ** 2

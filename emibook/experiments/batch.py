@@ -18,7 +18,7 @@ from emibook.features import extract
 from emibook.preprocess import preprocess
 from emibook.sequences.load import extracted_sets, feature_names, load, modality, packed_sets
 from emibook.training.live_curves import LiveCurves
-from emibook.training.loop import require_labels
+from emibook.training.partitions import require_labels
 
 SHOWN_CLIPS = 5  # of those that lack a feature set
 MISSING_FEATURE_POLICY = {"train": "not trained on"} | dict.fromkeys(

@@ -28,7 +28,7 @@ from emibook.metrics import pearson
 from emibook.sequences.load import extracted_sets, load, made_with, modality
 from emibook.sequences.packed import Sequences
 from emibook.sequences.timeline import SequenceConfig
-from emibook.training.loop import LOG, Recipe, load_model, predict, train
+from emibook.training.loop import LOG, Partitions, Recipe, TrainingConfig, load_model, predict, train
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,9 @@ def _train_and_predict(experiment: Experiment, config: dict, folder: Path, resou
             raise InputError(f"{position}; make the set again")
     about = config | {"variant": experiment.variant.name, "versions": _versions()}
     write_text(folder / "config.json", json.dumps(about, indent=1) + "\n")
-    train(parts["train"], parts["valid"], experiment.recipe, config["seed"], folder, model=config["model"],
-          halves=halves(parts["valid"].participants), device=device, progress=resources.progress)
+    partitions = Partitions(parts["train"], parts["valid"], halves(parts["valid"].participants))
+    settings = TrainingConfig(experiment.recipe, config["seed"], config["model"])
+    train(partitions, settings, folder, device=device, progress=resources.progress)
     if names := extracted_sets(experiment.work, features):
         copy_encoders(experiment.work, names, folder)
     model = load_model(folder).to(device)

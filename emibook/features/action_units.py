@@ -20,7 +20,7 @@ import numpy as np
 from emibook import InputError
 from emibook.features.store import FeatureSequence
 from emibook.features.weights import Weights, load_state
-from emibook.preprocess import CROP
+from emibook.preprocess import CROP_SIZE
 
 UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 NAMES = tuple(f"AU{unit:02d}_{kind}" for kind in "rc" for unit in UNITS)
@@ -60,7 +60,7 @@ class _Histograms:
 
 
 _HISTOGRAMS = (
-    _Histograms(slice(0, CROP), slice(0, CROP), 8, 18),
+    _Histograms(slice(0, CROP_SIZE), slice(0, CROP_SIZE), 8, 18),
     _Histograms(slice(18, 66), slice(16, 96), 4, 12),  # brows and eyes
     _Histograms(slice(62, 110), slice(16, 96), 4, 12),  # mouth and chin
 )
@@ -72,9 +72,9 @@ def describe(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
     A face and its mirror image have the same description, because every unit here is of both sides. Of the landmarks it
     has the coordinates and their ten distances, in units of the crop's width.
     """
-    points = np.asarray(landmarks, np.float32) / CROP
+    points = np.asarray(landmarks, np.float32) / CROP_SIZE
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    geometry = 0.5 * (_geometry(points) + _geometry((points * [-1, 1] + [(CROP - 1) / CROP, 0])[MIRRORED]))
+    geometry = 0.5 * (_geometry(points) + _geometry((points * [-1, 1] + [(CROP_SIZE - 1) / CROP_SIZE, 0])[MIRRORED]))
     return np.concatenate([*(histograms.of(gray) for histograms in _HISTOGRAMS), geometry]).astype(np.float32)
 
 
@@ -83,7 +83,7 @@ def _geometry(points: np.ndarray) -> np.ndarray:
     return np.concatenate([points.ravel(), np.linalg.norm(points[first] - points[second], axis=1)])
 
 
-DESCRIPTION = len(describe(np.zeros((CROP, CROP, 3), np.uint8), np.zeros((5, 2))))
+DESCRIPTION = len(describe(np.zeros((CROP_SIZE, CROP_SIZE, 3), np.uint8), np.zeros((5, 2))))
 
 
 class ActionUnitEstimator:

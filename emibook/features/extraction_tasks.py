@@ -107,7 +107,7 @@ def load(name: str, weights: Weights, encoders: Path, device: str) -> Callable[.
 
 def encode(task: Task, plan: Plan) -> None:
     """Compute and write the feature sequences of one task."""
-    from emibook.preprocess import CROP, read_audio, read_faces
+    from emibook.preprocess import CROP_SIZE, read_audio, read_faces
 
     work, faces, sounds = plan.work, None, []
     for name in task.names:
@@ -116,7 +116,7 @@ def encode(task: Task, plan: Plan) -> None:
             sequences = [encoder(task.clip)]
         elif EXTRACTORS[name].modality == "V":
             if faces is None:
-                empty = np.zeros((0, CROP, CROP, 3), np.uint8), np.zeros(0), np.zeros((0, 5, 2), np.float32)
+                empty = np.zeros((0, CROP_SIZE, CROP_SIZE, 3), np.uint8), np.zeros(0), np.zeros((0, 5, 2), np.float32)
                 faces = empty if task.failed else read_faces(work, task.clips[0])
             sequences = [encoder(*faces)]
         else:

@@ -14,7 +14,6 @@ _HOME = {
     **dict.fromkeys(("FRAME_RATE", "SAMPLE_RATE", "audio", "frames"), "media"),
     **dict.fromkeys(("CROP_SIZE", "LANDMARKS", "TEMPLATE", "align"), "alignment"),
     **dict.fromkeys(("preprocess_clip", "read_audio", "read_faces", "read_settings", "read_track"), "clip"),
-    "CROP": "detector",
     "preprocess": "run",
 }
 

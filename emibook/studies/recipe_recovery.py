@@ -25,7 +25,7 @@ from emibook.device import on_device
 from emibook.evaluation import halves, paired_difference
 from emibook.experiments.recipes import IMPROVED, IMPROVEMENTS, LR_SCALED, RECIPES
 from emibook.experiments.variants import BASE, Variant
-from emibook.files import write_text
+from emibook.files import replacing, write_text
 from emibook.fusion import late_fusion
 from emibook.metrics import pearson
 from emibook.models.ridge import time_averages
@@ -35,7 +35,7 @@ from emibook.studies.simulation import features as simulated_features
 from emibook.studies.simulation.corpus import sequences
 from emibook.studies.simulation.features import Simulation
 from emibook.training.checkpoint import HALVES, LOG
-from emibook.training.loop import Recipe, load_model, predict, replace_whole, train
+from emibook.training.loop import Partitions, Recipe, TrainingConfig, load_model, predict, train
 
 PENALTIES = np.geomspace(1, 1e6, 13)
 """Of ridge regression, in clips: what a penalty of as many clips without signal would do."""
@@ -249,12 +249,13 @@ def _drawn(simulation: Simulation, features: str, case: Case) -> dict[str, Seque
 def _train(case: Case, parts: dict[str, Sequences], half: np.ndarray, folder: Path, progress: bool) -> None:
     """One branch of ``case`` into ``folder``, with what it says of the clips that it was not trained on."""
     recipe = replace(case.recipe, **case.variant.recipe)
-    train(parts["train"], parts["valid"], recipe, case.seed, folder, model=case.variant.model_of(case.kind),
-          halves=half, progress=progress)  # fmt: skip
+    config = TrainingConfig(recipe, case.seed, case.variant.model_of(case.kind))
+    train(Partitions(parts["train"], parts["valid"], half), config, folder, progress=progress)
     device = on_device()
     model = load_model(folder).to(device)
     predicted = {name: predict(model, parts[name], device) for name in ("valid", "test")}
-    replace_whole(folder / PREDICTIONS, lambda path: save_file(predicted, path))
+    with replacing(folder / PREDICTIONS) as path:
+        save_file(predicted, path)
 
 
 def table(every: Sequence[Case], size: Size, out: Path, *, progress: bool = True) -> pandas.DataFrame:
@@ -304,7 +305,8 @@ def _beside(simulation: Simulation, case: Case, parts: dict[str, Sequences], out
         training, *others = parts.values()
         for name, predicted in zip(("valid", "test"), ridge(training, *others), strict=True):
             found |= {f"best {name}": best_predictor.best(simulation, name, case.seen), f"ridge {name}": predicted}
-        replace_whole(path, lambda temporary: save_file(found, temporary))
+        with replacing(path) as temporary:
+            save_file(found, temporary)
     return load_file(path)
 
 

@@ -140,7 +140,7 @@ def test_a_training_that_goes_on_from_a_damaged_state(trained, tmp_path, monkeyp
 
     corpus, work, _ = trained
     shutil.copytree(work / "features", tmp_path / "features")
-    monkeypatch.setattr(loop, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(loop, "finish_training", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         make_run(Experiment.of(corpus, tmp_path, QUICK), "mfcc", 0, made.QUIET)
     (state,) = (tmp_path / "runs").glob("*/state-all.safetensors")

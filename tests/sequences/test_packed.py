@@ -16,7 +16,7 @@ from emibook.sequences import packed as packing
 from emibook.sequences.load import extracted_sets, load, packed_file
 from emibook.sequences.packed import Feed, Sequences, fits, read, stored, write
 from emibook.sequences.timeline import SequenceConfig
-from emibook.training.loop import Recipe, train
+from emibook.training import Partitions, Recipe, TrainingConfig, train
 
 RNG = np.random.default_rng(0)
 TABLES = [RNG.normal(size=(length, 3)).astype(np.float32) for length in (4, 0, 7, 1)]
@@ -187,7 +187,7 @@ def test_a_set_larger_than_the_memory_is_trained_on_from_its_file_and_that_is_sa
     made_weights = []
     for name, free in (("enough", 2**40), ("little", 100)):
         monkeypatch.setattr(packing.psutil, "virtual_memory", lambda free=free: types.SimpleNamespace(available=free))
-        train(*parts, recipe, 0, folder / name, device="cpu", progress=False)
+        train(Partitions(*parts), TrainingConfig(recipe), folder / name, device="cpu", progress=False)
         made_weights.append((folder / name / "weights.safetensors").read_bytes())
         said = capsys.readouterr().err.splitlines()
         assert len(said) == (0 if name == "enough" else 2), "a line a partition"
