@@ -1,4 +1,4 @@
-"""What this machine has, what it lacks, and the command that mends it."""
+"""What this machine has, what it lacks, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: what it is, what was found, whether the pipeline needs it, and what mends it."""
+    """One thing looked at: what it is, what was found, whether the pipeline needs it, and what fixes it."""
 
     what: str
     found: str
     good: bool
     needed: bool = True
-    mend: str = ""
+    fix: str = ""
 
 
-def _package(name: str, needed: bool, why: str, mend: str) -> Finding:
+def _package(name: str, needed: bool, why: str, fix: str) -> Finding:
     try:
         return Finding(name, importlib.metadata.version(name), True, needed)
     except importlib.metadata.PackageNotFoundError:
-        return Finding(name, f"missing: {why}", False, needed, mend)
+        return Finding(name, f"missing: {why}", False, needed, fix)
 
 
 def _torch_pair() -> Finding:
@@ -45,8 +45,8 @@ def _torch_pair() -> Finding:
         return Finding("torch with torchvision", "load together", True)
     except (ImportError, RuntimeError, AttributeError) as error:
         reason = str(error).splitlines()[0]
-        mend = "pip install --constraint constraints.txt torch torchvision"
-        return Finding("torch with torchvision", f"do not load together: {reason}", False, mend=mend)
+        fix = "pip install --constraint constraints.txt torch torchvision"
+        return Finding("torch with torchvision", f"do not load together: {reason}", False, fix=fix)
 
 
 def _accelerator() -> Finding:
@@ -80,7 +80,7 @@ def examine(extra: Iterable[Finding] = ()) -> list[Finding]:
         extra: findings of other modules, about published weights and external programs.
     """
     good_python = (3, 11) <= sys.version_info < (3, 14)
-    findings = [Finding("Python", sys.version.split()[0], good_python, mend="use Python 3.11, 3.12 or 3.13")]
+    findings = [Finding("Python", sys.version.split()[0], good_python, fix="use Python 3.11, 3.12 or 3.13")]
     findings += [_package(name, True, "the pipeline needs it", "pip install --editable .") for name in REQUIRED]
     findings += [_torch_pair(), _accelerator()]
     findings += [_package(name, False, "the book needs it", "pip install --editable .[book]") for name in BOOK]
@@ -89,6 +89,6 @@ def examine(extra: Iterable[Finding] = ()) -> list[Finding]:
         findings.append(_package(name, False, what, f"pip install --editable .[{group}]"))
     findings += extra
     browser = next((shutil.which(name) for name in BROWSERS if shutil.which(name)), None)
-    mend = "install Chromium, for example: apt-get install chromium"
-    findings.append(Finding("browser for check-site", browser or "missing", bool(browser), False, mend))
+    fix = "install Chromium, for example: apt-get install chromium"
+    findings.append(Finding("browser for check-site", browser or "missing", bool(browser), False, fix))
     return findings

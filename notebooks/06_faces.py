@@ -38,7 +38,7 @@ from torchvision.utils import make_grid
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
-from emibook.book.build import banner, project_path
+from emibook.book.page import banner, project_path
 from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.preprocess import CROP_SIZE, LANDMARKS, TEMPLATE, frames, preprocess, read_faces, read_track

@@ -37,7 +37,7 @@ from myst_nb import glue
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
-from emibook.book.build import TABLE_FEATURES, banner, project_path
+from emibook.book.page import TABLE_FEATURES, banner, project_path
 from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.features import copy_encoders, extract, load_encoder, store

@@ -39,7 +39,7 @@ from scipy.signal import butter, sosfilt
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
-from emibook.book.build import banner, project_path
+from emibook.book.page import banner, project_path
 from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.features import copy_encoders, extract, feature_table, load_encoder, store

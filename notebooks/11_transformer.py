@@ -35,7 +35,7 @@ from myst_nb import glue
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
-from emibook.book.build import banner, listing, project_path
+from emibook.book.page import banner, listing, project_path
 from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.experiments import paper_tables

@@ -36,7 +36,7 @@ from torch.nn.functional import mse_loss
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
-from emibook.book.build import banner, project_path
+from emibook.book.page import banner, project_path
 from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.experiments import paper_tables

@@ -36,7 +36,7 @@ from myst_nb import glue
 import emibook
 from emibook import figures
 from emibook.audit.fusion_bounds import implied
-from emibook.book.build import TABLE_FEATURES, banner, project_path
+from emibook.book.page import TABLE_FEATURES, banner, project_path
 from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.experiments import paper_tables

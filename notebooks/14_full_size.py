@@ -36,7 +36,7 @@ from myst_nb import glue
 import emibook
 from emibook import figures
 from emibook.audit import fusion_bounds
-from emibook.book.build import banner, project_path
+from emibook.book.page import banner, project_path
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
 from emibook.experiments.paper_rows import TABLE2, TABLE3
 from emibook.experiments.recipes import IMPROVED

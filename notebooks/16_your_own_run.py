@@ -35,7 +35,7 @@ from myst_nb import glue
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
-from emibook.book.build import banner, project_path
+from emibook.book.page import banner, project_path
 from emibook.compute import Resources
 from emibook.corpus import crema_d, open_corpus
 from emibook.corpus.folds import fold
@@ -117,7 +117,7 @@ banner(profile, corpus)
 
 # %%
 for clip, fault in crema_d.FAULTS.items():
-    way = "in no partition" if clip in crema_d.LEFT_OUT else "in its own partition"
+    way = "in no partition" if clip in crema_d.EXCLUDED else "in its own partition"
     print(f"{clip}, {way}:\n    {fault}")
 
 # %% [markdown]

@@ -34,7 +34,7 @@ from myst_nb import glue
 
 import emibook
 from emibook import figures
-from emibook.book.build import banner, project_path
+from emibook.book.page import banner, project_path
 from emibook.corpus import open_corpus
 from emibook.preprocess import frames
 from emibook.preprocess.detector import Detector

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pretended import a_gpu  # noqa: F401 (the fixture gpu)
+from fake_gpu import a_gpu  # noqa: F401 (the fixture gpu)
 
 from emibook.experiments.paper_rows import chosen_rows
 from emibook.models import IntensityRegressor

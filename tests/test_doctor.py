@@ -27,7 +27,7 @@ def test_what_is_missing_comes_with_a_command(monkeypatch):
     assert not findings["librosa"].good and findings["librosa"].needed
     assert not findings["papermill"].good and not findings["papermill"].needed
     for name in ("librosa", "papermill", "opensmile"):
-        assert findings[name].mend.startswith("pip install")
+        assert findings[name].fix.startswith("pip install")
 
 
 def test_findings_of_other_modules_are_added():
@@ -53,17 +53,17 @@ def test_published_weights_are_reported_as_they_are(monkeypatch, tmp_path):
     assert list(findings) == list(table) and not any(finding.needed for finding in findings.values())
     assert findings["good"].good and findings["good"].found == f"{tmp_path / 'good'}, SHA-256 as expected"
     assert not findings["other"].good and "another file" in findings["other"].found
-    assert findings["other"].mend == "delete it, then emibook weights get other"
+    assert findings["other"].fix == "delete it, then emibook weights get other"
     assert findings["unknown"].good and "SHA-256 unknown" in findings["unknown"].found
     absent = findings["absent"]
-    assert (absent.good, absent.found, absent.mend) == (
+    assert (absent.good, absent.found, absent.fix) == (
         False, "missing: a model, 7 MB", "emibook weights get absent")
-    assert not findings["by hand"].good and "get a checkpoint from https://example.org" in findings["by hand"].mend
+    assert not findings["by hand"].good and "get a checkpoint from https://example.org" in findings["by hand"].fix
 
 
 def test_openface_is_found_on_the_path(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert not openface.finding().good and "FeatureExtraction" in openface.finding().mend
+    assert not openface.finding().good and "FeatureExtraction" in openface.finding().fix
     (tmp_path / "FeatureExtraction").touch(0o755)
     assert openface.finding().good
 
@@ -76,4 +76,4 @@ def test_a_pair_that_does_not_load_is_reported(monkeypatch):
 
     monkeypatch.setattr(torchvision.ops, "nms", broken)
     pair = next(finding for finding in doctor.examine() if finding.what == "torch with torchvision")
-    assert not pair.good and "nms" in pair.found and pair.mend
+    assert not pair.good and "nms" in pair.found and pair.fix

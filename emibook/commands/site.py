@@ -45,7 +45,7 @@ def audit(*, work: Work | None = None) -> int:
     findings = audit(paper, work)
     for claim in paper.claims:
         finding = findings[claim.id]
-        print(f"{finding.verdict:23}  {claim.id}  ({claim.section}) {finding.found}")
+        print(f"{finding.verdict:23}  {claim.id}  ({claim.section}) {finding.reason}")
     for verdict, count in counts(findings).items():
         print(f"{verdict:23} {count:4}")
     for (count, digest), same in zip(FIXED, fixed_before(paper.claims), strict=True):
@@ -68,5 +68,5 @@ def doctor() -> int:
     findings = examine(extra)
     for finding in findings:
         mark = "ok" if finding.good else "MISSING" if finding.needed else "without"
-        print(f"{mark:8} {finding.what}: {finding.found}" + (f"  ->  {finding.mend}" if not finding.good else ""))
+        print(f"{mark:8} {finding.what}: {finding.found}" + (f"  ->  {finding.fix}" if not finding.good else ""))
     return 1 if any(not finding.good and finding.needed for finding in findings) else 0

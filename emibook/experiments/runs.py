@@ -1,5 +1,7 @@
 """Runs: one branch trained with one seed, as a folder that tables, figures and predictions read.
 
+In a work folder:
+
     WORK/runs/ledger.csv    a row for every training that ended, well or not
     WORK/runs/.<id>.lock    held by the command that makes the run
     WORK/runs/<id>/

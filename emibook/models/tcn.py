@@ -52,7 +52,12 @@ class TCN(nn.Module):
 
     @property
     def receptive_field(self) -> int:
-        """Input steps that one output step depends on, its own included: 1 + (kernel - 1) * sum of dilations."""
+        """Steps of the input that one output step depends on, itself included: 1 + (kernel - 1) * sum of dilations.
+
+        Example:
+            >>> TCN(in_features=6, kernel_size=3, layers=5).receptive_field
+            63
+        """
         return 1 + sum((self.kernel_size - 1) * layer.dilation[0] for layer in self.convolutions)
 
     def forward(self, values: Tensor) -> Tensor:

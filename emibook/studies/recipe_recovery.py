@@ -28,7 +28,7 @@ from emibook.experiments.variants import BASE, Variant
 from emibook.files import replacing, write_text
 from emibook.fusion import late_fusion
 from emibook.metrics import pearson
-from emibook.models.ridge import time_averages
+from emibook.models.ridge import RidgeOnAverages
 from emibook.sequences.packed import Sequences
 from emibook.studies.simulation import best_predictor
 from emibook.studies.simulation import features as simulated_features
@@ -39,7 +39,6 @@ from emibook.training.loop import Partitions, Recipe, TrainingConfig, load_model
 
 PENALTIES = np.geomspace(1, 1e6, 13)
 """Of ridge regression, in clips: what a penalty of as many clips without signal would do."""
-FOLDS = 5
 RESULT = "result.json"
 PREDICTIONS = "predictions.safetensors"
 
@@ -163,33 +162,11 @@ def cases(size: Size) -> list[Case]:
 def ridge(training: Sequences, *others: Sequences) -> list[np.ndarray]:
     """(clip, target) for each of ``others``: ridge regression on time averages, its penalty tuned within ``training``.
 
-    For each target the penalty is the one that scores best on participants left out, in ``FOLDS`` turns. A clip
-    without a step is predicted as the training mean.
+    For each target the penalty is the one that predicts participants left out best. A clip without a step is predicted
+    as the training mean.
     """
-    there = training.present
-    inputs, targets = time_averages(training)[there], training.targets[there].astype(np.float64)
-    people = pandas.factorize(np.asarray(training.participants)[there])[0]
-    left_out = np.empty((len(PENALTIES), *targets.shape))
-    for fold in range(FOLDS):
-        out = people % FOLDS == fold
-        left_out[:, out] = _fitted(inputs[~out], targets[~out], inputs[out])
-    chosen = np.argmax([pearson(targets, each) for each in left_out], axis=0)  # (target,)
-    found = []
-    for clips in others:
-        values = np.nan_to_num(time_averages(clips), nan=0.0)
-        predicted = np.take_along_axis(_fitted(inputs, targets, values), chosen[None, None], axis=0)[0]
-        found.append(np.where(clips.present[:, None], predicted, targets.mean(axis=0)))
-    return found
-
-
-def _fitted(inputs: np.ndarray, targets: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(penalty, clip, target) predictions of ``others``."""
-    centre, scale = inputs.mean(axis=0), inputs.std(axis=0)
-    inputs, others = (inputs - centre) / scale, (others - centre) / scale
-    size, turn = np.linalg.eigh(inputs.T @ inputs)
-    shared = turn.T @ (inputs.T @ (targets - targets.mean(axis=0)))  # (direction, target)
-    shrunk = shared / (size[:, None] + PENALTIES[:, None, None])  # (penalty, direction, target)
-    return others @ turn @ shrunk + targets.mean(axis=0)
+    model = RidgeOnAverages.fit(training, PENALTIES / len(training.names))
+    return [model.predict(clips) for clips in others]
 
 
 def score(case: Case, size: Size, out: Path, *, progress: bool = True) -> dict:

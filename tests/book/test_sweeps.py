@@ -7,7 +7,7 @@ from pathlib import Path
 import nbformat
 import pandas
 import pytest
-from made_hosts import Hosts
+from dask_hosts import Hosts
 
 from emibook import InputError
 from emibook.book.notebooks import declared

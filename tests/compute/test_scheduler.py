@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from made_hosts import PYTHONPATH, Hosts, is_true_within
+from dask_hosts import PYTHONPATH, Hosts, is_true_within
 
 from emibook import InputError, compute
 from emibook.compute import Limits, Resources, backends, worker

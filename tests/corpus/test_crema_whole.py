@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import wave
 
-import made
-import made_crema
+import crema_d_files
+import feature_corpus
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,9 +22,10 @@ from emibook.preprocess import preprocess, read_audio
 from emibook.studies.human import people
 from emibook.training.loop import Recipe
 
+pytestmark = pytest.mark.slow
 TRAIN = [f"1001_DFA_{meant}_XX" for meant in ("ANG", "DIS", "FEA")] + [
     f"1002_DFA_{meant}_XX" for meant in ("HAP", "NEU", "SAD")]
-VALID = [f"1049_DFA_{meant}_XX" for meant in made_crema.EMOTIONS]
+VALID = [f"1049_DFA_{meant}_XX" for meant in crema_d_files.EMOTIONS]
 TEST = ["1063_DFA_ANG_XX", "1076_MTI_NEU_XX", "1076_MTI_SAD_XX"]
 OTHERS = ["1064_IEO_DIS_MD", "1064_TIE_SAD_XX"]
 ONLY_HEARD = TRAIN[0]
@@ -38,14 +39,14 @@ def world(tmp_path_factory):
     place = tmp_path_factory.mktemp("crema")
     root, work = place / "CREMA-D", place / "work"
     clips = [*TRAIN, *VALID, *TEST, *OTHERS]
-    made_crema.imitation(root, clips, made_crema.drawn_votes(clips))
-    if made_crema.real() is not None:
-        made_crema.cut_votes(root / "processedResults" / "tabulatedVotes.csv", clips)
+    crema_d_files.imitation(root, clips, crema_d_files.simulated_votes(clips))
+    if crema_d_files.real() is not None:
+        crema_d_files.cut_votes(root / "processedResults" / "tabulatedVotes.csv", clips)
     (root / "VideoFlash" / f"{ONLY_HEARD}.flv").unlink()
     corpus = open_corpus(root)
     preprocess(corpus, work, resources=Resources(workers=1, progress=False))
     extract(corpus, work, ["resnet18", "mfcc"], weights=WEIGHTS, resources=Resources(workers=1, progress=False))
-    runs = [train(corpus, work, name, 0, QUICK, resources=made.QUIET) for name in ("resnet18", "mfcc")]
+    runs = [train(corpus, work, name, 0, QUICK, resources=feature_corpus.QUIET) for name in ("resnet18", "mfcc")]
     return corpus, work, runs
 
 

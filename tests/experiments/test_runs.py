@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import made
+import feature_corpus
 import numpy as np
 import pytest
 
@@ -28,9 +28,9 @@ QUICK = Recipe("quick", learning_rate=3e-3, batch=10, epochs=2, threads=1)
 def trained(tmp_path_factory):
     """A corpus, its work folder and a run on it."""
     work = tmp_path_factory.mktemp("work")
-    corpus = made.corpus(work / "root")
-    made.write(corpus, work, "mfcc", signal=3.0)
-    return corpus, work, make_run(Experiment.of(corpus, work, QUICK), "mfcc", 0, made.QUIET)
+    corpus = feature_corpus.corpus(work / "root")
+    feature_corpus.write(corpus, work, "mfcc", signal=3.0)
+    return corpus, work, make_run(Experiment.of(corpus, work, QUICK), "mfcc", 0, feature_corpus.QUIET)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_a_training_that_goes_on_from_a_damaged_state(trained, tmp_path, monkeyp
     shutil.copytree(work / "features", tmp_path / "features")
     monkeypatch.setattr(loop, "finish_training", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        make_run(Experiment.of(corpus, tmp_path, QUICK), "mfcc", 0, made.QUIET)
+        make_run(Experiment.of(corpus, tmp_path, QUICK), "mfcc", 0, feature_corpus.QUIET)
     (state,) = (tmp_path / "runs").glob("*/state-all.safetensors")
     if how == "cut":
         state.write_bytes(state.read_bytes()[:100])
@@ -157,7 +157,7 @@ def test_a_training_that_goes_on_from_a_damaged_state(trained, tmp_path, monkeyp
         make_run, Experiment.of(corpus, tmp_path, QUICK), "mfcc", 0)
     shutil.rmtree(state.parent)
     assert json.loads((make_run(Experiment.of(corpus, tmp_path, QUICK), "mfcc", 0,
-                                made.QUIET) / "metrics.json").read_text())
+                                feature_corpus.QUIET) / "metrics.json").read_text())
 
 
 def test_two_commands_at_once_make_a_run_once_and_both_have_it(trained, tmp_path, capsys):

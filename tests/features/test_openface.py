@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from made_clips import numbered, write_clip
+from video_files import numbered, write_clip
 
 from emibook import InputError
 from emibook.compute import Resources
@@ -171,7 +171,7 @@ def test_a_step_takes_the_picture_that_preprocessing_takes(tmp_path, rate):
 
     count = int(rate * 2)
     path = write_clip(tmp_path / "c.mp4", [numbered(number) for number in range(count)], rate=rate)
-    from made_clips import number_in
+    from video_files import number_in
 
     shown = np.array([number_in(image) for image in frames(path)])
     written = intensities(count)

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from made_faces import cosines, faces, smooth_faces
+from face_crops import cosines, faces, smooth_faces
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision import transforms

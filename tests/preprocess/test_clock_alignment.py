@@ -12,8 +12,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from made_clips import write_clip
 from safetensors.numpy import save_file
+from video_files import write_clip
 
 from emibook.features import EXTRACTORS
 from emibook.features.action_units import DESCRIPTION, NAMES, UNITS

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from made_clips import number_in, numbered, tone, turn, write_clip
+from video_files import number_in, numbered, tone, turn, write_clip
 
 from emibook import InputError
 from emibook.preprocess import FRAME_RATE, SAMPLE_RATE, audio, frames

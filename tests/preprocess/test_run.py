@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from made_clips import numbered, tone, write_clip
+from video_files import numbered, tone, write_clip
 
 from emibook import InputError
 from emibook.cli import main

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from made_clips import seen
+from video_files import seen
 
 from emibook.preprocess import frames
 from emibook.preprocess.detector import Detector

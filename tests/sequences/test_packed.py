@@ -4,7 +4,7 @@ import os
 import types
 from dataclasses import replace
 
-import made
+import feature_corpus
 import numpy as np
 import pytest
 import torch
@@ -121,8 +121,8 @@ def test_the_first_number_that_is_none_is_found_wherever_it_lies_and_gaps_are_no
 
 @pytest.fixture
 def work(tmp_path):
-    corpus = made.corpus(tmp_path / "root", 4, 3, 0)
-    made.write(corpus, tmp_path, "aus", signal=1)
+    corpus = feature_corpus.corpus(tmp_path / "root", 4, 3, 0)
+    feature_corpus.write(corpus, tmp_path, "aus", signal=1)
     return corpus, tmp_path
 
 
@@ -157,7 +157,7 @@ def test_each_reading_and_partition_is_a_file_of_its_own(work):
 
 
 def test_a_packed_set_needs_no_clips_files(tmp_path):
-    corpus = made.corpus(tmp_path / "root", 4, 3, 0)
+    corpus = feature_corpus.corpus(tmp_path / "root", 4, 3, 0)
     clips = list(corpus.partition("train")["clip"])
     about = {"names": ["a", "b", "c"], "weights": ["simulated"], "clips": clips}
     assert extracted_sets(tmp_path, "aus") == ["aus"]

@@ -2,7 +2,7 @@
 
 import shutil
 
-import made
+import feature_corpus
 import numpy as np
 import pandas
 import pytest
@@ -89,7 +89,7 @@ def test_the_corpus_is_checked_and_never_overwritten(places):
 def test_both_tables_are_made_without_media(places):
     quick = Recipe("quick", learning_rate=3e-3, batch=16, epochs=3, threads=1)
     tables = paper_tables.tables(open_corpus(places[1]), places[2], seeds=2, rows=["resnet18+aus", "wav2vec2"],
-                                 recipe=quick, resources=made.QUIET)
+                                 recipe=quick, resources=feature_corpus.QUIET)
     found = pandas.concat(tables).set_index("features")
     fused = found.loc["resnet18+aus & wav2vec2"]
     assert fused["paper"] == 0.3288 and fused["corpus"] == "simulated" and "nothing about people" in fused["note"]
@@ -141,7 +141,7 @@ def test_features_that_were_not_simulated_are_not_looked_for_in_media_that_there
                                         (work, ["aus", "facenet", "wav2vec2"], "facenet", sets)):
         before = sorted(where.rglob("*"))
         with pytest.raises(InputError) as error:
-            paper_tables.tables(open_corpus(root), where, seeds=1, rows=asked, resources=made.QUIET)
+            paper_tables.tables(open_corpus(root), where, seeds=1, rows=asked, resources=feature_corpus.QUIET)
         assert str(error.value) == (
             f"features {absent} are not in {where}, which has {there}, and {root} has no media to extract them from; "
             f"emibook simulate {root} --work {where} --features {absent} makes those that can be simulated, with its "
@@ -159,7 +159,7 @@ def test_features_of_another_simulation_are_not_taken_for_this_ones(places, tmp_
     shutil.copytree(work / "packed" / "aus", mixed / "packed" / "aus")
     path = shutil.copy(packed_file(other, "aus", partition), packed_file(mixed, "aus", partition))
     with pytest.raises(InputError, match=f"^{path} belongs to another simulation than {root}; give the") as error:
-        paper_tables.train(open_corpus(root), mixed, "aus", resources=made.QUIET)
+        paper_tables.train(open_corpus(root), mixed, "aus", resources=feature_corpus.QUIET)
     assert "\n" not in str(error.value) and not (mixed / "runs").exists()
 
 
@@ -174,7 +174,7 @@ def test_a_partition_with_other_columns_or_weights_than_the_training_clips_is_re
     rewrite(path, read(path)[0], **changes)
     with pytest.raises(InputError, match=f"^{path} has other (columns|weights) than train.safetensors .*; draw it again"
                        ) as error:
-        paper_tables.train(open_corpus(root), tmp_path, "aus", resources=made.QUIET)
+        paper_tables.train(open_corpus(root), tmp_path, "aus", resources=feature_corpus.QUIET)
     assert "\n" not in str(error.value) and not (tmp_path / "runs").exists()
 
 
@@ -183,7 +183,8 @@ def test_damaged_settings_of_a_simulation(places, tmp_path, text):
     simulation, root, work = places
     copy = shutil.copytree(root, tmp_path / "corpus")
     (copy / "simulation.json").write_text(text)
-    asked = [lambda: paper_tables.train(open_corpus(copy), work, "aus", resources=made.QUIET), lambda: check(copy)]
+    asked = [lambda: paper_tables.train(open_corpus(copy), work, "aus",
+                                        resources=feature_corpus.QUIET), lambda: check(copy)]
     if text != "{}":
         asked.append(lambda: write_corpus(simulation, copy))
     for each in asked:
@@ -203,7 +204,7 @@ def test_one_number_that_is_none_is_named_whichever_partition_it_is_in(places, t
     quick = Recipe("quick", learning_rate=3e-3, batch=16, epochs=1, threads=1)
     clip = about["clips"][3]
     with pytest.raises(InputError, match=f"^features aus, clip {clip}, step 1: aus_2 is nan, no number; make the set"):
-        paper_tables.train(open_corpus(root), tmp_path, "aus", 0, quick, resources=made.QUIET)
+        paper_tables.train(open_corpus(root), tmp_path, "aus", 0, quick, resources=feature_corpus.QUIET)
     assert not [path for path in (tmp_path / "runs").iterdir() if path.is_dir()], "a run folder without a run"
 
 
@@ -222,11 +223,11 @@ def test_a_drawn_clip_of_gaps_alone_is_empty_and_left_to_the_other_branch(places
     clips, quick = [face.clips[gone], face.clips[other]], Recipe("quick", learning_rate=3e-3,
                                                                  batch=16, epochs=2, threads=1)
     _, table3 = paper_tables.tables(corpus, tmp_path, seeds=1, rows=["resnet18", "wav2vec2"],
-                                    recipe=quick, resources=made.QUIET)
+                                    recipe=quick, resources=feature_corpus.QUIET)
     said = next(line for line in capsys.readouterr().err.splitlines() if "valid clips have none" in line)
     assert said.startswith(f"features resnet18: {empty['valid']} of 120 valid") and clips[0] in said
     assert list(table3["missing"]) == [missing] and list(table3["clips"]) == [120]
-    face, sound = (Run.open(paper_tables.train(corpus, tmp_path, name, 0, quick, resources=made.QUIET))
+    face, sound = (Run.open(paper_tables.train(corpus, tmp_path, name, 0, quick, resources=feature_corpus.QUIET))
                    for name in ("resnet18", "wav2vec2"))
     assert face.metrics["empty"] == empty
     (seen, face_there), (heard, sound_there) = face.predictions("valid", clips), sound.predictions("valid", clips)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import made
+import feature_corpus
 import numpy as np
 import pandas
 import pytest
@@ -21,8 +21,8 @@ RECIPE = Recipe("quick", learning_rate=0.02, batch=8, epochs=14, patience=2, thr
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     work = tmp_path_factory.mktemp("work")
-    corpus = made.corpus(work / "root", valid=24)
-    made.write(corpus, work, "aus", signal=1.0, empty=("00033",))
+    corpus = feature_corpus.corpus(work / "root", valid=24)
+    feature_corpus.write(corpus, work, "aus", signal=1.0, empty=("00033",))
     return load(corpus, work, "aus", "train"), load(corpus, work, "aus", "valid")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from pretended import OnGPU, a_gpu  # noqa: F401 (the fixture gpu)
+from fake_gpu import OnGPU, a_gpu  # noqa: F401 (the fixture gpu)
 
 from emibook.features import EXTRACTORS
 from emibook.features.weights import Weights

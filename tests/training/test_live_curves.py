@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+import feature_corpus
 import IPython.display
-import made
 import numpy as np
 import pandas
 import pytest
@@ -49,8 +49,8 @@ def notebook(monkeypatch) -> Notebook:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     work = tmp_path_factory.mktemp("work")
-    corpus = made.corpus(work / "root", valid=24)
-    made.write(corpus, work, "aus", signal=1.0)
+    corpus = feature_corpus.corpus(work / "root", valid=24)
+    feature_corpus.write(corpus, work, "aus", signal=1.0)
     return load(corpus, work, "aus", "train"), load(corpus, work, "aus", "valid"), corpus, work
 
 

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import made
+import feature_corpus
 import numpy as np
 import pandas
 import pytest
@@ -167,10 +167,10 @@ KILLED = """
 import sys
 from pathlib import Path
 sys.path[:0] = [{tests!r}, {tests!r} + "/training"]
-import made, test_loop
+import feature_corpus, test_loop
 from emibook.sequences.load import load
 work = Path({work!r})
-corpus = made.corpus(work / "root")
+corpus = feature_corpus.corpus(work / "root")
 pair = load(corpus, work, "aus", "train"), load(corpus, work, "aus", "valid")
 test_loop.run(pair, work / "killed", test_loop.LONG, model=test_loop.VIDEO)
 """
@@ -178,8 +178,8 @@ LONG = replace(QUICK, epochs=60, patience=3)
 
 
 def test_a_killed_training_ends_with_the_same_numbers(tmp_path):
-    corpus = made.corpus(tmp_path / "root")
-    made.write(corpus, tmp_path, "aus", signal=2.0)
+    corpus = feature_corpus.corpus(tmp_path / "root")
+    feature_corpus.write(corpus, tmp_path, "aus", signal=2.0)
     pair = load(corpus, tmp_path, "aus", "train"), load(corpus, tmp_path, "aus", "valid")
     run(pair, tmp_path / "whole", LONG, model=VIDEO)
     script = KILLED.format(tests=str(Path(__file__).parents[1]), work=str(tmp_path))

@@ -41,7 +41,7 @@ def accuracy(found: Votes, actors: pandas.DataFrame, rng: np.random.Generator, d
     if unknown := sorted(set(names) - set(actors.index)):
         raise InputError(f"actor {unknown[0]} is not in {crema_d_votes.ACTORS}; "
                          "it is of another version than the votes")
-    right = found.counts[:, np.arange(len(index)), found.meant] / found.raters  # (ratings, clip)
+    right = found.counts[:, np.arange(len(index)), found.intended] / found.raters  # (ratings, clip)
     by_actor = np.stack([np.bincount(index, share) / np.bincount(index) for share in right])  # (ratings, actor)
     about = actors.loc[names]
     rows = []

@@ -190,11 +190,11 @@ WHO = {"V": "people who saw", "A": "people who heard"}
 def rows(corpus: Corpus) -> dict[str, list[dict]]:
     """Rows for Tables 2 and 3, by the name of their file: what people with less of a clip reach on ``valid``.
 
-    Of each modality, and fused by averaging; none where nobody was asked (``Corpus.people``). The columns are those of
+    Of each modality, and fused by averaging; none without ``Corpus.unimodal_ratings``. The columns are those of
     ``paper_tables.tables``; ``recipe`` is empty, because nobody was trained.
     """
     inside = (corpus.clips["partition"] == "valid").to_numpy()
-    told = {modality: predicted[inside] for modality, predicted in corpus.people.items()}
+    told = {modality: predicted[inside] for modality, predicted in corpus.unimodal_ratings.items()}
     truth = corpus.clips.loc[inside, list(corpus.targets)].to_numpy(float)
     participants = list(corpus.clips.loc[inside, "participant"])
 
