@@ -344,7 +344,7 @@ def test_a_run_that_is_killed_several_times_ends_like_an_uninterrupted_one(root,
     written = {}  # when the files of the clips that were done at a kill had been written
     for rows in (None, 1, 3):  # at any moment of the start; then in the middle of a clip, when so many are done
         running = subprocess.Popen(command, env=environment)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         if rows is None:
             time.sleep(moments.uniform(0, 2))
         while rows is not None and not (len(rows_in(work)) >= rows and list(work.rglob(".*.part"))):
