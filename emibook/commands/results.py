@@ -119,9 +119,9 @@ def ceiling(
         ratings: what the raters behind the targets had, where the corpus tells (CREMA-D; default: both)
         seed: the same seed gives the same intervals
     """
-    from emibook.studies.human.label_ceiling import ceiling, in_words
+    from emibook.studies.human.label_ceiling import ceiling, summary
 
-    print(in_words(ceiling(root, participants=participants, ratings=ratings, seed=seed)))
+    print(summary(ceiling(root, participants=participants, ratings=ratings, seed=seed)))
     return 0
 
 
