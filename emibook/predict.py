@@ -19,19 +19,19 @@ from tqdm.auto import tqdm
 
 from emibook import InputError
 from emibook.corpus import Corpus, hume_vidmimic2
-from emibook.experiments.runs import Run, labels_of, write_text
+from emibook.experiments.runs import Run, labels_of
 from emibook.experiments.variants import BASELINE
 from emibook.features import EXTRACTORS, load_encoder
-from emibook.features.registry import Clip
+from emibook.features.base import Clip
 from emibook.features.store import FeatureSequence
+from emibook.files import replacing, write_text
 from emibook.fusion import late_fusion
 from emibook.models import Branch
 from emibook.preprocess import SAMPLE_RATE, preprocess_clip, read_audio, read_faces
 from emibook.sequences.load import feature_names
 from emibook.sequences.timeline import SequenceConfig, joined
-from emibook.training.loop import replace_whole
 
-SENSES = {"V": "face", "A": "sound"}
+INPUTS = {"V": "face", "A": "sound"}
 STRIP = 8  # faces in a picture
 
 
@@ -53,9 +53,9 @@ def predict(
 
     Returns:
         One row a clip: ``clip``, the targets, each moved into its range where the regression left it, ``corpus`` (what
-        the runs were trained on) and ``note``: what has to be said of it, and of a clip that is empty in a modality. A
-        clip without a face is predicted by the sound's runs alone, one without sound by the face's; where nothing is
-        left it gets the training mean.
+        the runs were trained on) and ``note``: the corpus's caveat, and that of a clip that is empty in a modality. A
+        clip without a face is predicted by the sound's runs alone, one without sound by the face's; without either it
+        gets the training mean.
 
     Raises:
         InputError: no run, runs that do not belong together, a clip that is missing or cannot be decoded.
@@ -67,12 +67,12 @@ def predict(
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for clip, path in tqdm(paths.items(), desc="predict", disable=not progress or len(paths) == 1):
-            seen = _see(clip, path, Path(folder))
-            predicted, absent = _fused(branches, seen)
+            clip_data = _preprocess(clip, path, Path(folder))
+            predicted, absent = _fused(branches, clip_data)
             row = {"clip": clip, **dict(zip(first.targets, predicted, strict=True)), "corpus": corpus}
-            rows.append(row | {"note": "; ".join(filter(None, [note, absent, seen.error]))})
+            rows.append(row | {"note": "; ".join(filter(None, [note, absent, clip_data.error]))})
             if pictures is not None:
-                _draw(Path(pictures) / f"{clip}.png", seen, rows[-1], first.targets, first.ranges)
+                _draw(Path(pictures) / f"{clip}.png", clip_data, rows[-1], first.targets, first.ranges)
     table = pandas.DataFrame(rows)
     if out is not None:
         write_text(Path(out), table.to_csv(index=False))
@@ -102,9 +102,9 @@ def submit(corpus: Corpus, runs: Sequence[Path | str], out: Path | str) -> Path:
                          f"than {corpus.root}; give runs of this one, and fold and ratings as they were trained")
     predictions, present = [], []
     for group in groups.values():
-        each = [run.predictions("test", clips) for run in group]
-        predictions.append(np.mean([predicted for predicted, _ in each], axis=0))
-        present.append(each[0][1])
+        by_run = [run.predictions("test", clips) for run in group]
+        predictions.append(np.mean([predicted for predicted, _ in by_run], axis=0))
+        present.append(by_run[0][1])
     fused = late_fusion(*predictions, present=present)
     table = pandas.DataFrame(fused, columns=list(corpus.targets))
     table.insert(0, "clip", clips)
@@ -120,7 +120,7 @@ def submit(corpus: Corpus, runs: Sequence[Path | str], out: Path | str) -> Path:
 
 @dataclass(frozen=True)
 class _Member:
-    """One run of a branch, ready to be asked."""
+    """One run of a branch: its model and its encoders."""
 
     run: Run
     model: Branch
@@ -128,10 +128,10 @@ class _Member:
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What preprocessing found in a clip: faces (face, 112, 112, 3), their times and landmarks, samples of sound.
+class _Preprocessed:
+    """What preprocessing made of a clip: faces (face, 112, 112, 3), their times and landmarks, samples of sound.
 
-    ``error`` says why sound that is there could not be read; ``clip`` is for encoders that read its files themselves.
+    ``error`` says why the clip's sound could not be read; ``clip`` is for encoders that read its files themselves.
     """
 
     images: np.ndarray
@@ -172,7 +172,8 @@ def _branches(runs: Sequence[Path | str]) -> dict[str, list[_Member]]:
     def member(run: Run) -> _Member:
         names = feature_names(run.branch.removesuffix(BASELINE))
         if not (run.folder / "encoders").is_dir():
-            raise InputError(f"{run.folder} holds no encoders, as a run on simulated features; it knows no clips")
+            raise InputError(f"{run.folder} holds no encoders: its features came packed, as simulated ones do, and no "
+                             "clip can be encoded")
         return _Member(run, run.model(), {name: encoder(run, name) for name in names})
 
     return {branch: [member(run) for run in group] for branch, group in _grouped(runs).items()}
@@ -192,47 +193,47 @@ def _paths(clips: Sequence[Path | str]) -> dict[str, Path]:
     return paths
 
 
-def _see(clip: str, path: Path, work: Path) -> _Seen:
+def _preprocess(clip: str, path: Path, work: Path) -> _Preprocessed:
     row = preprocess_clip(clip, path, None, work)
     if row["status"] == "failed":
         raise InputError(f"clip {clip}: {row['error']}")
     files = Clip(clip, path, path.parent, "", work, row.get("seconds") or 0.0, row.get("audio_seconds") or 0.0)
-    return _Seen(*read_faces(work, clip), read_audio(work, clip), row["error"], files)
+    return _Preprocessed(*read_faces(work, clip), read_audio(work, clip), row["error"], files)
 
 
-def _fused(branches: dict[str, list[_Member]], seen: _Seen) -> tuple[np.ndarray, str]:
-    """(target,) the prediction of one clip, and what has to be said where it lacks a modality."""
+def _fused(branches: dict[str, list[_Member]], clip_data: _Preprocessed) -> tuple[np.ndarray, str]:
+    """(target,) the prediction of one clip, and a note where it lacks a modality."""
     sequences: dict[int, FeatureSequence] = {}
 
     def encode(name: str, encoder: Callable[..., FeatureSequence]) -> FeatureSequence:
         if id(encoder) not in sequences:
             visual = EXTRACTORS[name].modality == "V"
-            inputs = (seen.images, seen.times, seen.landmarks) if visual else (seen.samples,)
+            inputs = (clip_data.images, clip_data.times, clip_data.landmarks) if visual else (clip_data.samples,)
             if getattr(encoder, "reads_clip", False):
-                inputs = (seen.clip,)
+                inputs = (clip_data.clip,)
             sequences[id(encoder)] = encoder(*inputs)
         return sequences[id(encoder)]
 
     predictions, present = [], []
     for members in branches.values():
-        each = []
+        by_run = []
         for member in members:
             parts = [encode(name, encoder) for name, encoder in member.encoders.items()]
             config = SequenceConfig(**member.run.config["sequence"])
             values, _ = joined(parts, member.run.config["modality"], config)
-            each.append(_asked(member.model, values, config.packed))
-        predictions.append(np.mean(each, axis=0)[None])
+            by_run.append(_predict_clip(member.model, values, config.packed))
+        predictions.append(np.mean(by_run, axis=0)[None])
         present.append([len(values) > 0])
     fused = late_fusion(*predictions, present=present)[0]
-    left = [branch for branch, there in zip(branches, present, strict=True) if there[0]]
-    missing = {SENSES[branches[branch][0].run.config["modality"]] for branch in branches if branch not in left}
+    used = [branch for branch, (has_data,) in zip(branches, present, strict=True) if has_data]
+    missing = {INPUTS[branches[branch][0].run.config["modality"]] for branch in branches if branch not in used}
     low, high = next(iter(branches.values()))[0].run.ranges.T
-    return fused.clip(low, high), _said(missing, left)
+    return fused.clip(low, high), _missing_note(missing, used)
 
 
 @torch.no_grad()
-def _asked(model: Branch, values: np.ndarray, packed: str) -> np.ndarray:
-    """(target,) what a model says of one clip, (step, feature), rounded as in training."""
+def _predict_clip(model: Branch, values: np.ndarray, packed: str) -> np.ndarray:
+    """(target,) a model's prediction of one clip, (step, feature), rounded as in training."""
     steps = max(1, len(values))
     batch = torch.zeros(1, steps, values.shape[1])
     batch[0, : len(values)] = torch.from_numpy(values).to(getattr(torch, packed)).float()
@@ -240,31 +241,31 @@ def _asked(model: Branch, values: np.ndarray, packed: str) -> np.ndarray:
     return model(batch, mask)[0].double().numpy()
 
 
-def _said(missing: set[str], left: list[str]) -> str:
+def _missing_note(missing: set[str], used: list[str]) -> str:
     if not missing:
         return ""
-    found = "no " + " and no ".join(sorted(missing))
-    return f"{found}: predicted from {' & '.join(left)} alone" if left else f"{found}: the training mean"
+    lack = "no " + " and no ".join(sorted(missing))
+    return f"{lack}: predicted from {' & '.join(used)} alone" if used else f"{lack}: the training mean"
 
 
-def _draw(path: Path, seen: _Seen, row: dict, targets: Sequence[str], ranges: np.ndarray) -> None:
+def _draw(path: Path, clip_data: _Preprocessed, row: dict, targets: Sequence[str], ranges: np.ndarray) -> None:
     """Faces over sound over bars of the targets; below them what the runs were trained on."""
     figure = Figure(figsize=(6.4, 3.6 + 0.28 * len(targets)), layout="constrained", facecolor="white")
     strip, wave, bars = figure.subplots(3, 1, height_ratios=[1.2, 1, 0.28 * len(targets) + 0.3])
     figure.suptitle(f"clip {row['clip']}", fontsize=11)
 
     strip.set_axis_off()
-    if len(seen.images):
-        chosen = np.unique(np.linspace(0, len(seen.images) - 1, STRIP).round().astype(int))
-        strip.imshow(np.concatenate(seen.images[chosen], axis=1))
-        for place, face in enumerate(chosen):
-            strip.text(112 * (place + 0.5), 120, f"{seen.times[face]:.1f} s", ha="center", va="top", fontsize=8)
+    if len(clip_data.images):
+        chosen = np.unique(np.linspace(0, len(clip_data.images) - 1, STRIP).round().astype(int))
+        strip.imshow(np.concatenate(clip_data.images[chosen], axis=1))
+        for position, face in enumerate(chosen):
+            strip.text(112 * (position + 0.5), 120, f"{clip_data.times[face]:.1f} s", ha="center", va="top", fontsize=8)
     else:
         strip.text(0.5, 0.5, "no face", ha="center", va="center", transform=strip.transAxes)
 
-    if seen.samples is not None and len(seen.samples):
-        seconds = np.arange(len(seen.samples)) / SAMPLE_RATE
-        wave.plot(seconds, seen.samples / 32768, linewidth=0.4, color="#0072B2")
+    if clip_data.samples is not None and len(clip_data.samples):
+        seconds = np.arange(len(clip_data.samples)) / SAMPLE_RATE
+        wave.plot(seconds, clip_data.samples / 32768, linewidth=0.4, color="#0072B2")
         wave.set(xlim=(0, seconds[-1]), ylim=(-1, 1), xlabel="seconds", ylabel="sound")
     else:
         wave.set_axis_off()
@@ -274,8 +275,8 @@ def _draw(path: Path, seen: _Seen, row: dict, targets: Sequence[str], ranges: np
     low, high = min(0.0, *ranges[:, 0]), max(ranges[:, 1])
     bars.set(xlim=(low, high + 0.08 * (high - low)), xlabel="intensity")  # room for the number behind the longest bar
     bars.invert_yaxis()
-    for place, target in enumerate(targets):
-        bars.text(row[target] + 0.01 * (high - low), place, f"{row[target]:.2f}", va="center", fontsize=8)
+    for row_number, target in enumerate(targets):
+        bars.text(row[target] + 0.01 * (high - low), row_number, f"{row[target]:.2f}", va="center", fontsize=8)
     figure.supxlabel("; ".join(filter(None, [f"corpus: {row['corpus']}", row["note"]])), fontsize=8, wrap=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_whole(path, lambda temporary: figure.savefig(temporary, format="png", dpi=150))
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)

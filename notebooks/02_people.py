@@ -34,7 +34,7 @@ from myst_nb import glue
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
-from emibook.book.build import banner, project_path
+from emibook.book.page import banner, project_path
 from emibook.corpus import crema_d_votes, open_corpus
 from emibook.metrics import pearson
 from emibook.puppet.corpus import make_corpus

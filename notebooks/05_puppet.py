@@ -37,13 +37,14 @@ from scipy import stats
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
-from emibook.book.build import PROFILES, banner, project_path
+from emibook.book.page import PROFILES, banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
-from emibook.evaluation import bootstrap_interval
+from emibook.evaluation import Bootstrap, bootstrap_interval
 from emibook.figures import play
 from emibook.metrics import pearson
-from emibook.preprocess import detector as faces
-from emibook.preprocess import preprocess, read_audio, read_faces, read_track
+from emibook.preprocess import align, preprocess, read_audio, read_faces, read_track
+from emibook.preprocess.detector import Detector
 from emibook.puppet import acting, builtin, labels
 from emibook.puppet.corpus import cast, make_corpus, plan
 from emibook.puppet.renderer import UNIT_NAMES, Identity, Puppet, Scene
@@ -196,15 +197,15 @@ third = pd.cut(hits.skin, edges, labels=names, include_lowest=True)
 groups = {f"{name} skin": third == name for name in third.categories}
 groups |= {"with glasses": hits.glasses, "without": ~hits.glasses}
 groups["all"] = hits.skin >= 0
-rows = {name: [chosen.sum(), hits.found[chosen].size, hits.found[chosen].sum()]
+rows = {name: [chosen.sum(), hits.detected[chosen].size, hits.detected[chosen].sum()]
         for name, chosen in groups.items()}
 pd.DataFrame.from_dict(rows, orient="index", columns=["people", "pictures", "found"])
 
 # %% tags=["remove-cell"]
-always = hits.found.all(axis=1)
+always = hits.detected.all(axis=1)
 certain = stats.binomtest(int(always.sum()), len(always)).proportion_ci(method="wilson")
-glue("hit_pictures", hits.found.size, display=False)
-glue("hit_found", int(hits.found.sum()), display=False)
+glue("hit_pictures", hits.detected.size, display=False)
+glue("hit_found", int(hits.detected.sum()), display=False)
 glue("hit_rate", f"{hits.rate:.1%}", display=False)
 glue("hit_people", len(always), display=False)
 glue("hit_always", int(always.sum()), display=False)
@@ -222,7 +223,7 @@ glue("hit_high", f"{certain.high:.0%}", display=False)
 # in it (1) or not (0), and preprocessing, which is the next chapter, whether one was found.
 
 # %%
-done = preprocess(corpus, work, progress=False).set_index("clip")
+done = preprocess(corpus, work, resources=Resources(progress=False)).set_index("clip")
 frames = []
 for clip in done.index[done["frames"] > 0]:
     truth = pd.read_csv(root / "truth" / f"{clip}.csv")[["frame", "face"]]
@@ -264,7 +265,7 @@ pairs = pairs.query("participant < participant_2")
 peaks = [felt.max(axis=1)[pairs[name]].to_numpy() for name in ("clip", "clip_2")]
 one, two = pairs.iloc[np.minimum(*peaks).argmax()][["clip", "clip_2"]]
 others = plain["clip"][plain["participant"] == about["participant"][one]]
-face = felt * acting.BY_FACE @ acting.EXPRESSIONS  # (clip, unit), as the face is told
+face = felt * acting.FACE_GAIN @ acting.EXPRESSIONS  # (clip, unit), as the face is told
 beyond = (face.loc[others] - face.loc[one]).clip(lower=0)
 three = beyond.sum(axis=1).idxmax()
 chosen = about.loc[[one, two, three], ["participant", "seed_video"]]
@@ -353,7 +354,7 @@ told.round(2).T
 drawn = pd.read_csv(root / "truth" / "labels.csv", dtype={"Filename": str})
 drawn = drawn.set_index("Filename")
 rating = pd.DataFrame({"felt": felt.loc[one]})
-rating["chance of a yes"] = labels.HIGHEST * rating["felt"]
+rating["chance of a yes"] = labels.MAX_VOTE_PROBABILITY * rating["felt"]
 rating["raters"] = about["raters"][one]
 rating["yes"] = (drawn.loc[one] * rating["raters"]).round().astype(int)
 rating["label"] = drawn.loc[one]
@@ -364,15 +365,15 @@ rating.round(2)
 # twenty thousand clips, beside the correlations that were published for the real ones.
 
 # %%
-statistics = labels.beside_published(corpus.targets, clips=20_000, seed=seed)
+statistics = labels.compare_with_published(corpus.targets, clips=20_000, seed=seed)
 both = statistics.dropna().sort_values("published")
-apart = (both["drawn"] - both["published"]).abs()
+apart = (both["sampled"] - both["published"]).abs()
 
 # %% mystnb={"image": {"alt": "Fifteen rows, one a pair of emotions. In each a hollow diamond marks the published correlation and a dot the drawn one; the two nearly coincide in every row. Excitement and Joy stand far to the right, the pairs with Determination to the left of zero."}, "figure": {"caption": "Correlations between the labels of two emotions: published for the real corpus, and of the labels drawn for twenty thousand clips.", "name": "corpus-labels"}}
 places = range(len(both))
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 4.8))
 ax.axvline(0, color=figures.GREY, linewidth=1, linestyle=":")
-ax.plot(both["drawn"], places, "o", label="drawn")
+ax.plot(both["sampled"], places, "o", label="sampled")
 diamond = {"color": figures.ORANGE, "markerfacecolor": "none", "markersize": 10}
 ax.plot(both["published"], places, "D", label="published", **diamond)
 ax.set_yticks(places, [name.removeprefix("correlation ") for name in both.index])
@@ -383,7 +384,7 @@ plt.show()
 # %% tags=["remove-cell"]
 glue("labels_apart", f"{apart.max():.3f}", display=False)
 glue("labels_where", apart.idxmax().removeprefix("correlation ").replace(", ", " and "), display=False)
-glue("labels_zero", f"{statistics.loc['share of zeros', 'drawn']:.0%}", display=False)
+glue("labels_zero", f"{statistics.loc['share of zeros', 'sampled']:.0%}", display=False)
 glue("labels_zero_here", f"{(drawn.to_numpy() == 0).mean():.0%}", display=False)
 
 # %% [markdown]
@@ -401,7 +402,7 @@ glue("labels_zero_here", f"{(drawn.to_numpy() == 0).mean():.0%}", display=False)
 # The table says how strongly either shows what is felt.
 
 # %%
-shown_by = {"by the face": acting.BY_FACE, "by the voice": acting.BY_VOICE}
+shown_by = {"by the face": acting.FACE_GAIN, "by the voice": acting.VOICE_GAIN}
 pd.DataFrame(shown_by, corpus.targets)
 
 # %% [markdown]
@@ -433,7 +434,7 @@ for name, inputs in {"face": np.array(seen), "voice": np.array(heard)}.items():
     guess = inputs[valid] @ np.linalg.lstsq(inputs[train], target[train])[0]
     for place, emotion in enumerate(corpus.targets):
         truth, answer = target[valid][:, [place]], guess[:, [place]]
-        probe[emotion, name] = bootstrap_interval(truth, [answer], who, draws=500)
+        probe[emotion, name] = bootstrap_interval(truth, [answer], who, bootstrap=Bootstrap(draws=500))
 
 # %% mystnb={"image": {"alt": "Six rows, one an emotion, each with a dot for the face and a square for the voice, and a line for the interval. For Admiration, Determination and Empathic Pain the square stands to the right, for Amusement, Excitement and Joy the dot."}, "figure": {"caption": "Correlation with the raters' labels, by the true units of the face and by the true manner of the voice. Lines are intervals over participants.", "name": "corpus-modalities"}}
 fig, ax = plt.subplots()
@@ -503,7 +504,7 @@ glue("trap_usable", int((traps["status"] == "ok").sum()), display=False)
 scores = {}
 for name in builtin.FITS:
     encoders = work / "encoders"
-    weights = builtin.ready(name, encoders) or builtin.fit(name, encoders, progress=False)
+    weights = builtin.encoder(name, encoders, resources=Resources(progress=False))
     fitted = json.loads((encoders / weights.file).with_suffix(".json").read_text())
     scores[name] = fitted["pearson_on_held_out_identities"]["units"]
 scores = pd.DataFrame(scores, dtype=float).loc[list(UNIT_NAMES)]
@@ -528,12 +529,12 @@ plt.show()
 # the same face, and the *own trace* is trace times own part.
 
 # %%
-detector, changes = faces.Detector(), []
+detector, changes = Detector(), []
 for each in people[::4]:
     still = each.draw(np.zeros(17))
     points = detector.detect([still])[0].landmarks[0]
-    posed = [faces.align(each.draw(units), points) for units in 5.0 * np.eye(17)]
-    difference = np.array(posed, float) - faces.align(still, points)
+    posed = [align(each.draw(units), points) for units in 5.0 * np.eye(17)]
+    difference = np.array(posed, float) - align(still, points)
     changes.append(difference.reshape(17, -1))
 hard = pd.DataFrame({"aus": scores["aus"]})
 hard["trace"] = np.mean([np.abs(change).mean(axis=1) for change in changes], axis=0)
@@ -699,7 +700,7 @@ most.replace(figures.UNIT_WORDS).set_index("one").round(2)
 # :label: corpus-exercise-ceiling
 # ```
 # Suppose a method knew exactly what is felt in each clip. What would it score against the labels? How much better
-# would it be if every clip had six raters, and how much worse with one? `labels.draw_labels` draws labels together
+# would it be if every clip had six raters, and how much worse with one? `labels.sample_labels` draws labels together
 # with what is felt and the number of raters, for as many clips as you like.
 #
 # Give the mean correlation over the emotions under the names `as drawn`, `1 raters`, `2 raters` and so on to
@@ -716,7 +717,7 @@ most.replace(figures.UNIT_WORDS).set_index("one").round(2)
 
 # %%
 alone = np.arange(50_000)  # every clip by another participant, of another seed video
-many = labels.draw_labels(alone, alone, np.random.default_rng(seed))
+many = labels.sample_labels(alone, alone, np.random.default_rng(seed))
 ceiling = {"as drawn": pearson(many.values, many.felt).mean()}
 for count in labels.RATERS:
     rated = many.raters == count

@@ -35,7 +35,7 @@ from myst_nb import glue
 # %% tags=["hide-input"]
 import emibook
 from emibook import audit, figures
-from emibook.book.build import banner, project_path
+from emibook.book.page import banner, project_path
 from emibook.corpus import open_corpus
 from emibook.puppet.corpus import make_corpus
 

@@ -33,7 +33,7 @@ from myst_nb import glue
 # %% tags=["hide-input"]
 import emibook
 from emibook import figures
-from emibook.book.build import banner, project_path
+from emibook.book.page import banner, project_path
 from emibook.corpus import open_corpus
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
 from emibook.metrics import pearson
@@ -92,10 +92,10 @@ banner(profile, corpus)
 
 # %%
 clips_drawn = np.arange(20_000)
-drawn = labels.draw_labels(clips_drawn // 60, clips_drawn // 30, np.random.default_rng(seed))
+drawn = labels.sample_labels(clips_drawn // 60, clips_drawn // 30, np.random.default_rng(seed))
 rng = np.random.default_rng(seed + 1)
 asked = drawn.raters[:, None]
-others = rng.binomial(asked, labels.HIGHEST * drawn.felt) / asked
+others = rng.binomial(asked, labels.MAX_VOTE_PROBABILITY * drawn.felt) / asked
 agreement = pd.DataFrame(index=EMOTIONS)
 agreement["what is shown, with the votes"] = pearson(drawn.felt, drawn.values)
 agreement["votes, with those of others"] = pearson(others, drawn.values)

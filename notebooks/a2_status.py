@@ -35,8 +35,8 @@ from myst_nb import glue
 # %% tags=["hide-input"]
 import emibook
 from emibook import doctor, figures
-from emibook.book.build import banner, project_path
 from emibook.book.notebooks import read_chapter
+from emibook.book.page import banner, project_path
 from emibook.corpus import open_corpus
 from emibook.puppet.corpus import make_corpus
 

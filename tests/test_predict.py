@@ -4,7 +4,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import made
+import feature_corpus
 import matplotlib.image
 import numpy as np
 import pandas
@@ -15,7 +15,8 @@ from emibook import InputError
 from emibook import predict as module
 from emibook.corpus import hume_vidmimic2
 from emibook.experiments import runs
-from emibook.experiments.runs import Run, make_run
+from emibook.experiments.runs import Run
+from emibook.experiments.training_run import Experiment, make_run
 from emibook.experiments.variants import Variant
 from emibook.features import EXTRACTORS, store
 from emibook.fusion import late_fusion
@@ -39,16 +40,16 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> World:
     work = tmp_path_factory.mktemp("work")
-    corpus = made.corpus(work / "root", targets=hume_vidmimic2.EMOTIONS)
+    corpus = feature_corpus.corpus(work / "root", targets=hume_vidmimic2.EMOTIONS)
     for name in ("resnet18", "aus", "mfcc"):
-        made.write(corpus, work, name, signal=3.0, empty=(NEITHER, NO_SOUND if name == "mfcc" else NO_FACE))
+        feature_corpus.write(corpus, work, name, signal=3.0, empty=(NEITHER, NO_SOUND if name == "mfcc" else NO_FACE))
     made_runs = {
-        name: make_run(corpus, work, branch, seed, QUICK, progress=False)
+        name: make_run(Experiment.of(corpus, work, QUICK), branch, seed, feature_corpus.QUIET)
         for name, branch, seed in (("face", "aus", 0), ("face again", "aus", 1), ("both", "resnet18+aus", 0),
                                    ("sound", "mfcc", 0), ("baseline", "mfcc (baseline)", 0))
     }
     short = Variant("short", sequence={"steps": 4, "sampling": "uniform", "packed": "bfloat16"})
-    made_runs["otherwise read"] = make_run(corpus, work, "aus", 0, QUICK, short, progress=False)
+    made_runs["otherwise read"] = make_run(Experiment.of(corpus, work, QUICK, short), "aus", 0, feature_corpus.QUIET)
     return World(corpus, work, made_runs)
 
 
@@ -189,7 +190,7 @@ def test_what_cannot_be_predicted_is_refused_in_one_line(world, clips, tmp_path)
     assert "would both be clip 00032" in refusal(predict, [one, tmp_path / "00032.mov"], [run])
     simulated = shutil.copytree(run, tmp_path / "simulated")
     shutil.rmtree(simulated / "encoders")
-    assert "holds no encoders, as a run on simulated features" in refusal(predict, [one], [simulated])
+    assert "holds no encoders: its features came packed" in refusal(predict, [one], [simulated])
     one.write_bytes(b"broken")
     out = tmp_path / "out.csv"
     assert refusal(predict, [clips["00033"], one], [run], out=out) == "clip 00032: no video stream"
@@ -197,9 +198,9 @@ def test_what_cannot_be_predicted_is_refused_in_one_line(world, clips, tmp_path)
 
 
 def test_runs_of_different_corpora_are_not_fused(world, clips, tmp_path):
-    other = made.corpus(tmp_path / "root", targets=hume_vidmimic2.EMOTIONS, seed=5)
+    other = feature_corpus.corpus(tmp_path / "root", targets=hume_vidmimic2.EMOTIONS, seed=5)
     shutil.copytree(world.work / "features", tmp_path / "features")
-    run = make_run(other, tmp_path, "mfcc", 0, QUICK, progress=False)
+    run = make_run(Experiment.of(other, tmp_path, QUICK), "mfcc", 0, feature_corpus.QUIET)
     assert "different corpora" in refusal(predict, [clips["00032"]], [world.runs["face"], run])
     assert "different corpora" in refusal(submit, world.corpus, [world.runs["face"], run], tmp_path / "out.csv")
 
@@ -218,7 +219,7 @@ def test_a_submission_is_the_fused_prediction_of_every_test_clip_once(world, tmp
 
 def test_runs_of_another_corpus_of_the_same_kind_are_not_submitted(world, tmp_path):
     """Another puppet, another simulation: its clips have the same ids and its targets the same names."""
-    other = made.corpus(world.corpus.root, targets=hume_vidmimic2.EMOTIONS, seed=5)
+    other = feature_corpus.corpus(world.corpus.root, targets=hume_vidmimic2.EMOTIONS, seed=5)
     clips = world.corpus.clips
     folded = clips.assign(partition=clips["partition"].map({"train": "valid", "valid": "train", "test": "test"}))
     for corpus in (other, replace(world.corpus, clips=folded)):
@@ -257,8 +258,8 @@ def test_submissions_stay_within_0_and_1_and_bad_ones_are_refused(world, tmp_pat
     assert "clip 00050" in refusal(submit, world.corpus, [run], tmp_path / "nan.csv")
     table.drop(index=1).to_csv(path, index=False)
     assert "lacks 1 of 6 clips" in refusal(submit, world.corpus, [run], tmp_path / "few.csv")
-    few = made.corpus(tmp_path, test=0, targets=hume_vidmimic2.EMOTIONS)
+    few = feature_corpus.corpus(tmp_path, test=0, targets=hume_vidmimic2.EMOTIONS)
     assert "no test clips" in refusal(submit, few, [world.runs["sound"]], tmp_path / "none.csv")
-    two = made.corpus(tmp_path)
+    two = feature_corpus.corpus(tmp_path)
     assert "not on" in refusal(submit, two, [world.runs["sound"]], tmp_path / "two.csv")
     assert [path.name for path in tmp_path.glob("*.csv")] == ["out.csv"]

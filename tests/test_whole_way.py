@@ -17,6 +17,7 @@ from safetensors import safe_open
 from emibook.corpus import open_corpus
 from emibook.experiments.paper_rows import TABLE2, TABLE3
 
+pytestmark = pytest.mark.slow
 CLIPS = 24
 TRACK = ["frame", "time", "face", "probability", "x1", "y1", "x2", "y2"] + [
     f"{point}_{axis}" for point in ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right") for axis in "xy"

@@ -17,7 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from emibook import InputError
 from emibook.device import seeded
-from emibook.experiments.paper_tables import RECIPES
+from emibook.experiments.recipes import RECIPES
 from emibook.experiments.variants import MODELS
 from emibook.fusion import late_fusion
 from emibook.metrics import mean_pearson, pearson
@@ -26,7 +26,7 @@ from emibook.models.tcn import causal
 from emibook.sequences.load import modality
 from emibook.sequences.packed import Sequences
 from emibook.training import loop
-from emibook.training.loop import Recipe, train
+from emibook.training.loop import Partitions, Recipe, TrainingConfig, train
 
 CLIPS, TARGETS = 12, 6
 FLAT = 1e-30  # a learning rate that changes no weight, so that the metric stays the same
@@ -202,7 +202,8 @@ def _flat_training() -> FlatTraining:
     hook = register_optimizer_step_post_hook(lambda optimizer, *_: optimizers.add(type(optimizer).__name__))
     try:
         with tempfile.TemporaryDirectory() as folder:
-            train(*parts, recipe, 0, Path(folder) / "run", model={"kind": "linear"}, device="cpu", progress=False)
+            config = TrainingConfig(recipe, model={"kind": "linear"})
+            train(Partitions(*parts), config, Path(folder) / "run", device="cpu", progress=False)
             log = pandas.read_csv(Path(folder) / "run" / loop.LOG)
             predicted = loop.predict(loop.load_model(Path(folder) / "run"), parts[0])
     finally:

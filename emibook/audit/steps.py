@@ -21,9 +21,9 @@ import torch
 from emibook import preprocess
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
 from emibook.device import seeded
-from emibook.features import EXTRACTORS, acoustic, aus, store, visual
+from emibook.features import EXTRACTORS, action_units, mfcc, resnet18, store, wav2vec2
 from emibook.features.weights import Weights
-from emibook.preprocess import detector, media
+from emibook.preprocess import alignment, detector, media
 from emibook.sequences.load import joined
 
 TILT = 20.0  # degrees by which a head is tilted, to measure what remains of it in a crop
@@ -76,7 +76,7 @@ def _face(rows: int, *, name: str = "resnet18", skipped: int = 0) -> store.Featu
     frames = np.arange(rows + skipped)
     frames = np.delete(frames, np.arange(rows // 2, rows // 2 + skipped))
     values = np.random.default_rng(rows).normal(size=(rows, EXTRACTORS[name].width))
-    return _sequence(name, values, frames / media.RATE)
+    return _sequence(name, values, frames / media.FRAME_RATE)
 
 
 def _joined_is_side_by_side() -> bool:
@@ -95,7 +95,7 @@ def _tilted() -> np.ndarray:
     """(5, 2) landmarks of an upright face, turned by ``TILT`` about the middle of a picture of 320 x 240."""
     angle = np.radians(TILT)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return (2 * (detector.TEMPLATE - detector.CROP / 2)) @ turn.T + [160, 120]
+    return (2 * (alignment.TEMPLATE - alignment.CROP_SIZE / 2)) @ turn.T + [160, 120]
 
 
 def _tilt_left_by_a_box() -> float:
@@ -111,20 +111,20 @@ def _tilt_left_by_our_crop() -> float:
     across, down = np.meshgrid(np.arange(320), np.arange(240))
     for point, shade in zip(points[:2], (0, 255), strict=True):
         picture[np.hypot(across - point[0], down - point[1]) < 5] = shade
-    crop = detector.align(picture, points)[..., 0].astype(int)
+    crop = alignment.align(picture, points)[..., 0].astype(int)
     (x1, y1), (x2, y2) = ([axis.mean() for axis in np.nonzero(dot)[::-1]] for dot in (crop < 64, crop > 192))
     return round(float(np.degrees(np.arctan2(y2 - y1, x2 - x1))), 1)
 
 
 def _crop_shape() -> list[int]:
-    return list(detector.align(np.zeros((240, 320, 3), np.uint8), _tilted()).shape)
+    return list(alignment.align(np.zeros((240, 320, 3), np.uint8), _tilted()).shape)
 
 
 @torch.inference_mode()
 def _resnet18_is_a_mean() -> bool:
     """Whether the features are the mean over the last convolution's feature map."""
     with seeded(0):
-        trunk, pixels = visual.resnet18_trunk().eval(), torch.randn(1, 3, detector.CROP, detector.CROP)
+        trunk, pixels = resnet18.resnet18_trunk().eval(), torch.randn(1, 3, alignment.CROP_SIZE, alignment.CROP_SIZE)
     maps: list[torch.Tensor] = []
     trunk.layer4.register_forward_hook(lambda module, inputs, output: maps.append(output))
     return torch.allclose(trunk(pixels), maps[0].mean(dim=(2, 3)), atol=1e-5) if trunk(pixels).numel() else False
@@ -132,12 +132,12 @@ def _resnet18_is_a_mean() -> bool:
 
 def _units(offset: float) -> np.ndarray:
     """(column,) the output of our estimator of action units where its regression gives ``offset`` for every unit."""
-    encoder = object.__new__(aus.ActionUnits)  # its weights are fitted on drawings, which takes minutes
+    encoder = object.__new__(action_units.ActionUnitEstimator)  # a fit of its weights takes minutes
     encoder.label = "builtin"
-    encoder.slopes = np.zeros((aus.DESCRIPTION, encoder.width), np.float32)
+    encoder.slopes = np.zeros((action_units.DESCRIPTION, encoder.width), np.float32)
     encoder.offsets = np.full(encoder.width, offset, np.float32)
-    crop = np.zeros((1, detector.CROP, detector.CROP, 3), np.uint8)
-    return encoder(crop, np.zeros(1), detector.TEMPLATE[None]).values[0]
+    crop = np.zeros((1, alignment.CROP_SIZE, alignment.CROP_SIZE, 3), np.uint8)
+    return encoder(crop, np.zeros(1), alignment.TEMPLATE[None]).values[0]
 
 
 def _unit_columns() -> list[float]:
@@ -147,19 +147,19 @@ def _unit_columns() -> list[float]:
 
 def _presence_is_yes_or_no() -> bool:
     """Whether an uncertain unit is reported as absent or present, with no value between."""
-    presences = _units(0.4)[[name.endswith("_c") for name in aus.NAMES]]
+    presences = _units(0.4)[[name.endswith("_c") for name in action_units.NAMES]]
     return bool(np.isin(presences, (0, 1)).all())
 
 
 def _gain_left_by_wav2vec2_extractor() -> float:
     """The share of a doubling in amplitude that remains in the input of our wav2vec 2.0: 1 all, 0 none."""
-    encoder = acoustic.Wav2Vec2(Weights("small"), Path())
+    encoder = wav2vec2.Wav2Vec2(Weights("small"), Path())
     quiet, loud = (float(encoder._windows((gain * _sound()).astype(np.int16))[0].std()) for gain in (0.5, 1.0))
     return round(loud / quiet - 1, 3)
 
 
 def _steps_of_a_second() -> int:
-    return acoustic.rows(media.SAMPLE_RATE)
+    return wav2vec2.rows(media.SAMPLE_RATE)
 
 
 def _exhaustive_is_default() -> bool:
@@ -167,11 +167,11 @@ def _exhaustive_is_default() -> bool:
 
 
 def _mfcc_coefficients() -> int:
-    return acoustic.MFCC.coefficients
+    return mfcc.MFCC.coefficients
 
 
 def _kinds(kind: str) -> int:
-    return sum(name.endswith(f"_{kind}") for name in aus.NAMES)
+    return sum(name.endswith(f"_{kind}") for name in action_units.NAMES)
 
 
 def _width(*names: str) -> int:
@@ -195,14 +195,14 @@ MEASURES: dict[str, Callable[[], Any]] = {
     "mfcc_coefficients": _mfcc_coefficients,
     "frames_from_one_second_at_24": functools.cache(lambda: _video_frames(24)),
     "frames_from_one_second_at_60": functools.cache(lambda: _video_frames(60)),
-    "clock_rate": lambda: media.RATE,
+    "clock_rate": lambda: media.FRAME_RATE,
     "reader": _reader,
     "exhaustive_is_possible": lambda: "exhaustive" in inspect.signature(preprocess.preprocess).parameters,
     "exhaustive_is_default": _exhaustive_is_default,
     "steps_of_ten_faces_with_a_gap": lambda: len(joined([_face(10, skipped=7)], "V")[0]),
     "detector": lambda: detector.MTCNN.__name__,
     "networks_of_the_cascade": lambda: len(list(detector.MTCNN().children())),
-    "landmarks": lambda: len(detector.LANDMARKS),
+    "landmarks": lambda: len(alignment.LANDMARKS),
     "tilt_left_by_a_box": _tilt_left_by_a_box,
     "tilt_left_by_our_crop": _tilt_left_by_our_crop,
     "crop_shape": _crop_shape,
@@ -211,13 +211,13 @@ MEASURES: dict[str, Callable[[], Any]] = {
     "width_vit": lambda: _width("vit"),
     "width_resnet18": lambda: _width("resnet18"),
     "resnet18_is_the_mean_of_its_last_maps": functools.cache(_resnet18_is_a_mean),
-    "action_units": lambda: len(aus.UNITS),
+    "action_units": lambda: len(action_units.UNITS),
     "action_unit_intensities": lambda: _kinds("r"),
     "action_unit_presences": lambda: _kinds("c"),
     "width_aus": lambda: _width("aus"),
     "action_unit_column_range": _unit_columns,
     "action_unit_presence_is_0_or_1": _presence_is_yes_or_no,
-    "action_unit_intensity_scale": lambda: [0.0, aus.HIGHEST],
+    "action_unit_intensity_scale": lambda: [0.0, action_units.MAX_INTENSITY],
     "aus_can_come_from_openface": lambda: "openface" in EXTRACTORS["aus"].sources,
     "sound_peak_db": lambda: round(20 * float(np.log10(np.abs(_sound().astype(float)).max() / 32767)), 3),
     "sound_rate": lambda: len(_sound()),

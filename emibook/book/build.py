@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import html
 import json
 import os
 import re
@@ -22,7 +21,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,12 +28,11 @@ from emibook import InputError
 from emibook.book.dependencies import Library
 from emibook.book.notebooks import declared, execute, fingerprint, read_chapter
 from emibook.book.notebooks import pair as pair_chapters
+from emibook.book.page import PROFILES, TABLE_FEATURES
 from emibook.book.pages import write_pages
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
-
-    from emibook.corpus import Corpus
 
 EXECUTED = Path("book/executed")
 SITE = Path("_build/html")
@@ -45,30 +42,6 @@ LIBRARY = Path(__file__).parents[1]
 AT_ONCE = 2
 """Chapters that run at one time, where there are as many cores: each may hold a gigabyte."""
 _ONE_AT_A_TIME = threading.Lock()  # for what chapters that run side by side write into one file
-
-
-@dataclass(frozen=True)
-class Profile:
-    """A corpus and a set of weights; no stage knows which profile it runs in."""
-
-    name: str
-    data: str
-    """What the clips are, in words for the top of a page."""
-    clips: int | None
-    """How many clips are drawn; None where the corpus is the reader's."""
-    seeds: int
-    weights: dict[str, str] = field(default_factory=dict)
-    """Feature name to source; a name left out takes what the work folder uses, or else that feature's default."""
-
-
-PROFILES = {
-    profile.name: profile
-    for profile in (
-        Profile("builtin", "the puppet, drawn by this book", 240, 2, {"vit": "small", "wav2vec2": "small"}),
-        Profile("open", "open data of real people, on the reader's disk", None, 5),
-        Profile("paper", "Hume-Vidmimic2, licensed by its owners, on the reader's disk", None, 5),
-    )
-}
 
 
 def book(
@@ -230,13 +203,11 @@ def _stages(values: dict[str, Any], needed: set[str]) -> None:
         with _timed(work, "extract"):
             extract(corpus, work, TABLE_FEATURES, weights=values["weights"])
     if "seeds" in needed:
-        from emibook.experiments.paper_tables import tables
+        from emibook.experiments import tables
+        from emibook.studies.human.people import rows
 
         with _timed(work, "tables"):
-            tables(corpus, work, seeds=values["seeds"])
-
-
-TABLE_FEATURES = ("vit", "resnet18", "aus", "wav2vec2", "mfcc")
+            tables(corpus, work, seeds=values["seeds"], reference_rows=rows(corpus))
 
 
 @contextmanager
@@ -265,6 +236,7 @@ def build_site() -> Path:
     """
     stamp = SITE.parent / "site.json"
     inputs = [Path("_config.yml"), *sorted(path for path in Path("book").rglob("*") if path.is_file())]
+    inputs += sorted(LIBRARY.rglob("*.py"))  # the reference is made of their docstrings
     inputs = [path for path in inputs if not path.name.startswith(".") and path != _record(path.stem)]
     state = hashlib.sha256(b"".join(str(path).encode() + path.read_bytes() for path in inputs)).hexdigest()
     if stamp.exists() and (SITE / "index.html").exists() and json.loads(stamp.read_text())["inputs"] == state:
@@ -290,39 +262,3 @@ def build_site() -> Path:
 def pair() -> list[str]:
     """Write an ``.ipynb`` beside each percent file; returns a line for each that a reader edited and that stays."""
     return pair_chapters(_sources().values())
-
-
-def project_path(path: Path | str) -> Path:
-    """A path from the project's folder, wherever in the project the notebook was opened; others as they are."""
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        if (folder / "_config.yml").exists() and (folder / "notebooks").is_dir():
-            return folder / path
-    return Path(path)
-
-
-def banner(profile: str, corpus: Corpus) -> Any:
-    """What stands below a chapter's title: the profile, the corpus with its size, and what must be said of it."""
-    from IPython.display import HTML
-
-    from emibook.corpus import PARTITIONS
-
-    shares = ", ".join(f"{len(corpus.partition(name))} {name}" for name in PARTITIONS if len(corpus.partition(name)))
-    text = f"{len(corpus.clips)} clips of the corpus {corpus.name}" + (f" ({shares})" if shares else "") + "."
-    if corpus.note:
-        text += f" {corpus.note[0].upper()}{corpus.note[1:]}."
-    data = PROFILES[profile].data if corpus.root != Path() else "simulated numbers, drawn by this page"
-    title = f"Made by the profile “{profile}”: {data}"
-    return HTML(
-        f'<div class="admonition note"><p class="admonition-title">{html.escape(title)}</p>'
-        f"<p>{html.escape(text)}</p></div>"
-    )
-
-
-def listing(thing: Any) -> Any:
-    """The source of a function, a method or a class of the library, as a chapter shows it."""
-    import inspect
-    import textwrap
-
-    from IPython.display import Markdown
-
-    return Markdown(f"```python\n{textwrap.dedent(inspect.getsource(thing))}```")

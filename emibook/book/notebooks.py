@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emibook import InputError
-from emibook.book.dependencies import ALL, Library
+from emibook.book.dependencies import BY_CHAPTER, Library
 from emibook.book.exercises import CHAPTERS, chapter_of
 
 if TYPE_CHECKING:
@@ -212,15 +212,15 @@ def _cells(notebook: NotebookNode) -> str:
 
 
 def fingerprint(chapter: Path, parameters: dict[str, Any], library: Library) -> str:
-    """Changes with the chapter's text and parameters, the library's functions that it uses, and files that it names.
+    """Changes with the chapter's text and parameters, the library's modules that it uses, and files that it names.
 
     The checks of a chapter's exercises count as used by it.
     """
     text = chapter.read_text(encoding="utf-8")
     checks = CHAPTERS.get(chapter_of(chapter.stem))
-    also = [(f"emibook.book.exercises.{checks}", ALL)] if checks else []
+    also = [f"{BY_CHAPTER}.{checks}"] if checks else []
     digest = hashlib.sha256(json.dumps([parameters, text], sort_keys=True).encode())
-    digest.update(json.dumps(list(library.used(text, also).items())).encode())
+    digest.update(json.dumps(library.used(text, also)).encode())
     for path in _files_named(text):
         digest.update(f"\n{path}\n".encode() + path.read_bytes())
     return digest.hexdigest()

@@ -35,10 +35,7 @@ def sweep(
     runs: Runs | Path | str,
     out: Path | str,
     *,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    slurm: str | None = None,
-    progress: bool = True,
+    resources: compute.Resources = compute.Resources(),  # noqa: B008 (frozen)
 ) -> pandas.DataFrame:
     """Run ``notebook`` once for each of ``runs``; the table that ``OUT/sweep.csv`` holds.
 
@@ -49,8 +46,7 @@ def sweep(
         notebook: a percent file or an .ipynb, with a cell tagged ``parameters``.
         runs: by name the parameters of each, or a YAML file that says so; under the one name ``grid`` lists of values,
             of which every combination is a run.
-        workers, scheduler, slurm: as in ``cluster.run``; ``out`` and the notebook's own paths have to be reachable
-            from there.
+        resources: as in ``compute.run``; the workers need ``out`` and the notebook's own paths.
 
     Raises:
         InputError: no such notebook, parameters that cannot be read or are not declared, names that no file can have.
@@ -71,8 +67,8 @@ def sweep(
     rows = {name: _before(out, name, marks[name]) for name in runs}
     todo = [name for name, row in rows.items() if row["status"] != "ok"]
     task = functools.partial(_run, notebook=notebook.absolute(), runs=runs, out=out, folder=Path.cwd())
-    for name, result in compute.run(task, todo, label="sweep", unit="notebook", workers=workers, scheduler=scheduler,
-                                    slurm=slurm, limits=compute.Limits(seconds=None, memory=None), progress=progress):
+    for name, result in compute.run(task, todo, label="sweep", unit="notebook", resources=resources,
+                                    limits=compute.Limits(seconds=None, memory=None)):
         if isinstance(result, Exception):
             rows[name] = {"status": "failed", "error": " ".join(str(result).split()), "seconds": None}
         else:

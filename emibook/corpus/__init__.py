@@ -1,4 +1,4 @@
-"""Corpora: which clips there are, in which partition, and what raters said of them."""
+"""Corpora: the clips of a data set, their partitions, media files, participants and labels."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 PARTITIONS = ("train", "valid", "test")
 COLUMNS = ("clip", "partition", "path", "audio", "participant")
 RATINGS = ("voice", "face", "both")
-"""What raters had of a clip, where a corpus tells these apart."""
+"""The modalities that raters were shown, where a corpus tells these apart."""
 
 
 @dataclass(frozen=True)
 class Corpus:
     """Clips, their partitions and their targets.
 
-    ``clips`` has one row a clip, sorted by ``clip``, and the columns ``clip`` (text id), ``partition``
-    (``train``, ``valid``, ``test``, or empty text where it is in none), ``path`` (the video file, empty text where
-    there is none), ``audio`` (the file of its sound where that is a file of its own, else empty text), ``participant``
-    (text, empty where unknown), then one float column for each name in ``targets`` (NaN where a clip has no label).
+    ``clips`` has one row per clip, sorted by ``clip``, and the columns ``clip`` (text id), ``partition``
+    (``train``, ``valid``, ``test``, or empty text for a clip in none), ``path`` (the video file, empty text without
+    one), ``audio`` (a separate sound file, else empty text), ``participant`` (text, empty where unknown), then one
+    float column per name in ``targets`` (NaN where a clip has no label).
     """
 
     name: str
@@ -35,10 +35,12 @@ class Corpus:
     clips: pandas.DataFrame
     targets: tuple[str, ...]
     note: str = ""
-    """What every table, picture and page made from this corpus has to say of it."""
-    people: Mapping[str, numpy.ndarray] = field(default_factory=dict)
-    """What people predict who had less of a clip than those behind the targets: ``V``, who only saw it, and ``A``, who
-    only heard it, each (clip, target) in the order of ``clips``. Empty where nobody was asked."""
+    """A caveat that every table, figure and page made from this corpus has to repeat."""
+    unimodal_ratings: Mapping[str, numpy.ndarray] = field(default_factory=dict)
+    """Ratings by people who were shown less than the raters behind the targets: ``V``, the picture only, and ``A``, the
+    sound only, each (clip, target) in the order of ``clips``. Empty where the corpus has no such raters."""
+    made_with: str = ""
+    """Stands for the settings of a simulated corpus, as its features note it; empty for any other."""
 
     def __post_init__(self) -> None:
         expected = [*COLUMNS, *self.targets]
@@ -52,7 +54,7 @@ class Corpus:
         return self.clips[self.clips["partition"] == name].reset_index(drop=True)
 
     def ranges(self) -> dict[str, tuple[float, float]]:
-        """The least and the greatest that each target can be: 0..1, or what training labels span where that is more."""
+        """Lower and upper limit of each target: 0 and 1, or the range of the training labels where it is wider."""
         rows = self.partition("train")
         rows = rows if len(rows) else self.clips
         spans = {target: (float(rows[target].min()), float(rows[target].max())) for target in self.targets}
@@ -61,10 +63,10 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Report:
-    """What ``check`` found: one line for each thing that is not as the layout documents it.
+    """The result of ``check``: one line for each deviation from the documented layout.
 
-    ``problems`` are errors; ``notes`` are oddities that the reader copes with, each line saying how. ``counts`` maps
-    what was counted (a partition, files of a kind, participants) to how many there are.
+    ``problems`` are errors; ``notes`` are deviations that the reader handles, and each line says how. ``counts`` maps
+    a partition, a kind of file or ``participants`` to its number.
     """
 
     layout: str
@@ -81,21 +83,23 @@ def open_corpus(
     fold: str | None = None,
     media: bool = True,
 ) -> Corpus:
-    """Read the corpus under ``root``, whichever known layout it has.
+    """Read the corpus under ``root`` in any known layout.
 
     Args:
         root: a data set in any known layout, or a folder of videos.
         participants: a CSV with the columns ``clip,participant`` for a data set that names none.
-        ratings: what the raters behind the targets had, one of ``RATINGS``, where a corpus tells these apart
-            (CREMA-D; by default ``both``).
+        ratings: the modality shown to the raters behind the targets, one of ``RATINGS``, where a corpus tells these
+            apart (CREMA-D; by default ``both``).
         fold: K/N, to validate on the K-th of N groups of participants instead of the corpus's own partitions.
-        media: false where the labels are enough: a corpus whose media are still to be fetched is then read too.
+        media: false where the labels are enough: a corpus without its media files is then read too.
+
+    Returns:
+        The corpus.
 
     Raises:
-        InputError: one line, where the corpus cannot be used.
+        InputError: one line with the reason, where the corpus cannot be used.
     """
-    from emibook.corpus import crema_d
-    from emibook.corpus.folds import fold as folded
+    from emibook.corpus import crema_d, folds
 
     root = Path(root)
     reader = _reader(root)
@@ -103,21 +107,21 @@ def open_corpus(
     if ratings not in (None, *RATINGS):
         raise InputError(f"no ratings named {ratings!r}; there are {', '.join(RATINGS)}")
     if ratings and not options:
-        raise InputError(f"{root}: its labels do not tell what raters had; ratings can be chosen for CREMA-D only")
+        raise InputError(f"{root}: ratings can be chosen for CREMA-D only; other labels have one kind of rater")
     corpus = reader.read(root, participants=Path(participants) if participants else None, **options)
-    return folded(corpus, fold) if fold else corpus
+    return folds.fold(corpus, fold) if fold else corpus
 
 
 def check(root: Path | str) -> Report:
-    """Everything under ``root`` that is not as its layout documents it.
+    """Compare the files under ``root`` with the documentation of their layout.
 
-    Raises ``InputError`` where there is nothing to check: no such folder, or no video in it.
+    Raises:
+        InputError: ``root`` is no folder, or has no video in it.
     """
     return _reader(Path(root)).check(Path(root))
 
 
 def _reader(root: Path) -> ModuleType:
-    from emibook.corpus import crema_d, folder, simulated
-    from emibook.corpus import hume_vidmimic2 as layout
+    from emibook.corpus import crema_d, folder, hume_vidmimic2, simulated
 
-    return next((reader for reader in (simulated, layout, crema_d) if reader.recognises(root)), folder)
+    return next((reader for reader in (simulated, hume_vidmimic2, crema_d) if reader.recognises(root)), folder)

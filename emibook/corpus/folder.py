@@ -1,8 +1,8 @@
-"""Any folder of videos as a corpus, with or without one CSV that says what is known of them.
+"""Any folder of videos as a corpus, with or without one CSV of their partitions, participants and targets.
 
 The CSV has the column ``clip`` (a video's name without its ending), may have ``partition`` and ``participant``, and
 every other column of numbers is a target. The clips that it lists are the corpus; without a CSV, every video is.
-A sound file of a video's own name wins over the sound inside the video.
+A sound file with a video's name replaces the sound inside the video.
 """
 
 from __future__ import annotations
@@ -27,9 +27,14 @@ def recognises(root: Path) -> bool:
 
 
 def read(root: Path, participants: Path | None = None) -> Corpus:
-    """The corpus. Raises ``InputError`` naming the first problem, and how many more there are.
+    """Read the corpus.
 
-    ``participants`` is a CSV with the columns ``clip,participant``; it wins over the corpus's own column.
+    Args:
+        root: the folder of the videos.
+        participants: a CSV with the columns ``clip,participant``, which replaces the corpus's own column.
+
+    Raises:
+        InputError: the first problem, and the number of further ones.
     """
     scan = _Scan(Path(root), participants)
     tables.stop_at_first(scan.problems, scan.root)
@@ -37,16 +42,16 @@ def read(root: Path, participants: Path | None = None) -> Corpus:
 
 
 def check(root: Path) -> Report:
-    """Everything that is the matter with the folder, by clip and file, all of it at once."""
+    """All problems of the folder, by clip and file."""
     scan = _Scan(Path(root), None)
     return Report("folder", scan.counts, scan.problems + scan.damaged, scan.notes)
 
 
 class _Scan:
-    """One pass over the folder and its CSV: the clips, and everything that is the matter with them.
+    """One pass over the folder and its CSV: the clips, and all their problems.
 
-    ``problems`` keep the corpus from being read, ``damaged`` are media files that cannot be good, ``notes`` are
-    oddities that are coped with.
+    ``problems`` prevent reading the corpus, ``damaged`` are unusable media files, ``notes`` are deviations that are
+    handled.
     """
 
     def __init__(self, root: Path, participants: Path | None) -> None:
@@ -56,8 +61,8 @@ class _Scan:
         self.notes: list[str] = []
         self.targets: tuple[str, ...] = ()
         if not root.is_dir():
-            found = "is a file" if root.exists() else "no such folder"
-            raise InputError(f"{root}: {found}; give the folder that holds the videos")
+            reason = "is a file" if root.exists() else "no such folder"
+            raise InputError(f"{root}: {reason}; give the folder that holds the videos")
         files = sorted(path.absolute() for path in root.iterdir()
                        if path.is_file() and not tables.is_litter(path.name))
         videos, sounds = self._by_stem(files, VIDEO_ENDINGS), self._by_stem(files, SOUND_ENDINGS)
@@ -71,7 +76,7 @@ class _Scan:
         tabular = [path for path in files if path.suffix.lower() == ".csv"]
         if len(tabular) > 1:
             names = ", ".join(path.name for path in tabular)
-            self.problems.append(f"{len(tabular)} CSV files, where one says what is known of the clips: {names}")
+            self.problems.append(f"{len(tabular)} CSV files, where there may be one table of the clips: {names}")
         known = (*VIDEO_ENDINGS, *SOUND_ENDINGS, ".csv")
         self._note("no video, sound or CSV, so left out",
                    {path.name for path in files if path.suffix.lower() not in known})
@@ -95,45 +100,45 @@ class _Scan:
             self.notes.append(f"{what} ({len(names)}): {', '.join(sorted(names))}")
 
     def _by_stem(self, files: list[Path], endings: tuple[str, ...]) -> dict[str, Path]:
-        found: dict[str, Path] = {}
+        by_stem: dict[str, Path] = {}
         for path in files:
             if path.suffix.lower() not in endings:
                 continue
-            if path.stem in found:
-                self.problems.append(f"clip {path.stem}: two files of that name, {found[path.stem].name} and "
+            if path.stem in by_stem:
+                self.problems.append(f"clip {path.stem}: two files of that name, {by_stem[path.stem].name} and "
                                      f"{path.name}; a clip's id is its file's name without the ending")
-            found.setdefault(path.stem, path)
+            by_stem.setdefault(path.stem, path)
             if path.stat().st_size == 0:
                 self.damaged.append(f"clip {path.stem}: {path.name} has zero bytes; fetch it again")
-        return found
+        return by_stem
 
     def _table(self, path: Path, videos: dict[str, Path]) -> pd.DataFrame:
-        """The rows of the CSV whose clip is there, with its targets as numbers."""
+        """The rows of the CSV, one per clip, with the targets as numbers."""
         name = path.name
         try:
-            written = tables.read_text(path, ("clip",))
+            rows = tables.read_text(path, ("clip",))
         except InputError as error:
             self.problems.append(str(error).removeprefix(f"{path.parent}{os.sep}"))
             return pd.DataFrame({"clip": sorted(videos)})
-        if written.empty:
+        if rows.empty:
             self.problems.append(f"{name}: has a header and no rows")
-        for clip in tables.duplicates(written["clip"]):
-            self.problems.append(f"{name}, clip {clip}: listed {int((written['clip'] == clip).sum())} times")
-        for clip in dict.fromkeys(written["clip"]):
+        for clip in tables.duplicates(rows["clip"]):
+            self.problems.append(f"{name}, clip {clip}: listed {int((rows['clip'] == clip).sum())} times")
+        for clip in dict.fromkeys(rows["clip"]):
             if clip not in videos:
                 self.problems.append(f"{name}, clip {clip or '(empty)'}: listed, but no video of that name is here")
-        self._note(f"not in {name}, so left out", {videos[clip].name for clip in set(videos) - set(written["clip"])})
-        table = written[["clip"]].copy()
-        for column in written.columns.drop("clip"):
+        self._note(f"not in {name}, so left out", {videos[clip].name for clip in set(videos) - set(rows["clip"])})
+        table = rows[["clip"]].copy()
+        for column in rows.columns.drop("clip"):
             if column in ("partition", "participant"):
-                table[column] = written[column]
+                table[column] = rows[column]
                 continue
-            values, cells = tables.numbers(written[column]), written[column].to_numpy()
+            values, cells = tables.numbers(rows[column]), rows[column].to_numpy()
             wrong = np.isnan(values) & (cells != "")
             if column in COLUMNS or wrong.sum() == (cells != "").sum():
                 self._note(f"{name}: column that holds no target, so left out", {column})
                 continue
-            for clip, cell in zip(written["clip"][wrong], cells[wrong], strict=True):
+            for clip, cell in zip(rows["clip"][wrong], cells[wrong], strict=True):
                 self.problems.append(f"{name}, clip {clip}: {column} is {cell}, not a number")
             table[column] = values
             self.targets += (column,)
@@ -146,11 +151,11 @@ class _Scan:
 
     def _participants(self, path: Path, table: pd.DataFrame) -> None:
         try:
-            people, problems = tables.read_participants(path)
+            by_clip, problems = tables.read_participants(path)
         except InputError as error:
             self.problems.append(str(error))
             return
         self.problems += problems
-        self._note(f"{path.name}: participants of clips that are not here", set(people) - set(table["clip"]))
-        table["participant"] = [people.get(clip, was)
-                                for clip, was in zip(table["clip"], table["participant"], strict=True)]
+        self._note(f"{path.name}: participants of clips that are not here", set(by_clip) - set(table["clip"]))
+        table["participant"] = [by_clip.get(clip, own)
+                                for clip, own in zip(table["clip"], table["participant"], strict=True)]

@@ -1,13 +1,13 @@
-"""Hume-Vidmimic2 as its participants receive it: read, checked and written.
+"""Hume-Vidmimic2 in the layout that participants of the challenge receive: read, check and write it.
 
     <root>/
-      raw/00000.mp4 ...              train and valid together; the two tables say which is which
+      raw/00000.mp4 ...              train and valid together; the two tables list them
       train_split.csv valid_split.csv
       test_data/raw/12660.mp4 ...    no labels
       audio/ face_images/ vit/ wav2vec2/, also under test_data/      optional
 
-Source: the data set's own files (6th ABAW, emotional mimicry intensity challenge). A corpus of drawings in the same
-layout is marked by ``puppet.json`` and may hold ``truth/`` and ``participants.csv`` besides.
+Source: the data set's own files (6th ABAW, emotional mimicry intensity challenge). A puppet corpus, which
+has the same layout, is marked by ``puppet.json`` and may hold ``truth/`` and ``participants.csv``.
 """
 
 from __future__ import annotations
@@ -20,23 +20,24 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from emibook import InputError
+from emibook import InputError, files
 from emibook.corpus import COLUMNS, Corpus, Report, tables
 from emibook.corpus.folder import VIDEO_ENDINGS
 
 EMOTIONS = ("Admiration", "Amusement", "Determination", "Empathic Pain", "Excitement", "Joy")
+"""The six targets, in the order of the data set's tables."""
 HEADER = ("Filename", *EMOTIONS)
 SPLITS = {"train": "train_split.csv", "valid": "valid_split.csv"}
-DRAWN = "trained on drawings; says nothing about people"
-# Folder, and what one clip's entry in it is called after the five digits of its id ("" is a folder of its own).
+PUPPET_NOTE = "trained on drawings; says nothing about people"
+# By folder, the suffix of a clip's file after its five digits ("" where each clip has a folder of images).
 OPTIONAL = {"audio": ".mp3", "face_images": "", "vit": ".pkl", "wav2vec2": ".pkl"}
 KNOWN = {"raw", "test_data", *OPTIONAL, *SPLITS.values(), "truth", "participants.csv", "puppet.json"}
 
 
 def recognises(root: Path) -> bool:
-    """Whether ``root`` is laid out like Hume-Vidmimic2, complete or not.
+    """Whether ``root`` has the layout of Hume-Vidmimic2, complete or not.
 
-    A split table decides; without one, folders named ``raw`` or ``test_data/raw`` do where no video lies beside them.
+    True where ``root`` has a split table, or a folder ``raw`` or ``test_data/raw`` and no video of its own.
     """
     root = Path(root)
     if any((root / name).is_file() for name in SPLITS.values()):
@@ -47,19 +48,23 @@ def recognises(root: Path) -> bool:
 
 
 def read(root: Path, participants: Path | None = None) -> Corpus:
-    """The corpus. Raises ``InputError`` naming the first problem of its tables, and how many more there are.
+    """Read the corpus. A damaged video stays in it, and preprocessing reports its error.
 
-    A video that is damaged is no reason to refuse the others: it stays in the corpus, and preprocessing says what
-    is the matter with it. ``participants`` is a CSV with the columns ``clip,participant``; without it
-    ``participants.csv`` is read where the corpus has one.
+    Args:
+        root: the data set's folder.
+        participants: a CSV with the columns ``clip,participant``; without it ``participants.csv`` is read where the
+            corpus has one.
+
+    Raises:
+        InputError: the first problem of the tables, and the number of further ones.
     """
     scan = _Scan(Path(root), participants)
     tables.stop_at_first(scan.problems, scan.root)
-    return Corpus(scan.name, scan.root.resolve(), scan.clips, EMOTIONS, DRAWN if scan.drawn else "")
+    return Corpus(scan.name, scan.root.resolve(), scan.clips, EMOTIONS, PUPPET_NOTE if scan.is_puppet else "")
 
 
 def check(root: Path) -> Report:
-    """Everything that is not as documented, by clip and file, all of it at once."""
+    """All deviations from the documented layout, by clip and file."""
     scan = _Scan(Path(root), None)
     return Report(scan.name, scan.counts, scan.problems + scan.damaged, scan.notes)
 
@@ -67,8 +72,10 @@ def check(root: Path) -> Report:
 def write_split(path: Path, table: pd.DataFrame) -> None:
     """Write ``clip`` and the six emotions of ``table`` as a table of the data set: a split, or a submission.
 
-    Rows are sorted by id, values printed with at most six digits. Raises ``InputError`` where an id is not five
-    digits or occurs twice, or a value lies outside [0, 1].
+    Rows are sorted by id, values have at most six digits.
+
+    Raises:
+        InputError: an id is not five digits or occurs twice, or a value is outside [0, 1].
     """
     path = Path(path)
     for clip in table["clip"]:
@@ -86,19 +93,23 @@ def write_split(path: Path, table: pd.DataFrame) -> None:
 
 
 def write_submission(path: Path, corpus: Corpus, predictions: pd.DataFrame) -> None:
-    """Write a submission in the challenge's form: ``Filename`` and the targets, one row a test clip, sorted by id.
+    """Write a submission in the challenge's form: ``Filename`` and the targets, one row per test clip, sorted by id.
 
-    ``predictions`` has the columns ``clip`` and the corpus's targets; what lies outside the targets' range
-    (``Corpus.ranges``) is moved to the nearer end. Raises ``InputError`` where a test clip has no prediction, or a
-    prediction no test clip.
+    Args:
+        path: the CSV to write.
+        corpus: the corpus with the test clips.
+        predictions: columns ``clip`` and the corpus's targets; values are clipped to ``Corpus.ranges``.
+
+    Raises:
+        InputError: a test clip has no prediction, or a prediction no test clip.
     """
-    wanted, given = set(corpus.partition("test")["clip"]), set(predictions["clip"])
-    if not wanted:
+    expected, given = set(corpus.partition("test")["clip"]), set(predictions["clip"])
+    if not expected:
         raise InputError(f"{corpus.root}: has no test clips, so there is nothing to submit")
-    if wanted != given:
-        clip = min(wanted ^ given)
-        lack = "has no prediction" if clip in wanted else "is no test clip"
-        raise InputError(f"{path}: clip {clip} {lack}; a submission has one row for each of {len(wanted)} test clips")
+    if expected != given:
+        clip = min(expected ^ given)
+        lack = "has no prediction" if clip in expected else "is no test clip"
+        raise InputError(f"{path}: clip {clip} {lack}; a submission has one row for each of {len(expected)} test clips")
     table = predictions[["clip", *corpus.targets]].copy()
     low, high = np.array(list(corpus.ranges().values())).T
     table[list(corpus.targets)] = table[list(corpus.targets)].clip(low, high, axis=1)
@@ -111,19 +122,16 @@ def write_submission(path: Path, corpus: Corpus, predictions: pd.DataFrame) -> N
 
 
 def _write(path: Path, table: pd.DataFrame, targets: Sequence[str]) -> None:
-    """``Filename`` and the ``targets``, sorted by clip, at most six digits, whole or not at all."""
+    """``Filename`` and the ``targets``, sorted by clip, at most six digits."""
     rows = table[["clip", *targets]].rename(columns={"clip": "Filename"}).sort_values("Filename")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    rows.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
-    os.replace(temporary, path)
+    files.write_text(path, rows.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
 class _Scan:
-    """One pass over the tables and folders: the clips, and everything that is not as documented.
+    """One pass over the tables and folders: the clips, and all deviations from the documented layout.
 
-    ``problems`` keep the corpus from being read, ``damaged`` are media files that cannot be good, ``notes`` are
-    oddities that are coped with.
+    ``problems`` prevent reading the corpus, ``damaged`` are unusable media files, ``notes`` are deviations that are
+    handled.
     """
 
     def __init__(self, root: Path, participants: Path | None) -> None:
@@ -131,8 +139,8 @@ class _Scan:
         self.problems: list[str] = []
         self.damaged: list[str] = []
         self.notes: list[str] = []
-        self.drawn = (root / "puppet.json").is_file()
-        self.name = "puppet" if self.drawn else "hume-vidmimic2"
+        self.is_puppet = (root / "puppet.json").is_file()
+        self.name = "puppet" if self.is_puppet else "hume-vidmimic2"
         raw, test = self._videos("raw"), self._videos("test_data/raw")
         if not raw and not test:
             raise InputError(f"{root}: no .mp4 in raw/ or test_data/raw/; give the data set's own folder")
@@ -147,54 +155,54 @@ class _Scan:
         self._unknown()
         splits["test"] = pd.DataFrame({"clip": sorted(test)}).reindex(columns=["clip", *EMOTIONS])
         clips = pd.concat([split.assign(partition=name) for name, split in splits.items()], ignore_index=True)
-        people = self._participants(participants, set(clips["clip"]))
+        by_clip = self._participants(participants, set(clips["clip"]))
         clips["path"] = [str({**raw, **test}.get(clip, "")) for clip in clips["clip"]]
         clips["audio"] = [str(sounds.get(clip, "")) for clip in clips["clip"]]
-        clips["participant"] = [people.get(clip, "") for clip in clips["clip"]]
+        clips["participant"] = [by_clip.get(clip, "") for clip in clips["clip"]]
         clips = clips.astype(dict.fromkeys(EMOTIONS, np.float64))
         self.clips = clips[[*COLUMNS, *EMOTIONS]].sort_values("clip", ignore_index=True)
         self.counts = {**{name: len(split) for name, split in splits.items()}, "sound files": len(sounds),
                        "participants": clips.loc[clips["participant"] != "", "participant"].nunique()}
 
     def _note(self, what: str, names: Iterable[str]) -> None:
-        """One note for all the ``names`` that it is about."""
+        """Add one note that lists the ``names``."""
         names = sorted(names)
         if names:
             self.notes.append(f"{what} ({len(names)}): {', '.join(names)}")
 
     def _entries(self, folder: str) -> list[os.DirEntry]:
-        """What lies in ``folder``, sorted, without what file managers leave behind."""
+        """The entries of ``folder``, sorted, without hidden files and those of file managers."""
         if not (self.root / folder).is_dir():
             return []
         with os.scandir(self.root / folder) as entries:
             return sorted((e for e in entries if not tables.is_litter(e.name)), key=lambda entry: entry.name)
 
     def _by_clip(self, folder: str, ending: str) -> dict[str, os.DirEntry]:
-        """The entries named by five digits and ``ending``; others are noted, empty files are damaged."""
-        found, strange = {}, []
+        """The entries named by five digits and ``ending``; others go to the notes, empty files to ``damaged``."""
+        entries, unknown = {}, []
         for entry in self._entries(folder):
             if not re.fullmatch("[0-9]{5}" + re.escape(ending), entry.name) or entry.is_dir() != (ending == ""):
-                strange.append(entry.name)
+                unknown.append(entry.name)
                 continue
-            found[entry.name.removesuffix(ending) if ending else entry.name] = entry
+            entries[entry.name.removesuffix(ending) if ending else entry.name] = entry
             if ending and entry.stat().st_size == 0:
                 self.damaged.append(f"clip {entry.name[:5]}: {folder}/{entry.name} has zero bytes; fetch it again")
-        self._note(f"{folder}: not named as in this data set, so left out", strange)
-        return found
+        self._note(f"{folder}: not named as in this data set, so left out", unknown)
+        return entries
 
     def _videos(self, folder: str) -> dict[str, Path]:
         return {clip: Path(entry.path).absolute() for clip, entry in self._by_clip(folder, ".mp4").items()}
 
     def _optional(self, folder: str, videos: dict[str, Path]) -> dict[str, Path]:
-        """Looks through the optional folders beside the videos; returns the sound files by clip."""
+        """Check the optional folders beside the videos; returns the sound files by clip."""
         sounds = {}
         for name, ending in OPTIONAL.items():
-            found = self._by_clip(folder + name, ending)
-            if found:
-                self._note(f"{folder}{name}: without a video, so left out", set(found) - set(videos))
-                self._note(f"{folder}{name}: nothing for these clips", set(videos) - set(found))
+            entries = self._by_clip(folder + name, ending)
+            if entries:
+                self._note(f"{folder}{name}: without a video, so left out", set(entries) - set(videos))
+                self._note(f"{folder}{name}: no file of these clips", set(videos) - set(entries))
             if name == "audio":
-                sounds = {clip: Path(e.path).absolute() for clip, e in found.items() if clip in videos}
+                sounds = {clip: Path(e.path).absolute() for clip, e in entries.items() if clip in videos}
         return sounds
 
     def _unknown(self) -> None:
@@ -203,7 +211,7 @@ class _Scan:
                    {e.name for e in self._entries("test_data")} - {"raw", *OPTIONAL})
 
     def _split(self, partition: str, videos: dict[str, Path]) -> pd.DataFrame:
-        """The clips and labels of one table; a row whose id or labels cannot be used is a problem."""
+        """The clips and labels of one table; each invalid id or label is added to the problems."""
         name = SPLITS[partition]
         empty = pd.DataFrame({"clip": []}, dtype=str).reindex(columns=["clip", *EMOTIONS])
         try:
@@ -216,7 +224,7 @@ class _Scan:
             return empty
         self._note(f"{name}: columns that are not this data set's, so left out", set(table.columns) - set(HEADER))
         ids = table["Filename"].map(_five_digits)
-        changed = [f"{was} is {now}" for was, now in zip(table["Filename"], ids, strict=True) if was != now]
+        changed = [f"{cell} is {clip}" for cell, clip in zip(table["Filename"], ids, strict=True) if cell != clip]
         self._note(f"{name}: ids that were written as numbers, read as five digits", changed)
         for clip in tables.duplicates(ids):
             self.problems.append(f"{name}, clip {clip}: listed {int((ids == clip).sum())} times")
@@ -238,17 +246,17 @@ class _Scan:
         if path == self.root / "participants.csv" and not path.is_file():
             return {}
         try:
-            people, problems = tables.read_participants(path, _five_digits)
+            by_clip, problems = tables.read_participants(path, _five_digits)
         except InputError as error:
             self.problems.append(str(error))
             return {}
         self.problems += problems
-        self._note(f"{path.name}: participants of clips that are not here", set(people) - clips)
-        self._note(f"{path.name}: clips without a participant", clips - set(people))
-        return people
+        self._note(f"{path.name}: participants of clips that are not here", set(by_clip) - clips)
+        self._note(f"{path.name}: clips without a participant", clips - set(by_clip))
+        return by_clip
 
 
-def _five_digits(written: str) -> str:
-    """An id as the data set writes it. A spreadsheet that took it for a number left ``17`` or ``17.0`` of ``00017``."""
-    number = re.fullmatch(r"([0-9]{1,5})(\.0*)?", written)
-    return number[1].zfill(5) if number else written
+def _five_digits(cell: str) -> str:
+    """An id in the data set's form. A spreadsheet that took ``00017`` for a number wrote ``17`` or ``17.0``."""
+    number = re.fullmatch(r"([0-9]{1,5})(\.0*)?", cell)
+    return number[1].zfill(5) if number else cell

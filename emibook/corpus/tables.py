@@ -1,10 +1,10 @@
-"""CSV files of a corpus, read as text, so that ids keep their zeros and bad cells can be named."""
+"""CSV files of a corpus, read as text: ids keep their leading zeros, and messages can quote invalid cells."""
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +13,14 @@ import pandas as pd
 from emibook import InputError
 
 NOT_A_TABLE = (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError)
-# Written by file managers into any folder that they show; no part of a corpus.
-LITTER = {"thumbs.db", "desktop.ini", "__macosx"}
+LITTER = {"thumbs.db", "desktop.ini", "__macosx"}  # written by file managers and archivers
 
 
 def read_text(path: Path, required: Sequence[str]) -> pd.DataFrame:
-    """The CSV as text, every cell stripped; a cell that is not there is empty text.
+    """The CSV as text, with stripped cells; an absent cell is empty text.
 
-    Raises ``InputError`` where the file is absent, is no CSV, or lacks one of the ``required`` columns.
+    Raises:
+        InputError: the file is absent, is no CSV, or lacks one of the ``required`` columns.
     """
     try:
         with warnings.catch_warnings():
@@ -38,13 +38,13 @@ def read_text(path: Path, required: Sequence[str]) -> pd.DataFrame:
 
 
 def numbers(column: pd.Series) -> np.ndarray:
-    """The cells as float64, NaN for what is no number or not finite."""
+    """The cells as float64, NaN where a cell is no finite number."""
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64)
     return np.where(np.isfinite(values), values, np.nan)
 
 
 def bad_id(clip: str) -> str:
-    """Why ``clip`` cannot name files in a work folder; empty text where it can."""
+    """Why ``clip`` cannot name files in a work folder; empty text for a valid id."""
     if not clip:
         return "is empty"
     if clip in (".", "..") or re.search(r"[/\\\x00-\x1f]", clip):
@@ -60,23 +60,31 @@ def is_litter(name: str) -> bool:
 
 
 def duplicates(clips: Sequence[str]) -> list[str]:
-    """The ids that occur more than once, each once, sorted."""
+    """The ids that occur more than once, sorted."""
     seen: set[str] = set()
     return sorted({clip for clip in clips if clip in seen or seen.add(clip)})
 
 
-def read_participants(path: Path, as_id=str) -> tuple[dict[str, str], list[str]]:
-    """Participants by clip from a CSV with the columns ``clip,participant``, and the problems found in it.
+def read_participants(path: Path, as_id: Callable[[str], str] = str) -> tuple[dict[str, str], list[str]]:
+    """Read a CSV with the columns ``clip,participant``.
 
-    ``as_id`` turns an id as it is written there into the corpus's own.
+    Args:
+        path: the CSV.
+        as_id: turns an id as written in the file into the corpus's own.
+
+    Returns:
+        Participants by clip, and the problems of the file, one line each.
+
+    Raises:
+        InputError: the file cannot be read, or lacks a column.
     """
     table = read_text(path, ("clip", "participant"))
-    found: dict[str, str] = {}
+    by_clip: dict[str, str] = {}
     problems = []
     for clip, participant in zip(table["clip"].map(as_id), table["participant"], strict=True):
-        if found.setdefault(clip, participant) != participant:
-            problems.append(f"{path.name}, clip {clip}: belongs to participant {found[clip]} and to {participant}")
-    return found, problems
+        if by_clip.setdefault(clip, participant) != participant:
+            problems.append(f"{path.name}, clip {clip}: belongs to participant {by_clip[clip]} and to {participant}")
+    return by_clip, problems
 
 
 def stop_at_first(problems: Sequence[str], root: Path) -> None:

@@ -1,5 +1,5 @@
-"""Drawn people with made voices, the corpus of clips that they make, and the encoders that are fitted on them.
+"""The puppet: drawn people with synthetic voices, the corpus of their clips, and the encoders fitted on them.
 
-``renderer`` draws a frame from action units, ``voice`` makes a sound, ``corpus`` writes clips in the layout of
-Hume-Vidmimic2, ``builtin`` fits encoders on the pictures of ``stills``.
+``renderer`` draws a frame from action units, ``voice`` synthesises speech-like sound, ``corpus`` writes clips
+in the layout of Hume-Vidmimic2, ``builtin`` fits encoders on the pictures of ``stills``.
 """

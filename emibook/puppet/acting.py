@@ -1,7 +1,7 @@
-"""How a participant of the puppet corpus shows what it feels: emotion to action units and to a manner of speaking.
+"""Expression in the puppet corpus: emotions to action units over time and to a manner of speaking.
 
-Some emotions are told better by the face and others by the voice, as published for the real data: Amusement,
-Excitement and Joy by the face; Admiration, Determination and Empathic Pain by the voice.
+Some emotions are predicted better from the face and others from the voice, as published for the real data: Amusement,
+Excitement and Joy from the face; Admiration, Determination and Empathic Pain from the voice.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from emibook.puppet.looks import Pose
 from emibook.puppet.muscles import INDEX, UNITS
 from emibook.puppet.voice import Manner
 
-RATE = 60
-"""A performance is known at this many points a second."""
+MOTION_RATE = 60
+"""Points per second of a performance."""
 
 
 def _units(**intensities: float) -> list[float]:
@@ -32,7 +32,7 @@ EXPRESSIONS = np.array(
         _units(AU6=2.8, AU12=4.2, AU14=1.6, AU25=1.2),
     ]
 )
-"""(emotion, unit) intensities 0..5 of an emotion felt wholly, emotions in the order of ``layout.EMOTIONS``."""
+"""(emotion, unit) intensities 0..5 at felt intensity 1, emotions in the order of ``hume_vidmimic2.EMOTIONS``."""
 
 MANNERS = np.array(
     [
@@ -44,32 +44,33 @@ MANNERS = np.array(
         [6.0, 1.5, 2.0, -0.05, 2.5, -0.08],
     ]
 )
-"""(emotion, 6) shift of the manner when an emotion is felt wholly: pitch in semitones, its range in semitones, energy
-in dB, tempo in octaves, tilt in dB an octave, breathiness. Admiration is breathed and soft, Determination low, pressed
-and loud, Empathic Pain quiet and slow; the three merry ones are high, and differ in what is moved besides."""
+"""(emotion, 6) shift of the manner at felt intensity 1: pitch in semitones, its range in semitones, energy in dB, tempo
+in octaves, tilt in dB per octave, breathiness. Admiration is breathy and soft, Determination low, pressed and loud,
+Empathic Pain quiet and slow; the other three have a high pitch and differ in the other columns."""
 
-BY_FACE = np.array([0.58, 1.0, 0.20, 0.23, 1.0, 1.0])
-BY_VOICE = np.array([1.1, 1.1, 1.2, 0.95, 0.85, 0.9])
-"""How much of each emotion the face shows, and how much the voice: set so that ridge regression, from the units that
-an estimator would see and from the MFCCs of the sound, tells each emotion better from the one that was published."""
+FACE_GAIN = np.array([0.58, 1.0, 0.20, 0.23, 1.0, 1.0])
+VOICE_GAIN = np.array([1.1, 1.1, 1.2, 0.95, 0.85, 0.9])
+"""(emotion,) how strongly face and voice show each emotion: set so that ridge regression, from noisy units and from
+MFCCs, predicts each emotion better from the modality that was published as better."""
 
 
 @dataclass(frozen=True)
 class Performer:
-    """What is a participant's own: how much it shows, what its face and voice are like at rest."""
+    """A participant: expressiveness, and face and voice at rest."""
 
     expressiveness: float
-    habits: np.ndarray
+    rest_units: np.ndarray
     """(17,) intensities of the face at rest."""
     manner: Manner
-    unsteadiness: float
-    """Standard deviation of what moves in the face from clip to clip for no reason, in intensities."""
+    unit_noise: float
+    """Standard deviation of units from clip to clip without an emotion, in intensities."""
     pose: Pose
-    blinks: float
-    """A second."""
+    blink_rate: float
+    """Blinks per second."""
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Performer:
+        """A random participant."""
         manner = Manner(
             pitch_hz=float(150 * 2 ** (rng.normal(0, 4.0) / 12)),
             pitch_range=float(rng.uniform(1.6, 2.6)),
@@ -80,36 +81,36 @@ class Performer:
         )
         return cls(
             expressiveness=float(np.clip(rng.lognormal(0.0, 0.18), 0.65, 1.4)),
-            habits=np.clip(rng.normal(-0.1, 0.30, len(UNITS)), 0, 1.0) * (np.array(UNITS) != 45),
+            rest_units=np.clip(rng.normal(-0.1, 0.30, len(UNITS)), 0, 1.0) * (np.array(UNITS) != 45),
             manner=manner,
-            unsteadiness=float(rng.uniform(0.15, 0.45)),
-            pose=Pose.random(rng, spread=0.7),
-            blinks=float(rng.uniform(0.15, 0.5)),
+            unit_noise=float(rng.uniform(0.15, 0.45)),
+            pose=Pose.random(rng, amplitude=0.7),
+            blink_rate=float(rng.uniform(0.15, 0.5)),
         )
 
 
 @dataclass(frozen=True)
 class Performance:
-    """One clip as it was acted."""
+    """Face and head of one clip over time."""
 
     units: np.ndarray
-    """(time, 17) intensities 0..5, ``RATE`` a second."""
+    """(time, 17) intensities 0..5, ``MOTION_RATE`` per second."""
     poses: np.ndarray
-    """(time, 8): x, y, scale, roll, yaw, pitch and gaze of the head."""
+    """(time, 8): x, y, scale, roll, yaw, pitch, gaze_x and gaze_y, as in ``Pose``."""
 
     def at(self, seconds: float) -> tuple[np.ndarray, Pose]:
-        """Units and pose at a time."""
-        place = min(seconds * RATE, len(self.units) - 1)
-        before = int(place)
-        after, share = min(before + 1, len(self.units) - 1), place - before
+        """Units (17,) and pose at a time, interpolated."""
+        position = min(seconds * MOTION_RATE, len(self.units) - 1)
+        before = int(position)
+        after, share = min(before + 1, len(self.units) - 1), position - before
         units = (1 - share) * self.units[before] + share * self.units[after]
         x, y, scale, roll, yaw, pitch, gaze_x, gaze_y = (1 - share) * self.poses[before] + share * self.poses[after]
         return units, Pose(x, y, scale, roll, yaw, pitch).looking(gaze_x, gaze_y)
 
 
 def manner_of(performer: Performer, felt: np.ndarray, rng: np.random.Generator) -> Manner:
-    """How the performer speaks when it feels ``felt``, ``(6,)`` in 0..1."""
-    shift = performer.expressiveness * (felt * BY_VOICE) @ MANNERS
+    """The performer's manner of speaking at felt intensities ``felt``, ``(6,)`` in 0..1."""
+    shift = performer.expressiveness * (felt * VOICE_GAIN) @ MANNERS
     shift = shift + rng.normal(0, [0.6, 0.25, 0.7, 0.06, 0.28, 0.025])
     rest = performer.manner
     return Manner(
@@ -123,46 +124,54 @@ def manner_of(performer: Performer, felt: np.ndarray, rng: np.random.Generator) 
 
 
 def _drift(rng: np.random.Generator, count: int, width: int, seconds: float) -> np.ndarray:
-    """(time, width) smooth noise of standard deviation about 1 that changes within ``seconds``."""
-    knots = rng.standard_normal((int(count / RATE / seconds) + 3, width))
-    place = np.arange(count) / RATE / seconds
-    before = place.astype(int)
-    share = (0.5 - 0.5 * np.cos(np.pi * (place - before)))[:, None]
+    """(time, width) smooth noise of standard deviation about 1, interpolated between knots ``seconds`` apart."""
+    knots = rng.standard_normal((int(count / MOTION_RATE / seconds) + 3, width))
+    position = np.arange(count) / MOTION_RATE / seconds
+    before = position.astype(int)
+    share = (0.5 - 0.5 * np.cos(np.pi * (position - before)))[:, None]
     return (1 - share) * knots[before] + share * knots[before + 1]
 
 
 def perform(
     performer: Performer, felt: np.ndarray, seconds: float, loudness: np.ndarray, rng: np.random.Generator
 ) -> Performance:
-    """Act ``felt`` ``(6,)`` for that long. ``loudness`` ``(time,)`` 0..1, ``RATE`` a second, moves the mouth."""
-    count = max(2, int(np.ceil(seconds * RATE)) + 1)
-    time = np.arange(count) / RATE
-    goal = performer.expressiveness * (felt * BY_FACE) @ EXPRESSIONS
-    goal = goal * rng.lognormal(0, 0.12, len(UNITS)) + performer.unsteadiness * np.clip(
+    """Units and poses of a clip.
+
+    Args:
+        performer: the participant.
+        felt: (6,) intensities of the emotions, 0..1.
+        seconds: duration.
+        loudness: (time,) of the voice, 0..1, ``MOTION_RATE`` per second; it opens the mouth. Empty without a voice.
+        rng: source of the random numbers.
+    """
+    count = max(2, int(np.ceil(seconds * MOTION_RATE)) + 1)
+    time = np.arange(count) / MOTION_RATE
+    target = performer.expressiveness * (felt * FACE_GAIN) @ EXPRESSIONS
+    target = target * rng.lognormal(0, 0.12, len(UNITS)) + performer.unit_noise * np.clip(
         rng.normal(size=len(UNITS)), 0, 2
     )
-    # Each unit rises to its apex and falls again towards the end, not all at quite the same time.
+    # Each unit rises to its apex and falls towards the end, at slightly different times.
     start = rng.uniform(0.0, 0.12) * seconds + rng.uniform(0, 0.06, len(UNITS))
     rise = rng.uniform(0.10, 0.22) * seconds * rng.uniform(0.8, 1.2, len(UNITS))
     fall = seconds * rng.uniform(0.80, 0.95) + rng.uniform(-0.05, 0.05, len(UNITS))
     up = np.clip((time[:, None] - start) / rise, 0, 1)
     down = np.clip((time[:, None] - fall) / (0.25 * seconds), 0, 1)
     apex = (0.5 - 0.5 * np.cos(np.pi * up)) * (0.65 + 0.35 * np.cos(np.pi * down))
-    units = performer.habits + goal * apex * (1 + 0.10 * _drift(rng, count, len(UNITS), 0.35))
+    units = performer.rest_units + target * apex * (1 + 0.10 * _drift(rng, count, len(UNITS), 0.35))
     units += 0.10 * _drift(rng, count, len(UNITS), 0.5)
-    loud = np.interp(time, np.arange(len(loudness)) / RATE, loudness) if len(loudness) else np.zeros(count)
+    loud = np.interp(time, np.arange(len(loudness)) / MOTION_RATE, loudness) if len(loudness) else np.zeros(count)
     units[:, INDEX[25]] += 0.9 * loud
     units[:, INDEX[26]] += 0.7 * loud
     units[:, INDEX[45]] = _blinks(performer, time, seconds, rng)
     units = np.clip(units, 0, 5)
-    still = performer.pose
-    rest = [still.x, still.y, still.scale, still.roll, still.yaw, still.pitch, still.gaze_x, still.gaze_y]
+    pose = performer.pose
+    rest = [pose.x, pose.y, pose.scale, pose.roll, pose.yaw, pose.pitch, pose.gaze_x, pose.gaze_y]
     sway = np.array([0.04, 0.025, 0.01, 0.02, 0.045, 0.03, 0.12, 0.06])
     return Performance(units, np.array(rest) + sway * _drift(rng, count, 8, 0.6))
 
 
 def _blinks(performer: Performer, time: np.ndarray, seconds: float, rng: np.random.Generator) -> np.ndarray:
-    shut = np.zeros(len(time))
-    for moment in rng.uniform(0, seconds, rng.poisson(performer.blinks * seconds)):
-        shut = np.maximum(shut, 5 * np.clip(1.4 - np.abs(time - moment) / 0.09, 0, 1))
-    return shut
+    closed = np.zeros(len(time))
+    for moment in rng.uniform(0, seconds, rng.poisson(performer.blink_rate * seconds)):
+        closed = np.maximum(closed, 5 * np.clip(1.4 - np.abs(time - moment) / 0.09, 0, 1))
+    return closed

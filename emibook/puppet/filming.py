@@ -1,11 +1,10 @@
-"""Pictures and sound to a file, as browsers and phones write them, with their faults where asked for.
+"""Video and sound files in the formats of browsers and phones.
 
 Every encoder runs in one thread and writes no date, so that the same pictures give the same bytes.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
@@ -13,15 +12,18 @@ from pathlib import Path
 import av
 import numpy as np
 
+from emibook import files
+from emibook.preprocess import media
+
 TICK = Fraction(1, 90_000)
-"""Seconds that times are kept to: thirtieths and milliseconds are both whole numbers of it."""
+"""Time base in seconds: 1/30 s and 1 ms are both multiples of it."""
 EXACT = {"fflags": "+bitexact"}
 """Without it FFmpeg's muxers write their version into the file."""
 
 H264 = {"preset": "veryfast", "crf": "24", "x264-params": "mbtree=0"}
 """With x264's macroblock tree the same pictures gave other bytes from call to call on machines with AVX-512."""
 VP8 = {"deadline": "good", "cpu-used": "5"}
-"""In its real-time mode libvpx looks at the clock and does less when the machine is busy."""
+"""In its real-time mode libvpx adapts its effort to the time that it takes, so bytes would differ."""
 
 
 def film(
@@ -30,19 +32,20 @@ def film(
     times: np.ndarray,
     *,
     sound: np.ndarray | None,
-    sound_rate: int,
-    rate: int = 30,
+    rate: int = media.FRAME_RATE,
     container: str = "mp4",
 ) -> None:
     """Write a video file.
 
-    ``pictures`` are ``(height, width, 3)`` uint8 RGB, shown at ``times`` (seconds, rising, one each). ``rate`` is the
-    frame rate that the container claims, true or not. ``sound`` is ``(sample,)`` float in -1..1, or none for a file
-    without a sound stream. ``container`` is ``mp4`` (H.264, AAC), or what browsers record: ``webm`` (VP8, Opus) or
-    ``matroska`` (H.264, Opus); the path's ending says nothing of it.
+    Args:
+        path: the file; its ending does not determine the container.
+        pictures: (height, width, 3) uint8 RGB each.
+        times: (picture,) seconds, rising.
+        sound: (sample,) float in -1..1 at 16 kHz, or None for a file without a sound stream.
+        rate: frame rate in the container's header, correct or not.
+        container: ``mp4`` (H.264, AAC), or the formats of browsers: ``webm`` (VP8, Opus), ``matroska`` (H.264, Opus).
     """
-    temporary = path.with_name(f".{path.name}.part")
-    with av.open(str(temporary), "w", format=container, options=EXACT) as output:
+    with files.replacing(path) as temporary, av.open(str(temporary), "w", format=container, options=EXACT) as output:
         if container == "webm":
             video = output.add_stream("libvpx", rate=rate, options=VP8)
             video.bit_rate = 600_000
@@ -63,27 +66,22 @@ def film(
             output.mux(video.encode(frame))
         output.mux(video.encode(None))
         if voice is not None:
-            _encode_sound(output, voice, sound, sound_rate)
-    os.replace(temporary, path)
+            _encode_sound(output, voice, sound)
 
 
-def record(path: Path, sound: np.ndarray, sound_rate: int) -> None:
-    """Write ``(sample,)`` float in -1..1 as mono mp3 at 16 kHz."""
-    temporary = path.with_name(f".{path.name}.part")
+def record(path: Path, sound: np.ndarray) -> None:
+    """Write ``(sample,)`` float in -1..1 at 16 kHz as mono mp3."""
     options = {**EXACT, "id3v2_version": "0"}
-    with av.open(str(temporary), "w", format="mp3", options=options) as container:
-        stream = container.add_stream("libmp3lame", rate=16_000, layout="mono")
+    with files.replacing(path) as temporary, av.open(str(temporary), "w", format="mp3", options=options) as container:
+        stream = container.add_stream("libmp3lame", rate=media.SAMPLE_RATE, layout="mono")
         stream.bit_rate = 64_000
-        _encode_sound(container, stream, sound, sound_rate)
-    os.replace(temporary, path)
+        _encode_sound(container, stream, sound)
 
 
-def _encode_sound(
-    container: av.container.OutputContainer, stream: av.AudioStream, sound: np.ndarray, sound_rate: int
-) -> None:
+def _encode_sound(container: av.container.OutputContainer, stream: av.AudioStream, sound: np.ndarray) -> None:
     samples = np.clip(np.round(sound * 32767), -32768, 32767).astype(np.int16)[None]
     frame = av.AudioFrame.from_ndarray(samples, format="s16", layout="mono")
-    frame.rate, frame.pts, frame.time_base = sound_rate, 0, Fraction(1, sound_rate)
+    frame.rate, frame.pts, frame.time_base = media.SAMPLE_RATE, 0, Fraction(1, media.SAMPLE_RATE)
     resampler = av.AudioResampler(
         format=stream.codec_context.format, layout="mono", rate=stream.rate, frame_size=stream.codec_context.frame_size
     )

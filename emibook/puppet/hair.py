@@ -1,4 +1,4 @@
-"""Hair of a drawn person: masks and colours of what lies behind and before the face."""
+"""Hair of a drawn person: masks and colours of the hair behind and in front of the face."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from emibook.puppet.looks import Identity, Scene
 from emibook.puppet.relief import UNIT, grid, mound, noise, outline, smoothstep, soft_inside, window
 
 HAIR = window(-1.65, -1.9, 1.65, 2.5)
-"""The part of the texture that hair can reach: all layers are of its size."""
+"""The part of the texture that may hold hair: all layers have its size."""
 
 Layers = list[tuple[np.ndarray, np.ndarray]]
 """Pairs of a mask ``(row, column)`` 0..1 and a colour ``(row, column, 3)`` under white light."""
 
 BEHIND = {"long": (0.20, 2.35), "bob": (0.20, 1.25), "curly": (0.34, 0.75), "fringe": (0.16, 1.7)}
-"""How far hair behind the head stands off, and down to which y it falls, in face units."""
-BEFORE = {
+"""Of the hair behind the head: thickness and lowest y, in face units."""
+FRONT = {
     "short": (-0.86, 0.95, 0.10), "parted": (-0.80, 0.95, 0.16), "fringe": (-0.42, 0.90, 0.14),
     "long": (-0.88, 1.5, 0.14), "bob": (-0.80, 1.35, 0.16), "curly": (-0.72, 0.85, 0.28),
     "bun": (-0.90, 0.75, 0.07), "cropped": (-0.98, 0.85, 0.03),
 }  # fmt: skip
-"""Hairline over the forehead, its drop at the temples, thickness over the skull; face units."""
+"""Of the hair over the skull: y of the hairline, its drop at the temples, thickness; in face units."""
 
 
 def _strands(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, part: float, curl: float) -> np.ndarray:
@@ -33,8 +33,7 @@ def _strands(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, part: float
     table /= table.std()
     columns = (angle + np.pi) / (2 * np.pi) * 1023
     rows = np.mod(radius * (26 if curl else 14), 63)
-    fine = cv2.remap(table, columns.astype(np.float32), rows.astype(np.float32), cv2.INTER_LINEAR)
-    return fine
+    return cv2.remap(table, columns.astype(np.float32), rows.astype(np.float32), cv2.INTER_LINEAR)
 
 
 def _color(identity: Identity, scene: Scene, strands: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -47,7 +46,7 @@ def _color(identity: Identity, scene: Scene, strands: np.ndarray, x: np.ndarray,
 
 
 def hair_behind(identity: Identity, scene: Scene, rng: np.random.Generator) -> Layers:
-    """Hair that the head, the neck and the shoulders cover."""
+    """The hair behind head, neck and shoulders."""
     x, y = (axis[HAIR] for axis in grid())
     layers: Layers = []
     if identity.style == "bun":
@@ -64,10 +63,10 @@ def hair_behind(identity: Identity, scene: Scene, rng: np.random.Generator) -> L
     return layers
 
 
-def hair_before(identity: Identity, scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def hair_in_front(identity: Identity, scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Mask and colour of the hair over the skull and the forehead."""
     x, y = (axis[HAIR] for axis in grid())
-    line, drop, grow = BEFORE[identity.style]
+    line, drop, grow = FRONT[identity.style]
     side = 1.0 if identity.seed % 2 else -1.0
     part = 0.35 * side if identity.style in ("parted", "long") else 0.0
     curl = identity.style == "curly"
@@ -84,7 +83,7 @@ def hair_before(identity: Identity, scene: Scene, rng: np.random.Generator) -> t
         hairline = hairline + 0.05 * strands * smoothstep(0.8, 0.2, np.abs(x)) - 0.04 * np.abs(x)
     mask = soft_inside(level) * np.clip((hairline - y) * UNIT / 5 + 0.5, 0, 1)
     if identity.style in ("long", "bob"):
-        # Locks that frame the face, outside the cheeks.
+        # Locks on both sides of the face.
         end = 2.2 if identity.style == "long" else 1.15
         lock = np.abs(np.abs(x) - identity.width - 0.03 - 0.05 * y) / (0.15 + 0.03 * y)
         locks = soft_inside(lock) * smoothstep(end + 0.1, end - 0.15, y + 0.05 * strands) * smoothstep(-0.6, -0.3, y)

@@ -1,4 +1,4 @@
-"""Who is drawn and where: the identity of a drawn person, the scene around it, and the pose of its head.
+"""The identity of a drawn person, the scene around it, and the pose of its head.
 
 Lengths are in face units: half the width of an average face. The origin lies between the eyes, x grows to the
 picture's right and y downwards, so an average chin is at y = 1.45.
@@ -17,7 +17,7 @@ SKINS = np.array(
     ],
     dtype=np.float64,
 )  # fmt: skip
-"""Skin from light to dark, RGB under white light."""
+"""Skin colours from light to dark, RGB under white light."""
 
 HAIRS = np.array(
     [(34, 29, 29), (52, 38, 31), (88, 60, 40), (124, 68, 40), (196, 160, 106), (158, 156, 154)], dtype=np.float64
@@ -27,9 +27,9 @@ HAIRS = np.array(
 IRISES = np.array([(78, 50, 30), (104, 70, 38), (92, 98, 58), (84, 118, 142), (112, 128, 138)], dtype=np.float64)
 
 STYLES = ("short", "parted", "fringe", "long", "bob", "curly", "bun", "cropped")
-"""Ways to wear one's hair."""
+"""Hair styles."""
 
-WEARS_GLASSES = 1 / 6
+GLASSES_SHARE = 1 / 6
 """The share of people with glasses."""
 
 Color = tuple[float, float, float]
@@ -40,13 +40,13 @@ def _color(values: np.ndarray) -> Color:
     return float(red), float(green), float(blue)
 
 
-METALS = np.array([(28, 26, 28), (28, 26, 28), (66, 44, 32), (120, 122, 126), (140, 112, 70)], dtype=np.float64)
-"""Frames of glasses: black, twice as often as brown, grey and gold."""
+FRAME_COLORS = np.array([(28, 26, 28), (28, 26, 28), (66, 44, 32), (120, 122, 126), (140, 112, 70)], dtype=np.float64)
+"""Colours of glasses: black (twice as often), brown, grey, gold; RGB under white light."""
 
 
 @dataclass(frozen=True)
 class Glasses:
-    """Half the width and height of a lens, and the frame's thickness, in face units."""
+    """Glasses: half the width and half the height of a lens, and the frame's thickness, in face units."""
 
     width: float
     height: float
@@ -59,13 +59,14 @@ class Glasses:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Glasses:
+        """Random glasses."""
         return cls(
             width=float(rng.uniform(0.26, 0.31)),
             height=float(rng.uniform(0.18, 0.24)),
             roundness=float(rng.uniform(2.1, 4.0)),
             thickness=float(rng.uniform(0.018, 0.034)),
             shine=float(rng.uniform(0.03, 0.16)),
-            color=_color(METALS[rng.integers(len(METALS))] * rng.uniform(0.85, 1.15)),
+            color=_color(FRAME_COLORS[rng.integers(len(FRAME_COLORS))] * rng.uniform(0.85, 1.15)),
         )
 
 
@@ -74,7 +75,7 @@ class Identity:
     """One drawn person. Proportions are factors around 1 or lengths in face units."""
 
     seed: int
-    """Seed of what has no number of its own: strands of hair, freckles, folds of cloth."""
+    """Seed of details without a field: strands of hair, freckles, folds of cloth."""
     skin: float
     """0 for the lightest, 1 for the darkest of ``SKINS``."""
     hair_color: Color
@@ -102,9 +103,9 @@ class Identity:
     lower_lip: float = 0.115
     lip_redness: float = 0.5
     beard: float = 0.0
-    """How dark the shadow of a beard is, 0..1."""
+    """Darkness of the beard, 0..1."""
     creases: float = 1.0
-    """How deep skin folds where muscles pull."""
+    """Depth of the folds of expression."""
     freckles: float = 0.0
     neck: float = 0.56
     shoulders: float = 2.3
@@ -113,7 +114,7 @@ class Identity:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Identity:
-        """A person drawn at random; skins are uniform from the lightest to the darkest."""
+        """A random person; skin is uniform from the lightest to the darkest."""
         skin = float(rng.uniform())
         light_hair = rng.uniform() > 0.3 + skin
         hair = HAIRS[rng.integers(2, 6)] if light_hair else HAIRS[rng.choice([0, 0, 1, 5], p=[0.4, 0.15, 0.35, 0.1])]
@@ -152,39 +153,40 @@ class Identity:
             neck=float(rng.uniform(0.56, 0.70)),
             shoulders=float(rng.uniform(2.1, 2.6)),
             neckline=float(rng.uniform(0.25, 0.65)),
-            glasses=Glasses.random(rng) if rng.uniform() < WEARS_GLASSES else None,
+            glasses=Glasses.random(rng) if rng.uniform() < GLASSES_SHARE else None,
         )
 
     @property
     def skin_color(self) -> np.ndarray:
         """(3,) RGB under white light."""
-        place = self.skin * (len(SKINS) - 1)
-        return np.array([np.interp(place, np.arange(len(SKINS)), SKINS[:, channel]) for channel in range(3)])
+        index = self.skin * (len(SKINS) - 1)
+        return np.array([np.interp(index, np.arange(len(SKINS)), SKINS[:, channel]) for channel in range(3)])
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Light, background, where the face is in the picture, and the camera's noise."""
+    """Light, background, position of the face in the picture, and the camera's noise."""
 
     seed: int
     light: tuple[float, float, float] = (-0.5, -0.4, 0.75)
     """Towards the light: x to the picture's right, y down, z to the camera."""
     ambient: float = 0.45
-    """Share of light that comes from everywhere."""
+    """Share of ambient light."""
     warmth: float = 0.0
     """-1 for bluish, 1 for yellowish light."""
     exposure: float = 1.0
     wall: Color = (150.0, 150.0, 146.0)
     x: float = 0.5
-    """Where the point between the eyes is, as a share of the picture's width."""
+    """Position of the point between the eyes, as a share of the picture's width; ``y`` of its height."""
     y: float = 0.43
     scale: float = 0.20
-    """Face unit as a share of the picture's height."""
+    """A face unit as a share of the picture's height."""
     noise: float = 2.5
-    """Standard deviation of the sensor's noise in grey levels."""
+    """Standard deviation of the sensor noise in grey levels."""
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Scene:
+        """A random scene, lit from the left or the right."""
         side = rng.choice([-1.0, 1.0])
         light = np.array([side * rng.uniform(0.15, 0.75), -rng.uniform(0.2, 0.6), rng.uniform(0.6, 0.9)])
         light /= np.linalg.norm(light)
@@ -209,7 +211,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the head is, relative to the scene's place for it. Angles in radians, shifts in face units."""
+    """Pose of the head relative to the scene's position of it. Angles in radians, shifts in face units."""
 
     x: float = 0.0
     y: float = 0.0
@@ -226,11 +228,13 @@ class Pose:
     gaze_y: float = 0.0
 
     @classmethod
-    def random(cls, rng: np.random.Generator, spread: float = 1.0) -> Pose:
+    def random(cls, rng: np.random.Generator, amplitude: float = 1.0) -> Pose:
+        """A random pose; ``amplitude`` scales its standard deviations."""
         x, y, scale, roll, yaw, pitch, gaze_x, gaze_y = rng.normal(
-            0, spread * np.array([0.12, 0.06, 0.03, 0.05, 0.09, 0.06, 0.25, 0.15])
+            0, amplitude * np.array([0.12, 0.06, 0.03, 0.05, 0.09, 0.06, 0.25, 0.15])
         )
         return cls(x, y, 1 + scale, roll, yaw, pitch).looking(gaze_x, gaze_y)
 
     def looking(self, gaze_x: float, gaze_y: float) -> Pose:
+        """The same pose with another gaze, clipped to -1..1."""
         return replace(self, gaze_x=float(np.clip(gaze_x, -1, 1)), gaze_y=float(np.clip(gaze_y, -1, 1)))

@@ -1,8 +1,8 @@
 """What each action unit does to the skin: where it pulls, and the folds it makes.
 
 Units are those of the Facial Action Coding System (Ekman and Friesen) that OpenFace measures as intensities 0..5.
-A pull is a sum of Gaussian hills of displacement; a fold is a groove or a hill in the head's relief. Both are told at
-intensity 5 and taken as linear below. Lengths are in face units (``looks``).
+A pull is a sum of Gaussian displacements; a fold is a groove or a hill in the head's relief. Both are defined at
+intensity 5 and linear below. Lengths are in face units (``looks``).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from functools import cache
 import cv2
 import numpy as np
 
+from emibook.features.action_units import UNITS
 from emibook.puppet.looks import Identity, Scene
 from emibook.puppet.portrait import Portrait
 from emibook.puppet.relief import FACE, ORIGIN, TEXTURE, UNIT, grid, mound, noise, pair, skin_light, smoothstep
 
-UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 UNIT_NAMES = tuple(f"AU{unit:02d}" for unit in UNITS)
-INDEX = {unit: place for place, unit in enumerate(UNITS)}
+INDEX = {unit: index for index, unit in enumerate(UNITS)}
 
 PULLS: dict[int, tuple[tuple[float, float, float, float, float, float], ...]] = {
     1: ((0.17, -0.44, 0.16, 0.20, -0.01, -0.17),),
@@ -36,14 +36,14 @@ PULLS: dict[int, tuple[tuple[float, float, float, float, float, float], ...]] = 
     20: ((0.56, 0.98, 0.20, 0.20, 0.09, 0.02),),
     23: ((0.40, 0.94, 0.18, 0.16, -0.05, 0.0),),
 }
-"""Unit -> hills of displacement on the right half (x, y, width, height, pull outwards, pull downwards); both halves
-mirror each other."""
+"""By unit, Gaussian displacements of the right half of the face: x, y, width, height, pull outwards, pull downwards.
+The left half mirrors them."""
 
 JAW_DROP = 0.30
 """How far AU26 at intensity 5 lowers the chin."""
 
 GRID = 6
-"""Pixels of the texture between two points of a field of displacement."""
+"""Pixels of the texture between two points of a displacement field."""
 
 
 @cache
@@ -58,7 +58,7 @@ def pull_fields() -> np.ndarray:
             right, left = mound(x, y, cx, cy, sx, sy), mound(x, y, -cx, cy, sx, sy)
             fields[INDEX[unit], ..., 0] += out * (right - left)
             fields[INDEX[unit], ..., 1] += down * (np.maximum(right, left) if cx < 0.1 else right + left)
-    # Brows slide over the bone above the eye and leave the eye itself where it is.
+    # Brows slide over the bone above the eye and do not move the eye itself.
     for unit, above in ((1, -0.37), (2, -0.37), (4, -0.22)):
         fields[INDEX[unit]] *= smoothstep(-0.06, above, y)[..., None]
     hinge = np.exp(-((x / 0.95) ** 4)) * smoothstep(0.92, 1.45, y) * smoothstep(2.35, 1.55, y)
@@ -67,7 +67,7 @@ def pull_fields() -> np.ndarray:
 
 
 def _groove(points: list[tuple[float, float]], width: float, both: bool = True) -> np.ndarray:
-    """A line pressed into the face's relief, 1 deep; on both halves unless told otherwise."""
+    """A line pressed into the face's relief, 1 deep, on ``both`` halves or as given."""
     rows, columns = FACE
     shape = (rows.stop - rows.start, columns.stop - columns.start)
     line = np.zeros(shape, np.float32)
@@ -81,9 +81,19 @@ def _groove(points: list[tuple[float, float]], width: float, both: bool = True) 
 
 
 def folds(unit: int, identity: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
-    """Change of the face's relief at intensity 5, or none where the unit folds nothing."""
-    eye, tip, mouth = identity.eye_distance, identity.nose_length, identity.mouth_y
-    corner, brow = identity.mouth_width, -identity.brow_height
+    """Change of the face's relief at intensity 5, in face units; None for a unit without folds.
+
+    Args:
+        unit: one of ``UNITS``.
+        identity: the person.
+        x: (row, column) in face units.
+        y: (row, column) in face units.
+    """
+    return (_upper_face_folds if unit < 9 else _lower_face_folds)(unit, identity, x, y)
+
+
+def _upper_face_folds(unit: int, identity: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+    eye, brow = identity.eye_distance, -identity.brow_height
     if unit == 1:
         lines = sum(_groove([(0, h), (0.16, h + 0.012), (0.34, h + 0.04)], 0.018) for h in (-0.50, -0.60, -0.70))
         return -0.020 * lines
@@ -104,6 +114,11 @@ def folds(unit: int, identity: Identity, x: np.ndarray, y: np.ndarray) -> np.nda
     if unit == 7:
         lid = _groove([(eye - 0.18, 0.085), (eye, 0.115), (eye + 0.2, 0.075)], 0.015)
         return -0.022 * lid + 0.02 * pair(x, y, eye, 0.06, 0.15, 0.025)
+    return None
+
+
+def _lower_face_folds(unit: int, identity: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+    tip, mouth, corner = identity.nose_length, identity.mouth_y, identity.mouth_width
     if unit == 9:
         bridge = sum(_groove([(0.05, h), (0.13, h + 0.06)], 0.018) for h in (0.02, 0.12, 0.22))
         across = sum(_groove([(-0.07, h), (0.07, h)], 0.014, both=False) for h in (-0.08, -0.01))
@@ -145,34 +160,34 @@ def folds(unit: int, identity: Identity, x: np.ndarray, y: np.ndarray) -> np.nda
 
 @dataclass(frozen=True)
 class Fold:
-    """Light and shadow that a unit at intensity 5 adds to the texture inside ``place`` (rows, columns)."""
+    """Light and shadow that a unit at intensity 5 adds to the texture inside ``box`` (rows, columns)."""
 
-    place: tuple[slice, slice]
+    box: tuple[slice, slice]
     lighter: np.ndarray
     darker: np.ndarray
 
 
 def draw_folds(identity: Identity, scene: Scene, portrait: Portrait) -> dict[int, Fold]:
-    """The folds of every unit that has any, keyed by its place in ``UNITS``."""
+    """The folds of every unit that has any, by its index in ``UNITS``."""
     x, y = (axis[FACE] for axis in grid())
     relief = portrait.relief[FACE]
     color = portrait.color[FACE][..., :3].astype(np.float32)
-    drawn = {}
+    by_index = {}
     for unit in UNITS:
         change = folds(unit, identity, x, y)
         if change is None:
             continue
-        bent = np.argwhere(np.abs(change) > 0.0015)
-        (top, left), (bottom, right) = np.maximum(bent.min(0) - 3, 0), np.minimum(bent.max(0) + 4, change.shape)
+        changed = np.argwhere(np.abs(change) > 0.0015)
+        (top, left), (bottom, right) = np.maximum(changed.min(0) - 3, 0), np.minimum(changed.max(0) + 4, change.shape)
         box = slice(int(top), int(bottom)), slice(int(left), int(right))
         before = skin_light(relief[box], scene)
         after = skin_light(relief[box] + identity.creases * change[box].astype(np.float32), scene)
-        # Grooves also lie in their own shadow, whichever way the light falls.
+        # Grooves also lie in their own shadow, from whatever direction the light comes.
         after = after * (1 + 4.0 * identity.creases * np.minimum(change[box], 0)[..., None])
         difference = color[box] * (after / before - 1)
-        place = tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(FACE, box, strict=True))
+        texture_box = tuple(slice(a.start + b.start, a.start + b.stop) for a, b in zip(FACE, box, strict=True))
         padded = np.dstack([difference, np.zeros(difference.shape[:2])])
-        drawn[INDEX[unit]] = Fold(
-            place, np.clip(padded, 0, 255).astype(np.uint8), np.clip(-padded, 0, 255).astype(np.uint8)
+        by_index[INDEX[unit]] = Fold(
+            texture_box, np.clip(padded, 0, 255).astype(np.uint8), np.clip(-padded, 0, 255).astype(np.uint8)
         )
-    return drawn
+    return by_index

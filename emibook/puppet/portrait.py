@@ -1,4 +1,4 @@
-"""The part of a drawn person that need not be drawn again: skin, hair, body and background, lit once."""
+"""The static part of a drawn person: skin, hair, body and background, drawn and lit once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from emibook.puppet.hair import HAIR, hair_before, hair_behind
+from emibook.puppet.hair import HAIR, hair_behind, hair_in_front
 from emibook.puppet.looks import Identity, Scene
 from emibook.puppet.relief import (
     FACE,
@@ -30,7 +30,7 @@ BODY = window(-3, 0.2, 3, 3.1)
 
 @dataclass(frozen=True)
 class Portrait:
-    """What ``draw_portrait`` made; all arrays ``(row, column, ...)`` of the texture."""
+    """A person without eyes and mouth; all arrays are ``(row, column, ...)`` of the texture."""
 
     color: np.ndarray
     """RGBA uint8; the eyes and the mouth are skin here."""
@@ -80,19 +80,19 @@ def _brows(identity: Identity, rng: np.random.Generator, x: np.ndarray, y: np.nd
 
 
 class _Canvas:
-    """Layers laid over each other, the later over the earlier."""
+    """A stack of layers, each blended over the ones before."""
 
-    def __init__(self, ground: np.ndarray, shape: tuple[int, int]) -> None:
+    def __init__(self, background: np.ndarray, shape: tuple[int, int]) -> None:
         self.color = np.empty((*shape, 3), np.float32)
-        self.color[:] = ground
+        self.color[:] = background
         self.alpha = np.zeros(shape, np.float32)
 
-    def put(self, mask: np.ndarray, color: np.ndarray, place: tuple[slice, slice] = (slice(None), slice(None))) -> None:
-        """Lay ``color`` ``(row, column, 3)`` where ``mask`` ``(row, column)`` is, inside ``place``."""
+    def put(self, mask: np.ndarray, color: np.ndarray, box: tuple[slice, slice]) -> None:
+        """Blend ``color`` ``(row, column, 3)`` over ``box`` with the weights ``mask`` ``(row, column)``."""
         mask = mask.astype(np.float32, copy=False)
-        under = self.color[place]
+        under = self.color[box]
         np.copyto(under, cv2.blendLinear(color.astype(np.float32, copy=False), under, mask, 1 - mask))
-        np.maximum(self.alpha[place], mask, out=self.alpha[place])
+        np.maximum(self.alpha[box], mask, out=self.alpha[box])
 
 
 def _neck(identity: Identity, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
@@ -123,11 +123,11 @@ def _cloth(identity: Identity, scene: Scene, rng: np.random.Generator) -> tuple[
 
 
 def _ear(identity: Identity, scene: Scene, side: int) -> tuple[np.ndarray, np.ndarray, tuple[slice, slice]]:
-    place = window(side * identity.width - 0.25, -0.2, side * identity.width + 0.25, 0.55)
-    x, y = (axis[place] for axis in grid())
+    box = window(side * identity.width - 0.25, -0.2, side * identity.width + 0.25, 0.55)
+    x, y = (axis[box] for axis in grid())
     level = ((x - side * identity.width * 0.985) / 0.13) ** 2 + ((y - 0.16) / 0.27) ** 2
     light = 0.78 + 0.22 * side * scene.light[0] - 0.25 * np.exp(-0.5 * ((level - 0.35) / 0.18) ** 2)
-    return soft_inside(level), _on_skin(light) * identity.skin_color * [1.02, 0.93, 0.9], place
+    return soft_inside(level), _on_skin(light) * identity.skin_color * [1.02, 0.93, 0.9], box
 
 
 def _on_skin(light: np.ndarray) -> np.ndarray:
@@ -135,7 +135,7 @@ def _on_skin(light: np.ndarray) -> np.ndarray:
 
 
 def _face_light(identity: Identity, scene: Scene, relief: np.ndarray, hair: np.ndarray) -> np.ndarray:
-    """(row, column, 3) light on the face, with the shadows that a relief alone does not cast."""
+    """(row, column, 3) light on the face, with cast shadows, which the relief's normals do not give."""
     x, y = (axis[FACE] for axis in grid())
     tip, wide, lx = identity.nose_length, identity.nose_width, scene.light[0]
     dark = 0.60 * pair(x, y, 0.095 * wide, tip + 0.085, 0.030 * wide, 0.018)
@@ -150,7 +150,7 @@ def _face_light(identity: Identity, scene: Scene, relief: np.ndarray, hair: np.n
 
 
 def draw_portrait(identity: Identity, scene: Scene) -> Portrait:
-    """Draw everything of a person but eyes and mouth, in the scene's light."""
+    """Draw a person without eyes and mouth, in the scene's light."""
     rng = np.random.default_rng(identity.seed)
     x, y = grid()
     tint = scene.tint.astype(np.float32)
@@ -160,10 +160,10 @@ def draw_portrait(identity: Identity, scene: Scene) -> Portrait:
     for mask, color in (_neck(identity, scene), _cloth(identity, scene, rng)):
         canvas.put(mask, color * tint, BODY)
     for side in (-1, 1):
-        mask, color, place = _ear(identity, scene, side)
-        canvas.put(mask, color * tint, place)
+        mask, color, box = _ear(identity, scene, side)
+        canvas.put(mask, color * tint, box)
     hair = np.zeros(x.shape, np.float32)
-    hair[HAIR], hair_color = hair_before(identity, scene, rng)
+    hair[HAIR], hair_color = hair_in_front(identity, scene, rng)
     relief = np.zeros(x.shape, np.float32)
     relief[FACE] = head_relief(identity, x[FACE], y[FACE])
     shade = np.ones((*x.shape, 3), np.float32)
@@ -176,7 +176,7 @@ def draw_portrait(identity: Identity, scene: Scene) -> Portrait:
 
 
 def draw_background(scene: Scene, width: int, height: int) -> np.ndarray:
-    """(height, width, 3) uint8: a wall with a few things out of focus."""
+    """(height, width, 3) uint8 RGB: a wall with a few objects out of focus."""
     rng = np.random.default_rng(scene.seed)
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32) / height
     across = columns / columns.max() - 0.5
@@ -185,10 +185,10 @@ def draw_background(scene: Scene, width: int, height: int) -> np.ndarray:
     for _ in range(rng.integers(1, 6)):
         x0, y0 = rng.uniform(-0.15, 0.95) * width, rng.uniform(-0.2, 0.7) * height
         x1, y1 = x0 + rng.uniform(0.06, 0.35) * width, y0 + rng.uniform(0.15, 0.9) * height
-        thing = np.zeros((height, width), np.float32)
-        cv2.rectangle(thing, (int(x0), int(y0)), (int(x1), int(y1)), 1.0, -1)
-        thing = cv2.GaussianBlur(thing, (0, 0), rng.uniform(1.5, 6) * height / 240)[..., None]
+        shape = np.zeros((height, width), np.float32)
+        cv2.rectangle(shape, (int(x0), int(y0)), (int(x1), int(y1)), 1.0, -1)
+        shape = cv2.GaussianBlur(shape, (0, 0), rng.uniform(1.5, 6) * height / 240)[..., None]
         color = (np.array(scene.wall) * rng.uniform(0.6, 1.3) + rng.normal(0, 9, 3)).astype(np.float32)
-        picture += thing * 0.8 * (color * light[..., None] - picture)
+        picture += shape * 0.8 * (color * light[..., None] - picture)
     picture *= scene.tint.astype(np.float32)
     return np.clip(picture, 4, 250).astype(np.uint8)

@@ -1,7 +1,7 @@
 """The relief of a drawn head and the light on it.
 
-A relief ``z(x, y)`` is shaded by its normals. The same relief, with the folds that a muscle makes laid on it, gives
-the folds' light and shadow (``muscles``). Lengths are in face units (``looks``).
+A relief ``z(x, y)`` is shaded by its normals. The same relief with a muscle's folds added gives their light and shadow
+(``muscles``). Lengths are in face units (``looks``).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import numpy as np
 from emibook.puppet.looks import Identity, Scene
 
 UNIT = 96
-"""Pixels of the texture in one face unit: about twice as fine as the picture."""
+"""Pixels of the texture per face unit: about twice the resolution of the picture."""
 ORIGIN = (3.0, 1.9)
 """Face units from the texture's left and upper edge to the point between the eyes."""
 TEXTURE = (6 * UNIT, 5 * UNIT)
 """Width and height of the texture in pixels."""
 REDNESS_OF_SHADOW = np.array([0.86, 1.0, 1.08], np.float32)
-"""Light that went through skin comes out red: shadows on skin keep more red than blue."""
+"""Exponents per channel: light that passed through skin is red, so shadows on skin keep more red than blue."""
 
 
 @cache
@@ -33,18 +33,18 @@ def grid() -> tuple[np.ndarray, np.ndarray]:
 
 
 def window(x0: float, y0: float, x1: float, y1: float) -> tuple[slice, slice]:
-    """Rows and columns of the texture that a box in face units covers."""
+    """Rows and columns of the texture inside a box in face units."""
     rows = slice(max(0, round((y0 + ORIGIN[1]) * UNIT)), min(TEXTURE[1], round((y1 + ORIGIN[1]) * UNIT)))
     columns = slice(max(0, round((x0 + ORIGIN[0]) * UNIT)), min(TEXTURE[0], round((x1 + ORIGIN[0]) * UNIT)))
     return rows, columns
 
 
 FACE = window(-1.2, -1.4, 1.2, 1.75)
-"""The part of the texture that holds the face: folds are drawn here."""
+"""The part of the texture with the face and its folds."""
 
 
 def smoothstep(low: float, high: float, value: np.ndarray) -> np.ndarray:
-    """0 below ``low``, 1 above ``high``, smooth between; ``high`` may be the lower one."""
+    """0 below ``low``, 1 above ``high``, smooth between; falling where ``high`` is less than ``low``."""
     t = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
@@ -55,12 +55,12 @@ def mound(x: np.ndarray, y: np.ndarray, cx: float, cy: float, sx: float, sy: flo
 
 
 def pair(x: np.ndarray, y: np.ndarray, cx: float, cy: float, sx: float, sy: float) -> np.ndarray:
-    """The same hill on both sides of the face."""
+    """The same hill (``mound``) on both sides of the face."""
     return mound(np.abs(x), y, cx, cy, sx, sy)
 
 
 def outline(identity: Identity, x: np.ndarray, y: np.ndarray, grow: float = 0.0) -> np.ndarray:
-    """Below 1 inside the head's outline widened by ``grow`` face units, 1 on it."""
+    """Level of the head's outline widened by ``grow`` face units: below 1 inside, 1 on it."""
     half_height = np.where(y < 0, 1.28 + grow, identity.chin + grow)
     half_width = (identity.width + grow) * (1 - identity.taper * smoothstep(0.2, 1.5, y))
     n = 2.2 + (identity.squareness - 2.2) * smoothstep(-0.5, 0.5, y)
@@ -68,21 +68,21 @@ def outline(identity: Identity, x: np.ndarray, y: np.ndarray, grow: float = 0.0)
 
 
 def _slopes(heights: np.ndarray) -> list[np.ndarray]:
-    """How much ``heights`` ``(row, column)`` grows from pixel to pixel, downwards and to the right."""
+    """Derivatives of ``heights`` ``(row, column)`` per pixel, downwards and to the right."""
     heights = heights.astype(np.float32, copy=False)
     return [cv2.Sobel(heights, cv2.CV_32F, *axes, ksize=1, scale=0.5, borderType=cv2.BORDER_REPLICATE)
             for axes in ((0, 1), (1, 0))]
 
 
 def soft_inside(level: np.ndarray, width_pixels: float = 1.2) -> np.ndarray:
-    """Mask 0..1 of ``level < 1`` with an edge as wide as told."""
+    """Mask 0..1 of ``level < 1`` with an edge of ``width_pixels``."""
     down, right = _slopes(level)
     slope = np.sqrt(right**2 + down**2) + 1e-6
     return np.clip((1 - level) / (slope * width_pixels) + 0.5, 0, 1)
 
 
 def head_relief(identity: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Height of the head towards the camera, in face units."""
+    """(row, column) height of the head towards the camera, in face units."""
     level = outline(identity, x, y)
     z = 0.82 * np.sqrt(np.clip(1 - level**1.35, 0, None))
     tip, tall, wide = identity.nose_length, identity.nose_height, identity.nose_width
@@ -105,7 +105,7 @@ def head_relief(identity: Identity, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def light_on(relief: np.ndarray, scene: Scene, gloss: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Diffuse light and gloss on a relief, ``(row, column)`` each, 1 for full light."""
+    """Diffuse light and gloss (Blinn-Phong) on a relief, ``(row, column)`` each, 1 for full light."""
     down, right = (UNIT * slope for slope in _slopes(relief))
     length = 1 / np.sqrt(1 + down**2 + right**2)
     lx, ly, lz = scene.light
@@ -120,7 +120,7 @@ def light_on(relief: np.ndarray, scene: Scene, gloss: float = 0.0) -> tuple[np.n
 
 
 def skin_light(relief: np.ndarray, scene: Scene) -> np.ndarray:
-    """(row, column, 3) light on skin of that relief."""
+    """(row, column, 3) light on skin with that ``relief``."""
     light, gloss = light_on(relief, scene, gloss=0.10)
     return np.clip(light, 0.02, None)[..., None] ** REDNESS_OF_SHADOW + gloss[..., None]
 

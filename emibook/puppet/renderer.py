@@ -1,10 +1,10 @@
 """The puppet: a drawn portrait that moves by facial action units.
 
-A person is drawn once, about twice as fine as the picture. For each frame the folds of the working units are laid
-on the skin, eyes and mouth are drawn into it, and one warp carries the skin along with the muscles and the head, and
-down to the size of the picture.
+A person is drawn once, at about twice the resolution of the picture. For each frame the folds of the active units are
+added to the skin, eyes and mouth are drawn into it, and one warp moves the skin with the muscles and the head and
+scales it to the size of the picture.
 
-It is a drawing. What a method does on it says nothing about people.
+It is a drawing: results on it say nothing about people.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from emibook.puppet.eyes_and_mouth import Eye, Mouth
-from emibook.puppet.glasses import STANDS_OFF, draw_glasses
+from emibook.puppet.glasses import DEPTH, draw_glasses
 from emibook.puppet.looks import Identity, Pose, Scene
 from emibook.puppet.muscles import GRID, UNIT_NAMES, UNITS, draw_folds, pull_fields
 from emibook.puppet.portrait import draw_background, draw_portrait
@@ -22,19 +22,19 @@ from emibook.puppet.relief import FACE, ORIGIN, TEXTURE, UNIT, smoothstep
 __all__ = ["UNITS", "UNIT_NAMES", "Identity", "Pose", "Puppet", "Scene"]
 
 CELL = 8
-"""Pixels of the picture between two points at which the warp is computed."""
+"""Pixels of the picture between two points of the warp."""
 NECK = 1.75
-"""The head turns about this height, in face units below the eyes."""
+"""The height about which the head rolls, in face units below the eyes."""
 
 
 class Puppet:
-    """One person in one scene, ready to be drawn frame after frame."""
+    """One person in one scene; ``draw`` renders a frame."""
 
     def __init__(self, identity: Identity, scene: Scene, width: int = 320, height: int = 240) -> None:
         self.identity, self.scene, self.width, self.height = identity, scene, width, height
         portrait = draw_portrait(identity, scene)
         self.backdrop = draw_background(scene, width, height)
-        self._still = portrait.color
+        self._portrait = portrait.color
         self._texture = portrait.color.copy()
         self._folds = draw_folds(identity, scene, portrait)
         self._pulls = pull_fields()
@@ -59,33 +59,42 @@ class Puppet:
         noise_rng: np.random.Generator | None = None,
         backdrop: np.ndarray | None = None,
     ) -> np.ndarray:
-        """One frame, ``(height, width, 3)`` uint8 RGB.
+        """Render one frame.
 
-        ``units`` ``(17,)`` are intensities 0..5 in the order of ``UNITS``. Without ``noise_rng`` the picture has no
-        sensor noise. ``backdrop`` is a picture to draw over in the place of the scene's own.
+        Args:
+            units: (17,) intensities 0..5 in the order of ``UNITS``.
+            pose: of the head; without it the head is at rest.
+            noise_rng: chooses the sensor noise; without it there is none.
+            backdrop: (height, width, 3) uint8 RGB, a picture to draw over instead of the scene's background.
+
+        Returns:
+            (height, width, 3) uint8 RGB.
+
+        Raises:
+            ValueError: ``units`` has another shape.
         """
         units = np.clip(np.asarray(units, np.float32), 0, 5)
         if units.shape != (len(UNITS),):
             raise ValueError(f"units have shape {units.shape}, expected ({len(UNITS)},)")
         pose = pose or Pose()
         texture = self._texture
-        texture[FACE] = self._still[FACE]
-        for place, fold in self._folds.items():
-            if units[place] > 0.05:
-                skin, share = texture[fold.place], float(units[place]) / 5
+        texture[FACE] = self._portrait[FACE]
+        for index, fold in self._folds.items():
+            if units[index] > 0.05:
+                skin, share = texture[fold.box], float(units[index]) / 5
                 cv2.subtract(skin, cv2.convertScaleAbs(fold.darker, alpha=share), skin)
                 cv2.add(skin, cv2.convertScaleAbs(fold.lighter, alpha=share), skin)
         for eye in self._eyes:
             eye.draw(texture, units, pose)
         self._mouth.draw(texture, units)
         head = self._head(pose)
-        picture = self._over(self.backdrop if backdrop is None else backdrop, self._source(head, units, pose))
+        picture = self._composite(self.backdrop if backdrop is None else backdrop, self._source(head, units, pose))
         if self._glasses is not None:
-            self._put_glasses(picture, head, pose)
-        return self.grain(picture, noise_rng)
+            self._add_glasses(picture, head, pose)
+        return self.add_noise(picture, noise_rng)
 
-    def grain(self, picture: np.ndarray, noise_rng: np.random.Generator | None) -> np.ndarray:
-        """The picture with the camera's noise; without ``noise_rng`` the picture itself."""
+    def add_noise(self, picture: np.ndarray, noise_rng: np.random.Generator | None) -> np.ndarray:
+        """The picture with sensor noise; without ``noise_rng`` the picture itself."""
         if noise_rng is None:
             return picture
         row, column = noise_rng.integers(0, 64, 2)
@@ -93,12 +102,12 @@ class Puppet:
         return cv2.add(picture, noise, dtype=cv2.CV_8U)
 
     def _head(self, pose: Pose) -> np.ndarray:
-        """(row, column, 2) the texture's column and row that each cell of the picture shows of a head that faces us."""
+        """(row, column, 2) the texture's column and row at each cell of the picture, for a head facing the camera."""
         columns, rows = self._cells
         size = self.scene.scale * self.height
         x = (columns - self.scene.x * self.width) / size - pose.walk
         y = (rows - self.scene.y * self.height) / size
-        # The head moves wholly, the shoulders by a third.
+        # The shoulders follow the head by a third.
         share = 0.3 + 0.7 * smoothstep(2.3, 1.5, y)
         cos, sin = np.cos(pose.roll) / pose.scale, np.sin(pose.roll) / pose.scale
         moved_x, moved_y = x - pose.x, y - pose.y - NECK
@@ -107,33 +116,33 @@ class Puppet:
         return np.dstack([(x + ORIGIN[0]) * UNIT - 0.5, (y + ORIGIN[1]) * UNIT - 0.5]).astype(np.float32)
 
     def _source(self, head: np.ndarray, units: np.ndarray, pose: Pose) -> np.ndarray:
-        """(height, width, 2) the texture's pixel that each pixel of the picture shows."""
+        """(height, width, 2) the texture's column and row at each pixel of the picture."""
         field = (units / 5 @ self._flat).reshape(self._pulls.shape[1:])
-        # A turn moves what stands out of the face against what lies behind.
+        # A turn shifts protruding parts of the face relative to those further back.
         field[..., 0] += UNIT * float(np.sin(pose.yaw)) * self._depth
         field[..., 1] += UNIT * float(np.sin(pose.pitch)) * self._depth
         pulled = cv2.remap(field, head / GRID, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-        return self._fine(head - pulled)
+        return self._upsample(head - pulled)
 
-    def _fine(self, cells: np.ndarray) -> np.ndarray:
-        """From (row, column, 2) at the cells to (height, width, 2) at the picture's pixels."""
-        fine = cv2.resize(cells, None, fx=CELL, fy=CELL, interpolation=cv2.INTER_LINEAR)
-        return fine[CELL : CELL + self.height, CELL : CELL + self.width]
+    def _upsample(self, cells: np.ndarray) -> np.ndarray:
+        """Interpolate (row, column, 2) at the cells to (height, width, 2) at the picture's pixels."""
+        upsampled = cv2.resize(cells, None, fx=CELL, fy=CELL, interpolation=cv2.INTER_LINEAR)
+        return upsampled[CELL : CELL + self.height, CELL : CELL + self.width]
 
-    def _put_glasses(self, picture: np.ndarray, head: np.ndarray, pose: Pose) -> None:
+    def _add_glasses(self, picture: np.ndarray, head: np.ndarray, pose: Pose) -> None:
         (rows, columns), layer = self._glasses
-        turn = UNIT * STANDS_OFF * np.sin([pose.yaw, pose.pitch])
-        source = self._fine(head - (turn + [columns.start, rows.start]).astype(np.float32))
-        shown = (source[..., 1] > -1) & (source[..., 1] < layer.shape[0])
-        height = np.flatnonzero(shown.any(1))
-        if not len(height):
+        turn = UNIT * DEPTH * np.sin([pose.yaw, pose.pitch])
+        source = self._upsample(head - (turn + [columns.start, rows.start]).astype(np.float32))
+        inside = (source[..., 1] > -1) & (source[..., 1] < layer.shape[0])
+        rows = np.flatnonzero(inside.any(1))
+        if not len(rows):
             return
-        band = slice(height[0], height[-1] + 1)
-        worn = cv2.remap(layer, source[band], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
-        seen = picture[band].astype(np.float32) * (1 - worn[..., 3:].astype(np.float32) / 255) + worn[..., :3]
-        picture[band] = np.clip(seen + 0.5, 0, 255)
+        band = slice(rows[0], rows[-1] + 1)
+        glasses = cv2.remap(layer, source[band], None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0)
+        blended = picture[band].astype(np.float32) * (1 - glasses[..., 3:].astype(np.float32) / 255) + glasses[..., :3]
+        picture[band] = np.clip(blended + 0.5, 0, 255)
 
-    def _over(self, backdrop: np.ndarray, source: np.ndarray) -> np.ndarray:
+    def _composite(self, backdrop: np.ndarray, source: np.ndarray) -> np.ndarray:
         figure = cv2.remap(self._texture, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         alpha = cv2.extractChannel(figure, 3).astype(np.float32) * (1 / 255)
         alpha[(source[..., 0] < 1) | (source[..., 0] > TEXTURE[0] - 2)] = 0

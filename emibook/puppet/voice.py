@@ -1,7 +1,7 @@
-"""The puppet's voice: glottal pulses and noise through the formants of a few vowels, in syllables.
+"""The puppet's voice: glottal pulses and noise through the formants of a few vowels, in syllables without words.
 
-It says nothing and means nothing; how it says it follows the manner told. Source of the model: the source-filter
-theory of speech (Fant, Acoustic Theory of Speech Production, 1960); formants are rounded averages for men and women.
+Source: the source-filter theory of speech (Fant, Acoustic Theory of Speech Production, 1960); formants are rounded
+averages for men and women.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import butter, lfilter, sosfilt
 
-RATE = 16_000
+from emibook.preprocess.media import SAMPLE_RATE
 
 VOWELS = {
     "a": (780, 1300, 2550, 3500),
@@ -22,17 +22,17 @@ VOWELS = {
 }
 """Formant frequencies in Hz."""
 HIGHER_FORMANTS = (4500, 5500, 6500, 7500)
-"""The same for every vowel, in Hz: those of a tube of 17.5 cm. Without them nothing would be left above 4 kHz."""
+"""The same for every vowel, in Hz: those of a tube of 17.5 cm. Without them nothing would remain above 4 kHz."""
 BANDWIDTHS = (80.0, 100.0, 140.0, 200.0, 300.0, 350.0, 400.0, 450.0)
-"""Width of each formant in Hz."""
+"""Bandwidth of each formant in Hz."""
 HIGHEST_HARMONIC_HZ = 7500.0
 BREATH = 0.7
-"""Root mean square of breath alone in the source, beside glottal pulses of 1."""
+"""Root mean square of breath in the source, relative to glottal pulses of 1."""
 
 
 @dataclass(frozen=True)
 class Manner:
-    """How something is said."""
+    """Manner of speaking: prosody and voice quality."""
 
     pitch_hz: float = 150.0
     """Median fundamental frequency of the voiced parts."""
@@ -41,9 +41,9 @@ class Manner:
     energy: float = 0.05
     """Root mean square of the whole, as a share of full scale."""
     tempo: float = 4.0
-    """Syllables a second."""
+    """Syllables per second."""
     tilt: float = -6.0
-    """Fall of the glottal source's spectrum in dB an octave; nearer to 0 is a pressed, bright voice."""
+    """Spectral tilt of the glottal source in dB per octave; nearer to 0 is a pressed, bright voice."""
     breathiness: float = 0.1
     """Share 0..1 of breath noise in the source of the voiced parts."""
 
@@ -54,9 +54,9 @@ class _Syllables:
     """Seconds."""
     lengths: np.ndarray
     vowels: np.ndarray
-    """Place in ``VOWELS``."""
+    """Index in ``VOWELS``."""
     semitones: np.ndarray
-    """Pitch above the manner's."""
+    """Pitch relative to the manner's."""
     consonants: np.ndarray
     """Strength of the noise before the vowel, 0 for none."""
 
@@ -77,25 +77,25 @@ def _plan(seconds: float, manner: Manner, rng: np.random.Generator) -> _Syllable
     )
 
 
-def _rise_and_fall(time: np.ndarray, start: float, length: float, edge: float) -> np.ndarray:
-    """0 outside a syllable, 1 inside, raised cosines between."""
+def _envelope(time: np.ndarray, start: float, length: float, edge: float) -> np.ndarray:
+    """0 outside a syllable, 1 inside, raised cosines of ``edge`` seconds between."""
     up = np.clip((time - start) / edge, 0, 1)
     down = np.clip((start + length - time) / edge, 0, 1)
     return 0.25 * (1 - np.cos(np.pi * up)) * (1 - np.cos(np.pi * down))
 
 
 def _during(start: float, length: float, rate: int) -> slice:
-    """The samples of that time, and one more at either end."""
+    """The samples of that time, with one more at each end."""
     return slice(max(0, int(start * rate) - 1), max(0, int((start + length) * rate) + 2))
 
 
 def _harmonics(pitch: np.ndarray, tilt: float, rate: int) -> np.ndarray:
-    """A train of glottal pulses: all harmonics below a limit, falling by ``tilt`` dB an octave."""
-    turn = np.exp(2j * np.pi * np.cumsum(pitch) / rate)
-    harmonic = np.ones_like(turn)
+    """A train of glottal pulses: all harmonics below a limit, falling by ``tilt`` dB per octave."""
+    phasor = np.exp(2j * np.pi * np.cumsum(pitch) / rate)
+    harmonic = np.ones_like(phasor)
     source = np.zeros_like(pitch)
     for number in range(1, int(HIGHEST_HARMONIC_HZ / pitch.min()) + 1):
-        harmonic *= turn  # a product is several times faster than a sine
+        harmonic *= phasor  # a product is several times faster than a sine
         wave = 10 ** (tilt * np.log2(number) / 20) * harmonic.imag
         if number * pitch.max() > HIGHEST_HARMONIC_HZ - 400:
             wave *= np.clip((HIGHEST_HARMONIC_HZ - number * pitch) / 400, 0, 1)
@@ -104,7 +104,7 @@ def _harmonics(pitch: np.ndarray, tilt: float, rate: int) -> np.ndarray:
 
 
 def _vowel(sound: np.ndarray, formants: tuple[int, ...], rate: int) -> np.ndarray:
-    """The sound through the formants, one resonator after the other."""
+    """Filter the sound by the formants, resonators in series."""
     for frequency, width in zip((*formants, *HIGHER_FORMANTS), BANDWIDTHS, strict=True):
         radius = np.exp(-np.pi * width / rate)
         poles = [1.0, -2 * radius * np.cos(2 * np.pi * frequency / rate), radius**2]
@@ -112,10 +112,19 @@ def _vowel(sound: np.ndarray, formants: tuple[int, ...], rate: int) -> np.ndarra
     return sound
 
 
-def speak(seconds: float, manner: Manner, *, rng: np.random.Generator, rate: int = RATE) -> np.ndarray:
-    """``(sample,)`` float32 in -1..1: speech-like sound of that manner.
+def speak(seconds: float, manner: Manner, *, rng: np.random.Generator, rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Synthesise speech-like sound.
 
-    Its root mean square is ``manner.energy`` unless peaks would leave -1..1; these are rounded off.
+    Its root mean square is ``manner.energy``, or less where peaks near full scale are compressed.
+
+    Args:
+        seconds: duration.
+        manner: prosody and voice quality.
+        rng: source of the random numbers.
+        rate: samples per second.
+
+    Returns:
+        (sample,) float32 in -1..1.
     """
     count = round(seconds * rate)
     time = np.arange(count) / rate
@@ -132,11 +141,11 @@ def speak(seconds: float, manner: Manner, *, rng: np.random.Generator, rate: int
         syllables.starts, syllables.lengths, syllables.vowels, syllables.consonants, strict=True
     ):
         during = _during(start, length, rate)
-        shape = _rise_and_fall(time[during], start, length, min(0.045, length / 3))
+        shape = _envelope(time[during], start, length, min(0.045, length / 3))
         voiced[during] += shape
         weights[vowel, during] += shape
         before = _during(start - 0.05, 0.06, rate)
-        hiss[before] += consonant * _rise_and_fall(time[before], start - 0.05, 0.06, 0.02)
+        hiss[before] += consonant * _envelope(time[before], start - 0.05, 0.06, 0.02)
 
     share = np.clip(manner.breathiness, 0, 1)
     source = np.sqrt(1 - share) * _harmonics(pitch, manner.tilt, rate)
@@ -144,10 +153,10 @@ def speak(seconds: float, manner: Manner, *, rng: np.random.Generator, rate: int
     source += BREATH * np.sqrt(share) * breath
     mixture = weights / (weights.sum(0) + 1e-6)
     speech = np.zeros(count)
-    for place, formants in enumerate(VOWELS.values()):
-        if mixture[place].any():
+    for index, formants in enumerate(VOWELS.values()):
+        if mixture[index].any():
             sound = _vowel(source, formants, rate)
-            speech += mixture[place] * sound / (sound.std() + 1e-9)
+            speech += mixture[index] * sound / (sound.std() + 1e-9)
     speech *= voiced
     consonants = sosfilt(butter(2, (2500, 6500), "bandpass", fs=rate, output="sos"), rng.standard_normal(count))
     speech += 0.35 * hiss * consonants / (consonants.std() + 1e-9)

@@ -16,9 +16,11 @@ from pathlib import Path
 import pandas
 from tqdm.auto import tqdm
 
+from emibook.compute import Resources
 from emibook.corpus import Corpus, open_corpus
 from emibook.evaluation import paired_difference
-from emibook.experiments.paper_tables import recipe_for, train
+from emibook.experiments.paper_tables import train
+from emibook.experiments.recipes import recipe_for
 from emibook.experiments.runs import Run
 from emibook.experiments.scoring import fuse
 from emibook.features import extract
@@ -89,10 +91,11 @@ def _runs_of_crop(corpus: Corpus, work: Path, crop: str, study: CropStudy, progr
     folder = work / crop
     if crop == BOX and (work / WARP / "encoders").is_dir():  # fitted once, as a published network is
         shutil.copytree(work / WARP / "encoders", folder / "encoders", dirs_exist_ok=True)
-    preprocess(corpus, folder, crop=crop, progress=progress)
+    preprocess(corpus, folder, crop=crop, resources=Resources(progress=progress))
     names = [*dict.fromkeys("+".join(study.visual).split("+")), SOUND]
-    extract(corpus, folder, names, weights=dict(study.weights or {}), progress=progress)
+    extract(corpus, folder, names, weights=dict(study.weights or {}), resources=Resources(progress=progress))
     return {
-        name: [Run.open(train(corpus, folder, name, seed, recipe, progress=False)) for seed in range(study.seeds)]
+        name: [Run.open(train(corpus, folder, name, seed, recipe, resources=Resources(progress=False)))
+               for seed in range(study.seeds)]
         for name in tqdm([*study.visual, SOUND], desc=crop, unit="branch", disable=not progress)
     }

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
 from emibook.device import on_device
 from emibook.evaluation import halves, paired_difference
-from emibook.experiments.paper_tables import IMPROVED, IMPROVEMENTS, LR_SCALED, RECIPES
+from emibook.experiments.recipes import IMPROVED, IMPROVEMENTS, LR_SCALED, RECIPES
 from emibook.experiments.variants import BASE, Variant
 from emibook.files import replacing, write_text
 from emibook.fusion import late_fusion
@@ -36,7 +36,7 @@ from emibook.studies.simulation.features import Simulation
 from emibook.studies.simulation.sizes import Size
 from emibook.studies.simulation.tuned_ridge import ridge
 from emibook.training.checkpoint import HALVES, LOG
-from emibook.training.loop import Recipe, load_model, predict, train
+from emibook.training.loop import Partitions, Recipe, TrainingConfig, load_model, predict, train
 
 RESULT = "result.json"
 PREDICTIONS = "predictions.safetensors"
@@ -228,8 +228,8 @@ def _partitions(simulation: Simulation, features: str, condition: Condition) -> 
 def _train(condition: Condition, parts: dict[str, Sequences], half: np.ndarray, folder: Path, progress: bool) -> None:
     """Train one branch of ``condition`` into ``folder``, with its predictions of validation and test clips."""
     recipe = replace(condition.recipe, **condition.variant.recipe)
-    train(parts["train"], parts["valid"], recipe, condition.seed, folder,
-          model=condition.variant.model_of(condition.modality), halves=half, progress=progress)  # fmt: skip
+    config = TrainingConfig(recipe, condition.seed, condition.variant.model_of(condition.modality))
+    train(Partitions(parts["train"], parts["valid"], half), config, folder, progress=progress)
     device = on_device()
     model = load_model(folder).to(device)
     predicted = {name: predict(model, parts[name], device) for name in ("valid", "test")}

@@ -25,6 +25,7 @@ import pandas
 import torch
 
 from emibook import InputError, __version__
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.doctor import machine
 from emibook.experiments import paper_tables
@@ -135,7 +136,7 @@ def _tables(out: Path, study: TablesStudy, progress: bool) -> pandas.DataFrame:
     plan = CorpusPlan(size=study.averages, patterns="mean", calibration="attained", seed=study.seed)
     simulate(root, work, plan, progress=progress)
     tables = paper_tables.tables(open_corpus(root), work, seeds=study.seeds, recipe=study.recipe or PAPER_RECIPE,
-                                 variant=study.variant, progress=progress)  # fmt: skip
+                                 variant=study.variant, resources=Resources(progress=progress))  # fmt: skip
     return pandas.concat([table.assign(table=number) for number, table in zip((2, 3), tables, strict=True)])
 
 

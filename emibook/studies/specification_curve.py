@@ -20,11 +20,13 @@ import pandas
 from tqdm.auto import tqdm
 
 from emibook import InputError
+from emibook.compute import Resources
 from emibook.corpus import Corpus, open_corpus
 from emibook.evaluation import paired_difference
-from emibook.experiments.paper_tables import ABLATIONS, RECIPES
-from emibook.experiments.runs import Run, make_run
+from emibook.experiments.recipes import ABLATIONS, RECIPES
+from emibook.experiments.runs import Run
 from emibook.experiments.scoring import fuse
+from emibook.experiments.training_run import Experiment, make_run
 from emibook.experiments.variants import BASE, Variant
 from emibook.features import EXTRACTORS, store
 from emibook.metrics import mean_pearson
@@ -176,9 +178,9 @@ def curve(
 
 def _runs(corpus: Corpus, work: Path, variant: Variant, recipe: Recipe, seed: int) -> dict[str, Run]:
     """The run of every branch; none at all where one of them diverges."""
+    experiment, resources = Experiment.of(corpus, work, recipe, variant), Resources(device="cpu", progress=False)
     try:
-        return {name: Run.open(make_run(corpus, work, name, seed, recipe, variant, device="cpu", progress=False))
-                for name in BRANCHES}  # fmt: skip
+        return {name: Run.open(make_run(experiment, name, seed, resources)) for name in BRANCHES}
     except InputError as error:
         if "not finite" not in str(error):  # divergence is a result too
             raise

@@ -28,7 +28,7 @@ from emibook.studies.simulation.attainable import expected_label
 from emibook.studies.simulation.calibration import LEVELS, calibrate, fit_ridge
 from emibook.studies.simulation.features import Simulation
 from emibook.studies.simulation.sizes import AVERAGES, PAPER_CLIPS, Size
-from emibook.training.loop import Recipe, load_model, predict, train
+from emibook.training.loop import Partitions, Recipe, TrainingConfig, load_model, predict, train
 
 RECIPE = replace(PAPER_RECIPE, **TEN_TIMES.recipe)
 """Of branches that are trained: the paper's at ten times its rate, which is enough where signals lie in the mean."""
@@ -122,7 +122,8 @@ class TrainedFit:
         """(clip, emotion) predictions of the validation clips."""
         folder = self.out / "table3" / f"{features}-{digest(simulation, features, self.recipe, self.seed)}"
         model = BASE.model_of(simulated_features.MODALITY[features.split("+")[0]])
-        train(training, valid, self.recipe, self.seed, folder, model=model, progress=self.progress)
+        config = TrainingConfig(self.recipe, self.seed, model)
+        train(Partitions(training, valid), config, folder, progress=self.progress)
         device = on_device()
         return predict(load_model(folder).to(device), valid, device)
 

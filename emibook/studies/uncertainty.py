@@ -18,15 +18,14 @@ from tqdm.auto import tqdm
 
 from emibook import InputError
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
-from emibook.device import on_device
+from emibook.device import on_device, seeded
 from emibook.evaluation import resampled
 from emibook.experiments.paper_rows import TABLE2, TABLE3
-from emibook.experiments.paper_tables import RECIPES
+from emibook.experiments.recipes import RECIPES
 from emibook.experiments.variants import MODELS
 from emibook.files import replacing
 from emibook.fusion import late_fusion
 from emibook.metrics import mean_pearson, pearson
-from emibook.models import rebuild
 from emibook.sequences.packed import Feed, Sequences
 from emibook.studies.settings import digest
 from emibook.studies.simulation import best_predictor
@@ -36,7 +35,8 @@ from emibook.studies.simulation.corpus import sequences
 from emibook.studies.simulation.features import Simulation
 from emibook.studies.simulation.sizes import PAPER_CLIPS, Size
 from emibook.studies.table3_from_table2 import predict_from_scores
-from emibook.training.loop import Recipe, gradient, predict, statistics
+from emibook.training.loop import Recipe, TrainingConfig, epochs, predict, standardised
+from emibook.training.optimizer import Learner
 
 DRAWS = 400
 FIRST_SEED = 10_000
@@ -213,7 +213,9 @@ def _of_seed(out: Path, study: OptimismStudy, seed: int, progress: bool) -> pand
                          "are the least, one to choose on and one to score on")
     if not path.is_file():
         training = sequences(simulation, "wav2vec2", "train", study.train_clips)
-        by_epoch = np.stack(list(_epochs(training, parts, study.recipe, seed, progress)))
+        config = TrainingConfig(study.recipe, seed, MODELS["A"])
+        with seeded(seed, on_device()):
+            by_epoch = np.stack(list(_epochs(training, parts, config, progress)))
         with replacing(path) as temporary:
             save_file({"by_epoch": by_epoch.astype(np.float16)}, temporary)
     counts = [*(count for count in PARTICIPANTS if count < half), half]
@@ -221,23 +223,16 @@ def _of_seed(out: Path, study: OptimismStudy, seed: int, progress: bool) -> pand
 
 
 def _epochs(
-    training: Sequences, parts: list[Sequences], recipe: Recipe, seed: int, progress: bool
+    training: Sequences, parts: list[Sequences], config: TrainingConfig, progress: bool
 ) -> Iterator[np.ndarray]:
     """(clip, emotion) predictions of all parts, after each epoch."""
     device = on_device()
-    torch.manual_seed(seed)
-    model = rebuild({**MODELS["A"], "in_features": len(training.names), "targets": len(EMOTIONS)})
-    model.standardise(*(torch.from_numpy(numbers) for numbers in statistics(training, device)))
-    model.to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
+    model = standardised(config.build(training), training, config.recipe, device)
+    # Not the fused Adam of other trainings, whose last bits differ: the kept predictions were made with this one.
+    learner = Learner(model, torch.optim.Adam(model.parameters(), lr=config.recipe.learning_rate))
     feed, *others = (Feed(part, device) for part in (training, *parts))
-    for epoch in tqdm(range(recipe.epochs), desc="optimism", disable=not progress):
-        order = np.random.default_rng([seed, epoch]).permutation(np.flatnonzero(training.present))
-        model.train()
-        for first in range(0, len(order), recipe.batch):
-            optimizer.zero_grad()
-            gradient(model, feed, order[first : first + recipe.batch], recipe)
-            optimizer.step()
+    losses = epochs(learner, feed, np.flatnonzero(training.present), config)
+    for _ in tqdm(losses, desc="optimism", total=config.recipe.epochs, disable=not progress):
         yield np.concatenate([predict(model, part, feed=other) for part, other in zip(parts, others, strict=True)])
 
 

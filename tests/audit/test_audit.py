@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_clips import numbered, write_clip
+from video_files import numbered, write_clip
 
 from emibook import InputError, audit, cli
 from emibook.audit import arithmetic, networks, results, steps
@@ -257,7 +257,7 @@ def test_bad_claims_are_one_line(tmp_path, paper):
 
 
 def test_the_layouts_of_published_checkpoints_are_those_that_are_read(paper):
-    from emibook.features.visual import LAYOUTS
+    from emibook.features.resnet18 import LAYOUTS
 
     claim = next(claim for claim in paper.claims if claim.id == "resnet-checkpoint")
     assert set(LAYOUTS.values()) < set(claim.arguments["readings"].values())

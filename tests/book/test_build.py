@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from emibook import InputError
-from emibook.book import build, notebooks
+from emibook.book import build, notebooks, page
 
 nbformat = pytest.importorskip("nbformat")
 PROJECT = Path(__file__).parents[2]
@@ -76,6 +76,7 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "book/intro.md").write_text("# Front\n\nRead [on](executed/01_line.ipynb).\n")
     (tmp_path / "book/_toc.yml").write_text(
         "format: jb-book\nroot: book/intro\nchapters:\n  - file: book/executed/01_line\n"
+        "  - file: book/generated/api\n    sections:\n      - glob: book/generated/api/*\n"
     )
     (tmp_path / "emibook").mkdir()
     (tmp_path / "emibook/__init__.py").write_text('"""A library of nothing."""')
@@ -99,6 +100,7 @@ def _pretend(done: list[str], target: Path) -> None:
     target.write_text("{}")
 
 
+@pytest.mark.slow
 def test_the_site_from_one_chapter(project):
     site = build.book(parameters={"height": 3})
     page = (site / "book/executed/01_line.html").read_text()
@@ -107,6 +109,9 @@ def test_the_site_from_one_chapter(project):
     assert "<span class=\"n\">seed</span>" not in page  # neither papermill's cell nor defaults that were not used
     assert not re.findall(r"""<(?:script|link|img)[^>]*(?:src|href)=["'](?:https?:)?//""", page)
     assert (site / "index.html").exists()
+    reference = (site / "book/generated/api/emibook.html").read_text()  # Sphinx imports the library as it is installed
+    assert 'id="emibook.InputError"' in reference and "_modules/emibook.html#InputError" in reference
+    assert "book/generated/api/emibook.html#emibook.InputError" in (site / "genindex.html").read_text()
     assert "\x1b" not in build.LOG.read_text()
     executed = (build.EXECUTED / "01_line.ipynb").read_text()
     assert str(project) not in executed
@@ -122,6 +127,7 @@ def test_the_site_from_one_chapter(project):
             build.book(parameters={"height": 3})
 
 
+@pytest.mark.slow
 def test_a_cell_that_stops(project):
     Path("notebooks/02_stops.py").write_text(FAILING)
     with pytest.raises(InputError, match="02_stops.*RuntimeError: no such luck") as error:
@@ -224,6 +230,7 @@ def test_two_at_a_time_and_none_after_one_that_stops(monkeypatch):
     assert most == 1
 
 
+@pytest.mark.slow
 def test_a_number_that_no_chapter_made_fails_the_build(project):
     """And so does one that is not made any more."""
     Path("notebooks/01_line.py").write_text(CHAPTER.replace('glue("top", height * 7', 'glue("bottom", height * 7'))
@@ -296,8 +303,8 @@ def test_running_a_notebook_by_hand_is_no_edit(project):
 
 def test_paths_mean_the_project_wherever_the_notebook_was_opened(project, monkeypatch):
     monkeypatch.chdir(project / "notebooks")
-    assert build.project_path("work/x") == project / "work/x"
-    assert build.project_path("/elsewhere") == Path("/elsewhere")
+    assert page.project_path("work/x") == project / "work/x"
+    assert page.project_path("/elsewhere") == Path("/elsewhere")
 
 
 def test_the_ledger(tmp_path):
@@ -317,20 +324,20 @@ def test_banner_says_what_the_clips_are(tmp_path):
     table = pandas.DataFrame(
         [["00000", "train", "a", "", ""], ["00001", "valid", "b", "", ""]], columns=list(COLUMNS)
     )
-    text = build.banner("builtin", Corpus("puppet", tmp_path, table, (), note="says <nothing> about people")).data
+    text = page.banner("builtin", Corpus("puppet", tmp_path, table, (), note="says <nothing> about people")).data
     assert "2 clips" in text and "1 train" in text and "builtin" in text
     assert "Says &lt;nothing&gt; about people." in text and "puppet, drawn by this book" in text
-    text = build.banner("builtin", Corpus("simulated", Path(), table, ())).data
+    text = page.banner("builtin", Corpus("simulated", Path(), table, ())).data
     assert "simulated numbers" in text and "puppet" not in text
 
 
 def test_profiles_are_the_three_of_the_design():
-    assert list(build.PROFILES) == ["builtin", "open", "paper"]
-    assert [profile.clips is None for profile in build.PROFILES.values()] == [False, True, True]
+    assert list(page.PROFILES) == ["builtin", "open", "paper"]
+    assert [profile.clips is None for profile in page.PROFILES.values()] == [False, True, True]
 
 
 def test_a_listing_is_the_source_as_it_stands():
-    from emibook.book.build import listing
+    from emibook.book.page import listing
     from emibook.corpus import Corpus
     from emibook.metrics import mean_pearson
 

@@ -1,26 +1,44 @@
-"""What a chapter depends on: the functions it uses, through imports of every kind, and nothing beside them."""
+"""When a chapter runs again: after a change of code that it reaches by imports of any kind, and of files it names."""
 
-import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from emibook.book import dependencies, notebooks
+import emibook
+from emibook.book import notebooks
+from emibook.book.dependencies import BY_CHAPTER, Library
 
-PACKAGE = Path(notebooks.__file__).parent
+PACKAGE = Path(emibook.__file__).parent
 FILES = {
-    "__init__": "def __getattr__(name):\n    from emibook.parts import late\n    return late",
-    "metrics": "SCALE = 2\n\ndef pearson():\n    return SCALE\n\ndef other():\n    return 1",
-    "fusion": "from emibook import metrics\n\ndef fused():\n    return metrics.pearson()\n\ndef plain():\n    return 1",
-    "late": "def fused():\n    from emibook.metrics import other\n    return other()",
-    "parts/__init__": "from emibook.parts.inner import kept as renamed\n\nlate = 1",
-    "parts/inner": "import numpy as np\n\ndef kept():\n    return np.ones(Base.size)\n\nclass Base:\n    size = 3",
-    "parts/lazy": "def only_here():\n    return 1",
-    "registry": "from importlib import import_module\n\n"
-                "def load(name):\n    return import_module(f'emibook.parts.{name}')",
-    "whole": "from emibook import metrics\n\ndef hand_on(use):\n    return use(metrics)",
-    "runs": "from emibook.metrics import SCALE\n\nTABLE = {}\nfor each in range(SCALE):\n    TABLE[each] = each",
+    "__init__": '__version__ = "1"\n_HOME = {\n    "fused": "fusion",\n}\n\n\ndef __getattr__(name):\n'
+                "    from importlib import import_module\n\n"
+                '    return getattr(import_module(f"emibook.{_HOME[name]}"), name)',
+    "metrics": '"""Words."""\n\nSCALE = 2\n"""Words."""\n\n\n'
+               'def pearson():\n    """Words."""\n    return SCALE  # words',
+    "fusion": "from emibook import metrics\n\n\ndef fused():\n    # why\n    return metrics.pearson()",
+    "inside": "def load():\n    from emibook.metrics import pearson\n    return pearson()",
+    "plain": "def load():\n    return 1",
+    "parts/__init__": "from importlib import import_module\n\n\ndef __getattr__(name):\n"
+                      '    return getattr(import_module(f"{__name__}.{name}"), name)',
+    "parts/inner": "def inner():\n    return 1",
+    "registry/__init__": "from emibook.registry.table import load",
+    "registry/table": 'import importlib\n\n\ndef load(name):\n'
+                      '    return importlib.import_module(f"emibook.registry.{name}")',
+    "registry/encoder": "from emibook.metrics import pearson",
 }
+CHAPTERS = {
+    "directly": "from emibook.metrics import pearson\npearson()",
+    "through": "from emibook import fusion\nfusion.fused()",
+    "inside": "import emibook.inside as other\nother.load()",
+    "late": "import emibook\nemibook.fused()",
+    "late_from": "from emibook import fused\nfused()",
+    "registry": "from emibook import registry\nregistry.load('encoder')",
+    "other": "from emibook.plain import load\nimport emibook\nemibook.__version__",
+    "parts": "from emibook.parts import inner\ninner()",
+}
+REACH_METRICS = {"directly", "through", "inside", "late", "late_from", "registry"}
 
 
 @pytest.fixture
@@ -32,89 +50,72 @@ def folder(tmp_path):
     return tmp_path
 
 
-def names(folder: Path, text: str) -> set[str]:
-    """Used parts of the library, without the package's name and the chapter's own."""
-    used = dependencies.Library(folder).used(text)
-    return {f"{module.removeprefix('emibook').lstrip('.')}:{name}" for module, name in used
-            if module.startswith("emibook")}
+@pytest.fixture
+def changed_by(folder):
+    """The chapters that run again after the text of a module is changed."""
+    def fingerprints():
+        library = Library(folder)
+        return {path.stem: notebooks.fingerprint(path, {}, library) for path in folder.glob("*.ipy")}
+
+    def changed(module, old, new):
+        before, text = fingerprints(), (folder / f"{module}.py").read_text()
+        assert old in text
+        (folder / f"{module}.py").write_text(text.replace(old, new))
+        after = fingerprints()
+        return {name for name in after if after[name] != before[name]}
+
+    for name, text in CHAPTERS.items():
+        (folder / f"{name}.ipy").write_text(text)
+    return changed
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("import numpy", set()),
-        ("from emibook.metrics import pearson", set()),  # imported and not used
-        ("from emibook.metrics import pearson\npearson()", {"metrics:pearson", "metrics:SCALE"}),
-        ("from emibook import fusion\nfusion.fused()", {"fusion:fused", "metrics:pearson", "metrics:SCALE"}),
-        ("from emibook import fusion\nfusion.plain()", {"fusion:plain"}),
-        ("import emibook.fusion as f\nx = [f.plain() for _ in 'ab']", {"fusion:plain"}),
-        ("from emibook import late\nlate.fused()", {"late:fused", "metrics:other"}),
-        ("from emibook.parts import renamed\nrenamed()", {"parts.inner:kept", "parts.inner:Base"}),
-        ("import emibook\nemibook.only_here()", {"parts.lazy:only_here", ":__getattr__", "parts:late"}),
-        ("from emibook import whole\nwhole.hand_on(print)",
-         {"whole:hand_on", "metrics:*", "metrics:SCALE", "metrics:pearson", "metrics:other"}),
-        ("from emibook.runs import TABLE\nTABLE[0]", {"runs:TABLE", "runs:", "metrics:SCALE"}),
-    ],
-)
-def test_what_is_used(folder, text, expected):
-    assert names(folder, text) == expected
+def test_a_changed_function_runs_the_chapters_again_that_reach_its_module_and_no_others(changed_by):
+    assert changed_by("metrics", "return SCALE", "return 3 * SCALE") == REACH_METRICS
+    assert changed_by("fusion", "def fused", "@print\ndef fused") == {"through", "late", "late_from"}
+    assert changed_by("parts/inner", "return 1", "return 2") == {"parts"}
+    assert changed_by("registry/encoder", "import pearson", "import pearson as p") == {"registry"}
+    assert changed_by("__init__", '"1"', '"2"') == set(CHAPTERS)
 
 
-def test_a_module_that_is_named_in_a_text_counts_whole(folder):
-    found = names(folder, "from emibook.registry import load\nload('inner')")
-    assert {"registry:load", "parts:*", "parts.inner:kept", "parts.lazy:only_here"} <= found
-    assert not any(name.startswith(("metrics", "fusion")) for name in found)
+def test_comments_and_docstrings_run_nothing_again(changed_by):
+    assert not changed_by("metrics", "Words", "Other words")
+    assert not changed_by("metrics", "# words", "# other words")
+    assert not changed_by("fusion", "    # why\n", "")
 
 
-def test_a_changed_function_changes_the_chapters_that_use_it_and_only_those(folder, tmp_path):
-    uses, does_not = tmp_path / "10_uses.ipy", tmp_path / "11_not.ipy"
-    uses.write_text("from emibook import fusion\nfusion.fused()")
-    does_not.write_text("from emibook import fusion\nfusion.plain()")
-
-    def prints(**parameters):
-        library = dependencies.Library(folder)
-        return [notebooks.fingerprint(path, parameters, library) for path in (uses, does_not)]
-
-    before = prints()
-    (folder / "metrics.py").write_text(FILES["metrics"].replace("return 1", "return 2"))
-    assert prints() == before, "nobody uses other()"
-    (folder / "metrics.py").write_text(FILES["metrics"].replace("SCALE = 2", "SCALE = 3"))
-    after = prints()
-    assert after[0] != before[0] and after[1] == before[1]
-    (folder / "fusion.py").write_text(FILES["fusion"].replace("def plain", "# a word\n@staticmethod\ndef plain"))
-    assert prints()[0] == after[0] and prints()[1] != after[1], "a decorator belongs to its function"
-    assert prints(seed=1) != prints(seed=2)
-    uses.write_text(uses.read_text() + "\n# a word")
-    assert prints()[0] != after[0]
+def test_a_listed_function_counts_as_it_is_written(folder, changed_by):
+    (folder / "lists.ipy").write_text("from emibook.fusion import fused\nfrom emibook.book.page import listing\n"
+                                      "listing(fused)")
+    assert changed_by("fusion", "# why", "# because") == {"lists"}
+    assert not changed_by("metrics", "# words", "# other words")
 
 
-def test_words_about_code_count_only_where_they_are_shown(folder, tmp_path):
-    uses, shows = tmp_path / "10_uses.ipy", tmp_path / "11_shows.ipy"
-    uses.write_text("from emibook import fusion\nfusion.fused()")
-    shows.write_text("from emibook.fusion import fused\nfrom emibook.book.build import listing\nlisting(fused)")
+def test_a_module_that_nobody_imports_runs_nothing_again(changed_by, folder):
+    (folder / "alone.py").write_text("one = 1")
+    assert not changed_by("alone", "1", "2")
 
-    def prints(text, name="fusion"):
-        (folder / f"{name}.py").write_text(text)
-        library = dependencies.Library(folder)
-        return [notebooks.fingerprint(path, {}, library) for path in (uses, shows)]
 
-    first = FILES["fusion"].replace("fused():", "fused():\n    \"\"\"Words.\"\"\"")
-    before = prints(first)
-    for changed in (first.replace("Words.", "Other words."),
-                    first.replace("    return metrics", "    # why\n    return metrics")):
-        after = prints(changed)
-        assert after[0] == before[0] and after[1] != before[1]
-    before = prints(first)
-    assert prints(FILES["metrics"].replace("return SCALE", '"Words."\n    return SCALE'), "metrics") == before
-    changed = prints(FILES["metrics"].replace("return SCALE", "return 2 * SCALE"), "metrics")
-    assert changed[0] != before[0] and changed[1] != before[1]
+def test_a_late_name_that_no_table_places_counts_as_anything(folder):
+    everything = set(Library(folder).texts)
+    assert set(Library(folder).used("import emibook\nemibook.unknown()")) == everything
+    assert set(Library(folder).used("import emibook\nemibook.fused()")) == {"emibook", "emibook.fusion",
+                                                                            "emibook.metrics"}
+
+
+def test_the_chapter_itself_and_its_parameters_count(folder):
+    path, library = folder / "a.ipy", Library(folder)
+    path.write_text("1")
+    first = notebooks.fingerprint(path, {"seed": 1}, library)
+    assert notebooks.fingerprint(path, {"seed": 2}, library) != first
+    path.write_text("1\n# a word")
+    assert notebooks.fingerprint(path, {"seed": 1}, library) != first
 
 
 def test_a_file_that_a_chapter_names_counts(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     chapter, claims = tmp_path / "15_audit.ipy", tmp_path / "claims.yml"
     chapter.write_text("open('claims.yml')\n'no such file.yml'\n'seaborn'")
-    library = dependencies.Library(folder)
+    library = Library(folder)
     claims.write_text("one")
     before = notebooks.fingerprint(chapter, {}, library)
     claims.write_text("two")
@@ -133,32 +134,16 @@ def test_kept_results_that_a_chapter_reads_count(tmp_path, monkeypatch):
 
 
 def test_the_checks_of_a_chapters_exercises_count_and_no_others():
-    library = dependencies.Library(PACKAGE)
-    text = "import emibook\nemibook.check_exercise('13.1', 1)"
-    used = library.used(text, [("emibook.book.exercises.late_fusion", dependencies.ALL)])
-    modules = {module for module, _ in used}
-    assert "emibook.book.exercises.late_fusion" in modules and "emibook.book.exercises.puppet" not in modules
-    assert ("emibook.book.exercises", "check_exercise") in used
+    used = Library(PACKAGE).used("import emibook\nemibook.check_exercise('13.1', 1)", [f"{BY_CHAPTER}.late_fusion"])
+    assert f"{BY_CHAPTER}.late_fusion" in used and f"{BY_CHAPTER}.puppet" not in used
+    assert BY_CHAPTER in used and "emibook.book.build" not in used
 
 
-def test_nothing_of_the_library_is_lost():
-    """Every name that a module takes from the library is found where it is defined."""
-    library = dependencies.Library(PACKAGE)
-    for module in library.modules.values():
-        for name, dotted in module.imported.items():
-            if dotted.startswith("emibook."):
-                assert list(library._resolved(dotted, ())), f"{module.name}: {name}"
-    used = library.used("from emibook.experiments import tables\ntables()")
-    for name in ("emibook.models.tcn:TCN", "emibook.fusion:late_fusion", "emibook.preprocess.media:frames",
-                 "emibook.features.visual:ResNet18", "emibook.metrics:pearson"):
-        assert tuple(name.split(":")) in used, name
-    assert not any(module == "emibook.book.build" for module, _ in used)
-
-
-def test_a_source_is_what_is_written():
-    module = dependencies.read_module("import x\n\n@x.y\ndef f():\n    return 1\n\nA = B = 2\nC, D = 1, 2", "m", False)
-    assert module.source("f") == "@x.y\ndef f():\n    return 1"
-    assert module.code("f") == module.source("f")
-    only = dependencies.read_module('class A(Exception):\n    """Words."""  # more', "m", False)
-    assert only.code("A") == "class A(Exception):\n    pass" and '"""Words."""' in only.source("A")
-    assert {"f", "A", "B", "C", "D"} == set(module.defined) and ast.parse(module.source("C"))
+def test_every_module_that_an_import_loads_is_counted():
+    """Python itself says what is loaded; what is loaded later, as the encoders, is counted besides."""
+    text = "from emibook.experiments import paper_tables\nimport emibook.preprocess as stage\nstage.preprocess"
+    program = f"{text}\nimport sys\nprint(*(name for name in sys.modules if name.split('.')[0] == 'emibook'))"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    used = set(Library(PACKAGE).used(text))
+    assert len(loaded) > 30 and not set(loaded) - used
+    assert {"emibook.preprocess.media", "emibook.features.resnet18", "emibook.models.tcn"} <= used

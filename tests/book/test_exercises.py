@@ -233,7 +233,7 @@ def test_5_2():
     from emibook.metrics import pearson
     from emibook.puppet import labels
 
-    many = labels.draw_labels(np.arange(30_000), np.arange(30_000), np.random.default_rng(3))
+    many = labels.sample_labels(np.arange(30_000), np.arange(30_000), np.random.default_rng(3))
     right = {"as drawn": pearson(many.values, many.felt).mean()}
     for count in labels.RATERS:
         rated = many.raters == count

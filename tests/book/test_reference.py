@@ -1,13 +1,15 @@
-"""Generated pages: the library's reference, and the notebooks to solve, with nothing of the solutions in them."""
+"""The library's reference, its examples, and the notebooks to solve, with nothing of the solutions in them."""
 
 import ast
+import doctest
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 
-from emibook import InputError
-from emibook.book import notebooks, pages
+from emibook import InputError, fusion
+from emibook.book import docstrings, notebooks, pages
 
 nbformat = pytest.importorskip("nbformat")
 ROOT = Path(__file__).parents[2]
@@ -125,6 +127,7 @@ def test_a_notebook_without_solutions(project):
     assert [cell.id for cell in notebook.cells] == [cell.id for cell in blank().cells]
 
 
+@pytest.mark.slow
 def test_it_runs_as_far_as_the_first_exercise_without_an_answer(project):
     """And the chapter itself runs to its end."""
     notebooks.execute(notebooks.read_chapter(Path("notebooks/90_product.py")), Path("whole.ipynb"), {})
@@ -190,76 +193,50 @@ def test_the_page_that_hands_them_out(project):
     page = (pages.GENERATED / "exercises.md").read_text()
     assert "[90. A product](../executed/90_product.ipynb) | 2 | {download}`90_product.ipynb <exercises/90" in page
     assert nbformat.read(pages.GENERATED / "exercises/90_product.ipynb", as_version=4).cells
-    stamp = (pages.GENERATED / "api/metrics.md").stat().st_mtime_ns
-    (pages.GENERATED / "api/gone.md").write_text("of a module that is no more")
+    stamp = (pages.GENERATED / "api/metrics.rst").stat().st_mtime_ns
+    (pages.GENERATED / "api/gone.rst").write_text("of a module that is no more")
     pages.write_pages({"90_product": Path("notebooks/90_product.py")}, project / "emibook")
-    assert (pages.GENERATED / "api/metrics.md").stat().st_mtime_ns == stamp
-    assert not (pages.GENERATED / "api/gone.md").exists()
+    assert (pages.GENERATED / "api/metrics.rst").stat().st_mtime_ns == stamp
+    assert not (pages.GENERATED / "api/gone.rst").exists()
 
 
-def test_the_reference_holds_every_public_thing():
-    made = dict(pages.reference(ROOT / "emibook"))
-    for path in sorted((ROOT / "emibook").rglob("*.py")):
-        room = path.relative_to(ROOT / "emibook").parts[0].removesuffix(".py").replace("__init__", "library")
-        text = made[f"api/{room}.md"]
-        for node in ast.parse(path.read_text()).body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                assert (f"# `{node.name}`\n" in text) == (not node.name.startswith("_")) or node.name in text
-        assert f"api/{room}.md" in made["api.md"]
+def test_the_reference_names_every_module():
+    generated = dict(pages.reference(ROOT / "emibook"))
+    named = re.findall(r"automodule:: (\S+)\n", "".join(generated.values()))
+    modules = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+               for path in (ROOT / "emibook").rglob("*.py")]
+    assert sorted(named) == sorted(modules)
+    for page in generated:
+        assert page == "api.rst" or f"<{page.removesuffix('.rst')}>" in generated["api.rst"]
 
 
-def test_a_docstring_as_a_page():
-    source = '''
-def pearson(truth: ArrayLike, prediction: ArrayLike, *, names: Sequence[str] | None = None, others: int = 1) -> float:
-    """Each emotion's correlation, ``rho_i`` in -1..1 of <clip> and a_b * c.
-
-    Drawn:
-
-        y |  .'
-          |.'
-
-    Args:
-        truth: labels,
-            (clip, emotion).
-        prediction: of the same clips.
-
-    Raises:
-        InputError: no tables.
-
-    Example:
-        >>> pearson(1, 2)
-    """
-
-class Kept:
-    """Of one clip."""
-
-    seconds: float
-
-    def hidden(self): pass
-
-    @property
-    def shown(self) -> int:
-        """How many."""
-
-def _private():
-    """No."""
-'''
-    text = "\n".join(pages._module("emibook.made", ast.parse(source), heading=True))
-    assert "## `emibook.made`\n" in text and "### `pearson`" in text and "_private" not in text
-    assert "pearson(\n    truth: ArrayLike,\n    prediction: ArrayLike,\n    *,\n    names:" in text
-    assert ",\n    others: int = 1,\n) -> float" in text
-    assert r"correlation, `rho_i` in -1..1 of \<clip\> and a\_b \* c." in text
-    assert "```text\ny |  .'\n  |.'\n```" in text
-    assert "**Args**" in text and "- `truth`: labels, (clip, emotion).\n- `prediction`: of the same" in text
-    assert "**Raises**" in text and "```python\n>>> pearson(1, 2)\n```" in text
-    assert "class Kept\n    seconds: float" in text and "shown: int" in text and "hidden" not in text
-    assert not re.search(r"^#{1,6} .*\\", text, re.MULTILINE)
+def test_a_layout_in_a_docstring_keeps_its_lines():
+    lines = ["Words.", "", "    WORK/", "      a/   one", "    b", "", "More words:", "", "Args:", "    x: one,",
+             "        two.", "", "Drawn::", "", "    t"]
+    kept = docstrings.keep_lines(lines)
+    assert kept == ["Words.", "", "::", "", *lines[2:]]
 
 
-def test_tests_are_listed_as_sentences(tmp_path):
-    (tmp_path / "test_one.py").write_text('"""Of *one*."""\ndef test_it_holds(): pass\ndef helper(): pass')
-    text = dict(pages.tests_page(tmp_path))["tests.md"]
-    assert "## one\n\nOf \\*one\\*.\n\n- it holds\n" in text and "helper" not in text
+def test_a_name_in_a_docstring_becomes_a_link_and_a_parameter_does_not():
+    lines = ["``late_fusion`` and ``pearson``, ``predictions``, ``one_spread`` and ``np``."]
+    docstrings.process(None, "module", "emibook.fusion", fusion, None, lines)
+    assert lines[0].startswith(":py:obj:`late_fusion <emibook.fusion.late_fusion>` and :py:obj:`pearson <emibook.me")
+    assert "``predictions``" in lines[0] and "``np``" in lines[0]
+
+    def fused(pearson):
+        """Not the metric."""
+
+    lines = ["``pearson``"]
+    docstrings.process(None, "function", "emibook.fusion.fused", fused, None, lines)
+    assert lines == ["``pearson``"]
+
+
+@pytest.mark.parametrize("path", [path for path in sorted((ROOT / "emibook").rglob("*.py")) if ">>>" in
+                                  path.read_text()], ids=lambda path: path.stem)
+def test_examples_in_docstrings_give_what_they_show(path):
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.attempted and not result.failed
 
 
 @pytest.mark.parametrize("page", ["faults.md", "testing.md"])

@@ -7,7 +7,7 @@ import hashlib
 import http.server
 import threading
 
-import made_crema
+import crema_d_files
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,17 +17,17 @@ from emibook.cli import main
 from emibook.corpus import RATINGS, check, crema_d, crema_d_votes, open_corpus
 
 TRAIN, VALID, TEST = ("1001", "1002"), ("1049", "1064"), ("1063", "1076")
-CLIPS = [f"{actor}_DFA_{meant}_XX" for actor in (*TRAIN, *VALID, *TEST) for meant in made_crema.EMOTIONS]
-REAL = pytest.mark.skipif(made_crema.real() is None, reason=made_crema.ABSENT)
+CLIPS = [f"{actor}_DFA_{meant}_XX" for actor in (*TRAIN, *VALID, *TEST) for meant in crema_d_files.EMOTIONS]
+REAL = pytest.mark.skipif(crema_d_files.real() is None, reason=crema_d_files.ABSENT)
 
 
 @pytest.fixture
 def root(tmp_path):
     """A clone's tables, in their places, without media."""
-    counts = made_crema.drawn_votes(CLIPS)
-    made_crema.write_votes(tmp_path / "processedResults" / "tabulatedVotes.csv", CLIPS, counts)
-    made_crema.write_sentences(tmp_path / "SentenceFilenames.csv", CLIPS)
-    made_crema.write_actors(tmp_path / "VideoDemographics.csv", [*TRAIN, *VALID, *TEST])
+    counts = crema_d_files.simulated_votes(CLIPS)
+    crema_d_files.write_votes(tmp_path / "processedResults" / "tabulatedVotes.csv", CLIPS, counts)
+    crema_d_files.write_sentences(tmp_path / "SentenceFilenames.csv", CLIPS)
+    crema_d_files.write_actors(tmp_path / "VideoDemographics.csv", [*TRAIN, *VALID, *TEST])
     return tmp_path
 
 
@@ -65,9 +65,9 @@ def test_targets_are_the_fractions_of_those_who_were_asked(root, ratings):
             np.testing.assert_allclose(mine[list(crema_d_votes.EMOTIONS)].astype(float), np.array(counts) / sum(counts))
             assert mine["participant"] == row["fileName"][:4]
     np.testing.assert_allclose(corpus.clips[list(crema_d_votes.EMOTIONS)].sum(axis=1), 1)
-    assert set(corpus.people) == {"both": {"V", "A"}, "face": {"A"}, "voice": {"V"}}[ratings]
+    assert set(corpus.unimodal_ratings) == {"both": {"V", "A"}, "face": {"A"}, "voice": {"V"}}[ratings]
     others = {"V": "face", "A": "voice"}
-    for modality, predicted in corpus.people.items():
+    for modality, predicted in corpus.unimodal_ratings.items():
         other = open_corpus(root, ratings=others[modality], media=False).clips
         np.testing.assert_allclose(predicted, other[list(crema_d_votes.EMOTIONS)])
 
@@ -125,8 +125,8 @@ def test_votes_without_media_are_enough_to_check_and_refused_where_media_are_nee
 def test_pointers_are_told_from_media_with_the_command_that_fetches_them(root, capsys):
     (root / ".git").mkdir()
     for clip in CLIPS:
-        made_crema.write_pointer(root / "VideoFlash" / f"{clip}.flv", 2_000_000_000)
-        made_crema.write_pointer(root / "AudioWAV" / f"{clip}.wav", 500_000_000)
+        crema_d_files.write_pointer(root / "VideoFlash" / f"{clip}.flv", 2_000_000_000)
+        crema_d_files.write_pointer(root / "AudioWAV" / f"{clip}.wav", 500_000_000)
     command = f"git -C {root} lfs pull --include=VideoFlash,AudioWAV"
     said = refusal(root)
     assert "72 of 72 files are pointers of Git LFS (90.00 GB to fetch)" in said and said.endswith(command)
@@ -140,7 +140,7 @@ def test_pointers_are_told_from_media_with_the_command_that_fetches_them(root, c
 def test_a_mixture_of_media_and_pointers_is_a_list(root):
     media(root, CLIPS)
     for clip in CLIPS[3:5]:
-        made_crema.write_pointer(root / "VideoFlash" / f"{clip}.flv", 10**6)
+        crema_d_files.write_pointer(root / "VideoFlash" / f"{clip}.flv", 10**6)
     problems = check(root).problems
     assert [line for line in problems if line.startswith("clip ")] == [
         f"clip {clip}: VideoFlash/{clip}.flv is a pointer of Git LFS" for clip in CLIPS[3:5]]
@@ -161,8 +161,8 @@ def test_files_that_are_nowhere_are_named_and_the_others_used(root):
         f"clip {CLIPS[2]}: in neither folder of media; fetch it: {crema_d.fetch_command(root)}",
         f"clip {CLIPS[3]}: AudioWAV/{CLIPS[3]}.wav has zero bytes; fetch it again",
     ]
-    assert f"VideoFlash: nothing of these clips, taken as clips without a face (1): {CLIPS[0]}" in report.notes
-    assert f"AudioWAV: nothing of these clips, the sound of their .flv is used (1): {CLIPS[1]}" in report.notes
+    assert f"VideoFlash: no file of these clips, taken as clips without a face (1): {CLIPS[0]}" in report.notes
+    assert f"AudioWAV: no file of these clips, the sound of their .flv is used (1): {CLIPS[1]}" in report.notes
     assert "AudioWAV: no file of a clip with votes, so left out (1): 1040_ITH_SAD_X.wav" in report.notes
     rows = open_corpus(root).clips.set_index("clip")
     assert rows.loc[CLIPS[0], "path"] == "" and rows.loc[CLIPS[0], "audio"].endswith(f"{CLIPS[0]}.wav")
@@ -171,15 +171,15 @@ def test_files_that_are_nowhere_are_named_and_the_others_used(root):
 
 def test_known_faults_are_named_and_the_clip_that_shows_others_is_in_no_partition(tmp_path):
     clips = [*CLIPS, *crema_d.FAULTS]
-    made_crema.write_votes(tmp_path / "tabulatedVotes.csv", clips, made_crema.drawn_votes(clips))
+    crema_d_files.write_votes(tmp_path / "tabulatedVotes.csv", clips, crema_d_files.simulated_votes(clips))
     report = check(tmp_path)
     for clip, fault in crema_d.FAULTS.items():
         (line,) = [note for note in report.notes if note.startswith(f"clip {clip}, known fault")]
-        assert fault in line and ("in no partition" in line) == (clip in crema_d.LEFT_OUT)
+        assert fault in line and ("in no partition" in line) == (clip in crema_d.EXCLUDED)
     assert report.counts["in no partition"] == 1
     for fold in (None, "1/2"):
         rows = open_corpus(tmp_path, fold=fold, media=False).clips.set_index("clip")
-        assert list(rows.index[rows["partition"] == ""]) == list(crema_d.LEFT_OUT)
+        assert list(rows.index[rows["partition"] == ""]) == list(crema_d.EXCLUDED)
 
 
 def test_every_problem_of_the_votes_is_a_line_and_the_first_stops_a_run(root):
@@ -195,7 +195,7 @@ def test_every_problem_of_the_votes_is_a_line_and_the_first_stops_a_run(root):
     table_of(root).write_text("\n".join(",".join(row) for row in cells) + "\n")
     problems = check(root).problems
     for words in ("are not all counts", "do not add up to numResponses", "not named actor_sentence_emotion_level",
-                  "does not begin with 1 (voice)", "nobody voted", "a second row for the same clip"):
+                  "does not begin with 1 (voice)", "has no votes", "a second row for the same clip"):
         assert [line for line in problems if words in line], words
     assert f"tabulatedVotes.csv, clip {CLIPS[0]}: no votes from voice" in problems
     assert "and 9 more; `emibook check" in refusal(root, media=False)
@@ -221,13 +221,13 @@ def test_a_folder_of_videos_without_votes_says_what_is_missing(tmp_path):
 
 
 def test_the_lists_of_the_data_set_are_compared(root):
-    made_crema.write_sentences(root / "SentenceFilenames.csv", [*CLIPS[1:], "1099_DFA_ANG_XX", CLIPS[1]])
-    made_crema.write_actors(root / "VideoDemographics.csv", ["1001"])
+    crema_d_files.write_sentences(root / "SentenceFilenames.csv", [*CLIPS[1:], "1099_DFA_ANG_XX", CLIPS[1]])
+    crema_d_files.write_actors(root / "VideoDemographics.csv", ["1001"])
     report = check(root)
     assert f"SentenceFilenames.csv, clip {CLIPS[1]}: listed 2 times" in report.problems
     assert "SentenceFilenames.csv: without votes, so left out (1): 1099_DFA_ANG_XX" in report.notes
     assert f"votes of clips that SentenceFilenames.csv does not list (1): {CLIPS[0]}" in report.notes
-    assert "VideoDemographics.csv: nothing of these actors (5): 1002, 1049, 1063, 1064, 1076" in report.notes
+    assert "VideoDemographics.csv: these actors are missing (5): 1002, 1049, 1063, 1064, 1076" in report.notes
 
 
 @pytest.fixture
@@ -266,7 +266,16 @@ def test_the_votes_are_fetched_once(server, tmp_path_factory):
     assert [path.is_file() for path in paths] == [True, True] and server["asked"] == 2
     assert len(crema_d_votes.read(place).clips) == 36 and len(crema_d_votes.read_actors(place)) == 6
     assert crema_d_votes.fetch(place) == paths and server["asked"] == 2
-    assert not list(place.rglob("*.part"))
+    assert sorted(path for path in place.rglob("*") if path.is_file()) == sorted(paths)
+
+
+def test_a_table_of_the_users_own_is_never_replaced(server, tmp_path, capsys):
+    own = crema_d_files.write_actors(tmp_path / "VideoDemographics.csv", ["1001"])
+    before = own.read_bytes()
+    assert main(["people", str(tmp_path), "--fetch"]) == 1
+    complaint = capsys.readouterr().err
+    assert "it is not replaced" in complaint and complaint.count("\n") == 1
+    assert own.read_bytes() == before
 
 
 @pytest.mark.parametrize(("answer", "said"), [("half", "cannot be fetched"), ("changed", "its SHA-256 is"),
@@ -289,7 +298,7 @@ def test_without_a_network_there_is_one_line(monkeypatch, tmp_path, capsys):
 
 @REAL
 def test_the_real_tables_are_checked():
-    report = check(made_crema.real())
+    report = check(crema_d_files.real())
     counts = report.counts
     assert (counts["clips"], counts["participants"]) == (7442, 91)
     assert (counts["train"], counts["valid"], counts["test"], counts["in no partition"]) == (4573, 1393, 1475, 1)
@@ -300,8 +309,8 @@ def test_the_real_tables_are_checked():
 
 @REAL
 def test_no_actor_of_the_real_split_or_of_any_fold_is_in_two_partitions():
-    corpora = [open_corpus(made_crema.real(), media=False)]
-    corpora += [open_corpus(made_crema.real(), fold=f"{number}/5", media=False) for number in (1, 5)]
+    corpora = [open_corpus(crema_d_files.real(), media=False)]
+    corpora += [open_corpus(crema_d_files.real(), fold=f"{number}/5", media=False) for number in (1, 5)]
     for corpus in corpora:
         rows = corpus.clips[corpus.clips["partition"] != ""]
         assert rows.groupby("participant")["partition"].nunique().max() == 1 and len(rows) == 7441
@@ -313,13 +322,13 @@ def test_no_actor_of_the_real_split_or_of_any_fold_is_in_two_partitions():
 @REAL
 def test_the_tables_are_those_that_fetching_would_bring():
     for name, wanted in crema_d_votes.SHA256.items():
-        assert hashlib.sha256(crema_d_votes.find(made_crema.real(), name).read_bytes()).hexdigest() == wanted
+        assert hashlib.sha256(crema_d_votes.find(crema_d_files.real(), name).read_bytes()).hexdigest() == wanted
 
 
 def test_pandas_reads_what_is_written(root):
     """The made table has the true one's header, so a reader of theirs reads ours."""
     table = pd.read_csv(table_of(root), index_col=0)
     assert list(table.columns[:8]) == [*"ADFHNS", "fileName", "numResponses"]
-    if made_crema.real() is not None:
-        theirs = pd.read_csv(crema_d_votes.find(made_crema.real(), crema_d_votes.VOTES), index_col=0, nrows=2)
+    if crema_d_files.real() is not None:
+        theirs = pd.read_csv(crema_d_votes.find(crema_d_files.real(), crema_d_votes.VOTES), index_col=0, nrows=2)
         assert list(theirs.columns) == list(table.columns)

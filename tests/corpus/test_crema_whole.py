@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import wave
 
-import made_crema
+import crema_d_files
+import feature_corpus
 import numpy as np
 import pandas as pd
 import pytest
 
+from emibook.compute import Resources
 from emibook.corpus import check, crema_d_votes, open_corpus
 from emibook.experiments.paper_tables import train
 from emibook.experiments.runs import Run
@@ -20,9 +22,10 @@ from emibook.preprocess import preprocess, read_audio
 from emibook.studies.human import people
 from emibook.training.loop import Recipe
 
+pytestmark = pytest.mark.slow
 TRAIN = [f"1001_DFA_{meant}_XX" for meant in ("ANG", "DIS", "FEA")] + [
     f"1002_DFA_{meant}_XX" for meant in ("HAP", "NEU", "SAD")]
-VALID = [f"1049_DFA_{meant}_XX" for meant in made_crema.EMOTIONS]
+VALID = [f"1049_DFA_{meant}_XX" for meant in crema_d_files.EMOTIONS]
 TEST = ["1063_DFA_ANG_XX", "1076_MTI_NEU_XX", "1076_MTI_SAD_XX"]
 OTHERS = ["1064_IEO_DIS_MD", "1064_TIE_SAD_XX"]
 ONLY_HEARD = TRAIN[0]
@@ -36,14 +39,14 @@ def world(tmp_path_factory):
     place = tmp_path_factory.mktemp("crema")
     root, work = place / "CREMA-D", place / "work"
     clips = [*TRAIN, *VALID, *TEST, *OTHERS]
-    made_crema.imitation(root, clips, made_crema.drawn_votes(clips))
-    if made_crema.real() is not None:
-        made_crema.cut_votes(root / "processedResults" / "tabulatedVotes.csv", clips)
+    crema_d_files.imitation(root, clips, crema_d_files.simulated_votes(clips))
+    if crema_d_files.real() is not None:
+        crema_d_files.cut_votes(root / "processedResults" / "tabulatedVotes.csv", clips)
     (root / "VideoFlash" / f"{ONLY_HEARD}.flv").unlink()
     corpus = open_corpus(root)
-    preprocess(corpus, work, workers=1, progress=False)
-    extract(corpus, work, ["resnet18", "mfcc"], weights=WEIGHTS, workers=1, progress=False)
-    runs = [train(corpus, work, name, 0, QUICK, workers=1, progress=False) for name in ("resnet18", "mfcc")]
+    preprocess(corpus, work, resources=Resources(workers=1, progress=False))
+    extract(corpus, work, ["resnet18", "mfcc"], weights=WEIGHTS, resources=Resources(workers=1, progress=False))
+    runs = [train(corpus, work, name, 0, QUICK, resources=feature_corpus.QUIET) for name in ("resnet18", "mfcc")]
     return corpus, work, runs
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from made_faces import smooth_faces
+from face_crops import smooth_faces
 
 from emibook import InputError
 from emibook.features import EXTRACTORS

@@ -12,11 +12,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from made_clips import write_clip
 from safetensors.numpy import save_file
+from video_files import write_clip
 
 from emibook.features import EXTRACTORS
-from emibook.features.aus import DESCRIPTION, NAMES, UNITS
+from emibook.features.action_units import DESCRIPTION, NAMES, UNITS
 from emibook.features.weights import Weights, file_fingerprint
 from emibook.preprocess import clip, read_audio, read_faces
 from emibook.preprocess.detector import Detections, Detector

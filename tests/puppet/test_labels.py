@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
-from emibook.puppet.labels import LATENT, PUBLISHED, beside_published, draw_labels, variance_shares
+from emibook.puppet.labels import LATENT, PUBLISHED, compare_with_published, sample_labels, variance_shares
 
 # Source: the data set's published label statistics, as pairs.
 PAIRS = {
@@ -21,7 +21,7 @@ PAIRS = {
 
 def drawn(clips: int, seed: int):
     rng = np.random.default_rng(seed)
-    return draw_labels(rng.integers(0, clips // 25, clips), rng.integers(0, clips // 25, clips), rng)
+    return sample_labels(rng.integers(0, clips // 25, clips), rng.integers(0, clips // 25, clips), rng)
 
 
 def test_published_correlations_are_those_of_the_data_set():
@@ -42,14 +42,15 @@ def test_labels_are_fractions_of_a_few_raters():
 
 
 def test_twenty_thousand_labels_are_correlated_as_published():
-    table = beside_published(EMOTIONS)
+    table = compare_with_published(EMOTIONS)
     assert len(table) == 16 and np.isnan(table.loc["share of zeros", "published"])
     pairs = table.drop("share of zeros")
     for (one, two), value in PAIRS.items():
         assert pairs.loc[f"correlation {one}, {two}", "published"] == value
-    assert (pairs["drawn"] - pairs["published"]).abs().max() < 0.03
+    assert (pairs["sampled"] - pairs["published"]).abs().max() < 0.03
     # What is left is chance: few seed videos and participants carry most of the variance.
-    again = np.mean([beside_published(EMOTIONS, seed=seed).drop("share of zeros")["drawn"] for seed in range(8)], 0)
+    tables = [compare_with_published(EMOTIONS, seed=seed).drop("share of zeros") for seed in range(8)]
+    again = np.mean([table["sampled"] for table in tables], 0)
     assert np.abs(again - pairs["published"]).max() < 0.02
 
 
@@ -87,7 +88,7 @@ def test_variance_shares_without_pairs_or_variance():
 def test_labels_owe_most_to_the_seed_video_and_something_to_the_participant():
     rng = np.random.default_rng(0)
     video, person = rng.integers(0, 800, 20_000), rng.integers(0, 800, 20_000)
-    labels = draw_labels(video, person, rng)
+    labels = sample_labels(video, person, rng)
     shares = variance_shares(labels.values, video, person)
     assert 0.3 < shares["seed_video"] < 0.45 and 0.04 < shares["participant"] < 0.10
     # The few raters add noise of their own.

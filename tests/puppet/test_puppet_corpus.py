@@ -16,22 +16,24 @@ import pytest
 
 from emibook import InputError
 from emibook.corpus import hume_vidmimic2, open_corpus
-from emibook.features.acoustic import MFCC
+from emibook.features.mfcc import MFCC
 from emibook.features.weights import Weights
 from emibook.metrics import pearson
 from emibook.puppet import acting
-from emibook.puppet import corpus as synthetic
+from emibook.puppet import corpus as puppet_corpus
 from emibook.puppet.labels import variance_shares
 from emibook.puppet.muscles import INDEX, UNITS
 
 CLIPS = 20
-FACE_TELLS, VOICE_TELLS = ("Amusement", "Excitement", "Joy"), ("Admiration", "Determination", "Empathic Pain")
+BETTER_FROM_FACE = ("Amusement", "Excitement", "Joy")
+BETTER_FROM_VOICE = ("Admiration", "Determination", "Empathic Pain")
 """Source: what was published for the real set, emotion by emotion."""
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Path:
-    return synthetic.make_corpus(tmp_path_factory.mktemp("puppet") / "corpus", clips=CLIPS, workers=1, progress=False)
+    root = tmp_path_factory.mktemp("puppet") / "corpus"
+    return puppet_corpus.make_corpus(root, clips=CLIPS, workers=1, progress=False)
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -40,11 +42,11 @@ def files(root: Path) -> dict[str, bytes]:
 
 def film_one(root: Path, trap: str, seconds: float = 0.7) -> tuple[Path, pd.DataFrame]:
     """One clip that is that trap, and its truth."""
-    item = next(item for item in synthetic.plan(CLIPS, 0) if item.partition == "train" and not item.trap)
+    item = next(item for item in puppet_corpus.plan(CLIPS, 0) if item.partition == "train" and not item.trap)
     item = replace(item, trap=trap, seconds=seconds)
     for folder in ("raw", "audio", "truth"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    synthetic._make_clip(item, root=root)
+    puppet_corpus._write_clip(item, root=root)
     return root / item.video, pd.read_csv(root / "truth" / f"{item.clip}.csv")
 
 
@@ -76,8 +78,8 @@ def best_ridge(train: np.ndarray, truth: np.ndarray, valid: np.ndarray) -> np.nd
 
 
 def test_default_plan_has_the_agreed_size_and_disjoint_participants():
-    clips = synthetic.DEFAULT_CLIPS
-    items = synthetic.plan(clips, 0)
+    clips = puppet_corpus.DEFAULT_CLIPS
+    items = puppet_corpus.plan(clips, 0)
     shares = pd.Series([item.partition for item in items]).value_counts(normalize=True)
     assert 0.45 < shares["train"] < 0.6 and 0.3 < shares["valid"] < 0.4 and 0.08 < shares["test"] < 0.15
     assert 2.0 < np.mean([item.seconds for item in items]) < 2.3
@@ -90,16 +92,16 @@ def test_default_plan_has_the_agreed_size_and_disjoint_participants():
 
 
 def test_every_trap_is_in_the_default_corpus_and_none_in_test():
-    items = synthetic.plan(synthetic.DEFAULT_CLIPS, 0)
+    items = puppet_corpus.plan(puppet_corpus.DEFAULT_CLIPS, 0)
     trapped = [item for item in items if item.trap]
-    assert sorted(item.trap for item in trapped) == sorted(synthetic.TRAPS)
+    assert sorted(item.trap for item in trapped) == sorted(puppet_corpus.TRAPS)
     assert not any(item.partition == "test" for item in trapped)
     assert {item.trap: item.seconds for item in trapped if item.trap in ("short", "long")} == {"short": 0.1, "long": 20}
 
 
 def test_clips_are_as_long_as_real_ones_but_for_the_scale():
     """Real: mean 6.92 s, 95 % under 11.5 s. Source: the data set's own files."""
-    seconds = np.array([item.seconds for item in synthetic.plan(5000, 0) if item.trap not in ("short", "long")])
+    seconds = np.array([item.seconds for item in puppet_corpus.plan(5000, 0) if item.trap not in ("short", "long")])
     assert seconds.mean() == pytest.approx(2.1, rel=0.02)
     assert np.quantile(seconds, 0.95) / seconds.mean() == pytest.approx(11.5 / 6.92, rel=0.03)
     assert np.allclose(seconds * 30, np.round(seconds * 30)) and seconds.min() >= 1 and seconds.max() <= 6
@@ -107,7 +109,7 @@ def test_clips_are_as_long_as_real_ones_but_for_the_scale():
 
 @pytest.mark.parametrize("clips", [20, 240, 2000])
 def test_participants_are_crossed_with_seed_videos(clips):
-    items = synthetic.plan(clips, 0)
+    items = puppet_corpus.plan(clips, 0)
     pairs = {(item.participant, item.seed_video) for item in items}
     assert len(pairs) == clips  # nobody mimics the same video twice
     videos_of, people_of = {}, {}
@@ -127,11 +129,11 @@ def test_participants_are_crossed_with_seed_videos(clips):
 
 
 def test_participants_differ_in_what_they_show_more_than_in_what_they_feel():
-    items = synthetic.plan(2000, 0)
+    items = puppet_corpus.plan(2000, 0)
     people, videos = (np.array([getattr(item, name) for item in items]) for name in ("participant", "seed_video"))
     shown = []
     for item in items:
-        performer, rng = synthetic.cast(item)
+        performer, rng = puppet_corpus.cast(item)
         manner = acting.manner_of(performer, np.array(item.felt), rng)
         shown.append([np.log(manner.pitch_hz), manner.tilt])
     voices = variance_shares(np.array(shown), videos, people)
@@ -142,7 +144,7 @@ def test_participants_differ_in_what_they_show_more_than_in_what_they_feel():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_every_emotion_occurs_in_train_and_valid(seed):
-    items = synthetic.plan(synthetic.DEFAULT_CLIPS, seed)
+    items = puppet_corpus.plan(puppet_corpus.DEFAULT_CLIPS, seed)
     for partition, least in (("train", 8), ("valid", 5)):
         labels = np.array([item.labels for item in items if item.partition == partition])
         assert ((labels > 0).sum(0) >= least).all()
@@ -150,7 +152,7 @@ def test_every_emotion_occurs_in_train_and_valid(seed):
 
 @pytest.mark.parametrize("clips", [20, 47, 1000, 20_000])
 def test_plans_of_any_size(clips):
-    items = synthetic.plan(clips, 1)
+    items = puppet_corpus.plan(clips, 1)
     assert len({item.clip for item in items}) == clips
     shares = pd.Series([item.partition for item in items]).value_counts(normalize=True)
     assert 0.35 < shares["train"] < 0.7 and shares["valid"] > 0.1 and shares["test"] > 0.05
@@ -159,53 +161,54 @@ def test_plans_of_any_size(clips):
 @pytest.mark.parametrize("clips", [-1, 19, 20_001])
 def test_too_few_or_too_many_clips(tmp_path, clips):
     with pytest.raises(InputError, match=rf"^{clips} clips asked for; a corpus has 20 to 20,000$"):
-        synthetic.make_corpus(tmp_path / "corpus", clips=clips)
+        puppet_corpus.make_corpus(tmp_path / "corpus", clips=clips)
     assert not any(tmp_path.iterdir())
 
 
 def estimated(units: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """``(clip, 17)`` as an estimator tells them: correlated about .8 with what was shown."""
+    """``(clip, 17)`` as an estimator measures them: correlated about 0.8 with those shown."""
     return units + 0.75 * units.std(0) * rng.standard_normal(units.shape)
 
 
-def heard(item: synthetic.ClipPlan, manner: acting.Manner, rng: np.random.Generator) -> np.ndarray:
+def heard(item: puppet_corpus.ClipPlan, manner: acting.Manner, rng: np.random.Generator) -> np.ndarray:
     """Means of the MFCCs of the clip's sound, their deviations and those of their slopes."""
-    sound = synthetic._sound(item, manner, rng)
+    sound = puppet_corpus._sound(item, manner, rng)
     sequence = MFCC(Weights("formula"), Path())((sound * 0.7 / np.abs(sound).max() * 32767).astype(np.int16)).values
     return np.concatenate([sequence.mean(0)[:20], sequence.std(0)])
 
 
 def test_published_winner_of_every_emotion_and_the_average_beats_both():
-    items = synthetic.plan(synthetic.DEFAULT_CLIPS, 0)
+    items = puppet_corpus.plan(puppet_corpus.DEFAULT_CLIPS, 0)
     units, sounds = [], []
     for item in items:
-        performer, rng = synthetic.cast(item)
+        performer, rng = puppet_corpus.cast(item)
         manner = acting.manner_of(performer, np.array(item.felt), rng)
         sounds.append(heard(replace(item, trap=""), manner, rng))
         units.append(acting.perform(performer, np.array(item.felt), item.seconds, np.zeros(0), rng).units.mean(0))
     labels = np.array([item.labels for item in items])
-    told = {"face": estimated(np.array(units), np.random.default_rng(0)), "voice": np.array(sounds)}
-    predicted = {name: np.zeros_like(labels) for name in told}
+    features = {"face": estimated(np.array(units), np.random.default_rng(0)), "voice": np.array(sounds)}
+    predicted = {name: np.zeros_like(labels) for name in features}
     fold = np.array([item.participant % 4 for item in items])
-    for name, values in told.items():
+    for name, values in features.items():
         for held_out in range(4):
             train = fold != held_out
             predicted[name][~train] = best_ridge(values[train], labels[train], values[~train])
     predicted["average"] = (predicted["face"] + predicted["voice"]) / 2
     face, voice, average = (pd.Series(pearson(labels, values),
                                       hume_vidmimic2.EMOTIONS) for values in predicted.values())
-    assert ((face - voice)[list(FACE_TELLS)] > 0.08).all() and ((voice - face)[list(VOICE_TELLS)] > 0.08).all()
+    assert ((face - voice)[list(BETTER_FROM_FACE)] > 0.08).all()
+    assert ((voice - face)[list(BETTER_FROM_VOICE)] > 0.08).all()
     assert 0.45 < face.mean() < 0.7 and 0.45 < voice.mean() < 0.7
     assert average.mean() > max(face.mean(), voice.mean()) + 0.03
 
 
 def test_expressions_and_manners_are_of_the_six_emotions():
-    assert synthetic.EXPRESSIONS.shape == (len(hume_vidmimic2.EMOTIONS),
-                                           len(UNITS)) and synthetic.MANNERS.shape == (6, 6)
-    smile = synthetic.EXPRESSIONS[:, INDEX[12]]
+    assert puppet_corpus.EXPRESSIONS.shape == (len(hume_vidmimic2.EMOTIONS),
+                                           len(UNITS)) and puppet_corpus.MANNERS.shape == (6, 6)
+    smile = puppet_corpus.EXPRESSIONS[:, INDEX[12]]
     assert smile[hume_vidmimic2.EMOTIONS.index("Joy")] == smile.max()
     assert smile[hume_vidmimic2.EMOTIONS.index("Determination")] == 0
-    assert (synthetic.EXPRESSIONS >= 0).all() and (synthetic.EXPRESSIONS <= 5).all()
+    assert (puppet_corpus.EXPRESSIONS >= 0).all() and (puppet_corpus.EXPRESSIONS <= 5).all()
 
 
 def test_corpus_is_as_the_layout_has_it(corpus):
@@ -213,7 +216,7 @@ def test_corpus_is_as_the_layout_has_it(corpus):
     assert not report.problems
     opened = open_corpus(corpus)
     assert opened.name == "puppet" and "says nothing about people" in opened.note
-    items = {item.clip: item for item in synthetic.plan(CLIPS, 0)}
+    items = {item.clip: item for item in puppet_corpus.plan(CLIPS, 0)}
     assert list(opened.clips["clip"]) == sorted(items)
     for row in opened.clips.itertuples():
         item = items[row.clip]
@@ -228,7 +231,7 @@ def test_corpus_is_as_the_layout_has_it(corpus):
 
 
 def test_truth_has_a_row_for_every_frame(corpus):
-    for item in synthetic.plan(CLIPS, 0):
+    for item in puppet_corpus.plan(CLIPS, 0):
         truth = pd.read_csv(corpus / "truth" / f"{item.clip}.csv")
         assert list(truth.columns) == ["frame", "time", *(f"AU{unit:02d}_r" for unit in UNITS), "face"]
         shown, _ = pictures(corpus / item.video)
@@ -237,19 +240,19 @@ def test_truth_has_a_row_for_every_frame(corpus):
         assert truth.filter(like="_r").to_numpy().min() >= 0 and truth.filter(like="_r").to_numpy().max() <= 5
 
 
-def test_killed_and_repeated_it_goes_on_to_the_same_bytes_on_any_number_of_workers(corpus, tmp_path):
+def test_killed_and_resumed_it_has_the_same_bytes_on_any_number_of_workers(corpus, tmp_path):
     root = tmp_path / "again"
     command = [sys.executable, "-m", "emibook.cli", "make-corpus", str(root), "--clips", str(CLIPS), "--workers", "2"]
-    with open(tmp_path / "told", "wb") as told:
-        drawing = subprocess.Popen(command, stdout=told, stderr=told)
+    with open(tmp_path / "log", "wb") as log:
+        drawing = subprocess.Popen(command, stdout=log, stderr=log)
         while drawing.poll() is None and len(list(root.glob("truth/[0-9]*.csv"))) < 4:
             time.sleep(0.05)
         os.kill(drawing.pid, signal.SIGKILL)
         assert drawing.wait() == -signal.SIGKILL
     done = {path.stem: path.stat().st_mtime_ns for path in root.glob("truth/[0-9]*.csv")}
     assert 4 <= len(done) < CLIPS and not (root / "train_split.csv").exists()
-    assert b"draw clips" in (tmp_path / "told").read_bytes() and b"/20" in (tmp_path / "told").read_bytes()
-    synthetic.make_corpus(root, clips=CLIPS, workers=2, progress=False)
+    assert b"draw clips" in (tmp_path / "log").read_bytes() and b"/20" in (tmp_path / "log").read_bytes()
+    puppet_corpus.make_corpus(root, clips=CLIPS, workers=2, progress=False)
     kept = {clip: (root / "truth" / f"{clip}.csv").stat().st_mtime_ns for clip in done}
     assert kept == done
     again, once = files(root), files(corpus)
@@ -258,39 +261,39 @@ def test_killed_and_repeated_it_goes_on_to_the_same_bytes_on_any_number_of_worke
 
 
 def test_another_seed_is_another_corpus():
-    one, two = synthetic.plan(CLIPS, 0), synthetic.plan(CLIPS, 1)
+    one, two = puppet_corpus.plan(CLIPS, 0), puppet_corpus.plan(CLIPS, 1)
     assert [item.felt for item in one] != [item.felt for item in two]
 
 
-def test_goes_on_where_it_was_stopped(corpus):
+def test_resumes(corpus):
     before = files(corpus)
     (corpus / "truth" / "00002.csv").unlink()
     (corpus / "raw" / "00002.mp4").write_bytes(b"half a clip")
     (corpus / "train_split.csv").unlink()
     kept = (corpus / "raw" / "00001.mp4").stat().st_mtime_ns
-    synthetic.make_corpus(corpus, clips=CLIPS, workers=1, progress=False)
+    puppet_corpus.make_corpus(corpus, clips=CLIPS, workers=1, progress=False)
     assert files(corpus) == before
     assert (corpus / "raw" / "00001.mp4").stat().st_mtime_ns == kept
 
 
 def test_another_corpus_in_the_same_folder_is_refused(corpus):
     with pytest.raises(InputError, match="another corpus"):
-        synthetic.make_corpus(corpus, clips=CLIPS, seed=1, progress=False)
+        puppet_corpus.make_corpus(corpus, clips=CLIPS, seed=1, progress=False)
     with pytest.raises(InputError, match="another corpus"):
-        synthetic.make_corpus(corpus, clips=CLIPS + 1, progress=False)
+        puppet_corpus.make_corpus(corpus, clips=CLIPS + 1, progress=False)
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match="holds something"):
-        synthetic.make_corpus(tmp_path, clips=CLIPS, progress=False)
+        puppet_corpus.make_corpus(tmp_path, clips=CLIPS, progress=False)
     with pytest.raises(InputError, match="holds something"):
-        synthetic.make_corpus(tmp_path / "thesis.txt", clips=CLIPS, progress=False)
+        puppet_corpus.make_corpus(tmp_path / "thesis.txt", clips=CLIPS, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "puppet.json").write_text("{")
     with pytest.raises(InputError, match="unreadable"):
-        synthetic.make_corpus(tmp_path / "broken", clips=CLIPS, progress=False)
+        puppet_corpus.make_corpus(tmp_path / "broken", clips=CLIPS, progress=False)
 
 
 def test_plain_clip_has_its_pictures_and_its_sound_on_time(tmp_path):
@@ -318,7 +321,7 @@ def test_traps_of_time(tmp_path):
     shown, times = pictures(path)
     assert len(shown) == 21 and times[-1] == pytest.approx(20 / 30, abs=2e-3)
     for trap, frames in (("short", 3), ("long", 600)):
-        seconds = synthetic.TRAP_SECONDS[trap]
+        seconds = puppet_corpus.TRAP_SECONDS[trap]
         path, truth = film_one(tmp_path / trap, trap, seconds)
         with av.open(str(path)) as container:
             assert container.streams.video[0].frames == len(truth) == frames
@@ -367,9 +370,9 @@ def test_marks_say_that_it_was_drawn(corpus):
 
 
 def test_stills_show_one_person_in_other_poses_and_repeat_with_the_seed():
-    first = list(synthetic.random_stills(np.random.default_rng(0), 3))
-    again = list(synthetic.random_stills(np.random.default_rng(0), 3))
-    other = list(synthetic.random_stills(np.random.default_rng(1), 1))
+    first = list(puppet_corpus.random_stills(np.random.default_rng(0), 3))
+    again = list(puppet_corpus.random_stills(np.random.default_rng(0), 3))
+    other = list(puppet_corpus.random_stills(np.random.default_rng(1), 1))
     for (image, units, emotions), (repeated, _, _) in zip(first, again, strict=True):
         assert image.shape == (240, 320, 3) and np.array_equal(image, repeated)
         assert units.shape == (17,) and emotions.shape == (6,) and 0 <= units.min() and units.max() <= 5

@@ -85,7 +85,7 @@ def test_each_unit_moves_its_own_part_of_the_face(puppets, unit):
         assert moved[inside].mean() > 12 * moved[~inside].mean()
 
 
-def test_brows_go_the_way_they_are_told():
+def test_brows_move_in_the_direction_of_their_unit():
     rng = np.random.default_rng(5)
     identity = Identity(seed=3, skin=0.1, hair_color=(30, 26, 26), style="short", cloth=(90, 90, 90), iris=(70, 50, 30))
     puppet = Puppet(identity, Scene(seed=int(rng.integers(9)), light=(0.0, -0.3, 0.95)))
@@ -110,8 +110,8 @@ def test_a_blink_covers_the_eye(puppets):
         size = puppet.scene.scale * puppet.height
         column = round(puppet.scene.x * puppet.width - puppet.identity.eye_distance * size)
         box = np.s_[rows_of(puppet, -0.08) : rows_of(puppet, -0.02), column - 7 : column + 8]
-        spread = [puppet.draw(only(45, intensity))[box].mean(2).std() for intensity in (0, 5)]
-        assert spread[1] < 0.5 * spread[0]
+        deviations = [puppet.draw(only(45, intensity))[box].mean(2).std() for intensity in (0, 5)]
+        assert deviations[1] < 0.5 * deviations[0]
 
 
 def test_the_jaw_lowers_the_chin(puppets):
@@ -129,7 +129,7 @@ def test_nothing_is_left_of_the_last_expression():
     assert np.array_equal(puppet.draw(NEUTRAL), before)
 
 
-def test_same_person_same_picture_and_noise_as_strong_as_told():
+def test_same_person_same_picture_and_noise_as_strong_as_requested():
     one, two = person(2), person(2)
     assert np.array_equal(one.draw(only(12), noise_rng=np.random.default_rng(0)),
                           two.draw(only(12), noise_rng=np.random.default_rng(0)))
@@ -176,9 +176,9 @@ def test_mtcnn_finds_forty_faces_of_any_skin_with_glasses_and_without():
     torch.set_num_threads(1)  # threads that wait for each other crawl on a machine that is busy with tests
     hits = hit_rate(people=40)
     torch.set_num_threads(threads)
-    assert hits.found.shape == (40, 6) and hits.rate >= 0.99
+    assert hits.detected.shape == (40, 6) and hits.rate >= 0.99
     for some in (hits.skin < 0.33, hits.skin > 0.67, hits.glasses, ~hits.glasses):
-        assert some.sum() >= 3 and hits.found[some].mean() >= 0.98
+        assert some.sum() >= 3 and hits.detected[some].mean() >= 0.98
 
 
 def test_a_face_found_elsewhere_is_no_hit(monkeypatch):
@@ -242,9 +242,9 @@ def test_only_where_something_is_drawn_is_worked_and_no_pixel_differs():
         cv2.polylines(mask, [ends], False, int(rng.integers(40, 256)), int(rng.integers(1, 5)), cv2.LINE_AA)
         sigma = float(rng.uniform(0.5, 2.5))
         whole = cv2.GaussianBlur(mask, (0, 0), sigma)
-        assert (eyes_and_mouth._soft(mask, sigma) == whole).all()
+        assert (eyes_and_mouth._blur(mask, sigma) == whole).all()
         worked = np.zeros(shape, bool)
-        worked[eyes_and_mouth._around(whole)] = True
+        worked[eyes_and_mouth._bounding_box(whole)] = True
         if whole.any():
             rows, columns = np.nonzero(whole)
             assert worked.sum() == (np.ptp(rows) + 1) * (np.ptp(columns) + 1) and worked[whole > 0].all()
@@ -252,17 +252,17 @@ def test_only_where_something_is_drawn_is_worked_and_no_pixel_differs():
         picture, color = rng.integers(0, 256, (2, *shape, 4)).astype(np.uint8)
         weight = whole.astype(np.float32) / 255
         expected = cv2.blendLinear(color, picture, weight, 1 - weight)
-        eyes_and_mouth._lay(picture, color, whole)
+        eyes_and_mouth._blend(picture, color, whole)
         assert (picture == expected).all()
 
 
 def test_an_empty_mask_changes_nothing():
     picture = np.full((9, 9, 4), 77, np.uint8)
-    eyes_and_mouth._tone(picture, (1.0, 2.0, 3.0), eyes_and_mouth._soft(np.zeros((9, 9), np.uint8), 1.0))
+    eyes_and_mouth._paint(picture, (1.0, 2.0, 3.0), eyes_and_mouth._blur(np.zeros((9, 9), np.uint8), 1.0))
     assert (picture == 77).all()
 
 
 def test_a_color_outside_the_range_is_the_nearest_inside():
     picture = np.zeros((4, 5, 4), np.uint8)
-    eyes_and_mouth._tone(picture, (300.0, -4.0, 12.9), np.full((4, 5), 255, np.uint8))
+    eyes_and_mouth._paint(picture, (300.0, -4.0, 12.9), np.full((4, 5), 255, np.uint8))
     assert (picture == [255, 0, 12, 255]).all()

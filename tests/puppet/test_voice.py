@@ -8,7 +8,8 @@ import opensmile
 import pytest
 from scipy.signal import find_peaks
 
-from emibook.puppet.voice import RATE, Manner, speak
+from emibook.preprocess.media import SAMPLE_RATE
+from emibook.puppet.voice import Manner, speak
 
 PLAIN = Manner()
 
@@ -18,7 +19,7 @@ def say(manner: Manner, seconds: float = 3.0, seed: int = 0) -> np.ndarray:
 
 
 def measured_pitch(sound: np.ndarray) -> np.ndarray:
-    pitch, voiced, _ = librosa.pyin(sound, sr=RATE, fmin=60, fmax=500, frame_length=1024, resolution=0.2)
+    pitch, voiced, _ = librosa.pyin(sound, sr=SAMPLE_RATE, fmin=60, fmax=500, frame_length=1024, resolution=0.2)
     return pitch[voiced]
 
 
@@ -26,7 +27,7 @@ def syllable_rate(sound: np.ndarray) -> float:
     envelope = librosa.feature.rms(y=sound, frame_length=640, hop_length=160)[0]
     envelope = np.convolve(envelope, np.hanning(9) / np.hanning(9).sum(), "same")
     peaks, _ = find_peaks(envelope, prominence=0.25 * envelope.max(), distance=6)
-    return len(peaks) / (len(sound) / RATE)
+    return len(peaks) / (len(sound) / SAMPLE_RATE)
 
 
 VOICES = (
@@ -39,15 +40,15 @@ VOICES = (
 
 @pytest.fixture(scope="module")
 def egemaps():
-    """Measures one functional of eGeMAPS on every voice, ``(level, voice)``, at each level of one thing told."""
+    """Measures a functional of eGeMAPS on every voice, ``(level, voice)``, at each level of a field of the manner."""
     smile = opensmile.Smile(opensmile.FeatureSet.eGeMAPSv02, opensmile.FeatureLevel.Functionals)
 
-    def measure(functional: str, told: str, levels: list[float], relative: bool = False) -> np.ndarray:
+    def measure(functional: str, field: str, levels: list[float], relative: bool = False) -> np.ndarray:
         table = []
         for level in levels:
-            manners = [replace(v, **{told: level * getattr(v, told) if relative else level}) for v in VOICES]
+            manners = [replace(v, **{field: level * getattr(v, field) if relative else level}) for v in VOICES]
             sounds = [say(manner, seconds=4.0, seed=seed) for seed, manner in enumerate(manners)]
-            table.append([smile.process_signal(sound, RATE)[functional].iloc[0] for sound in sounds])
+            table.append([smile.process_signal(sound, SAMPLE_RATE)[functional].iloc[0] for sound in sounds])
         return np.array(table)
 
     return measure
@@ -62,28 +63,29 @@ def loud_frames(sound: np.ndarray) -> np.ndarray:
 def fall_of_spectrum(sound: np.ndarray) -> float:
     """dB from below 1 kHz to 2..4 kHz, median over vowels."""
     power = np.abs(np.fft.rfft(loud_frames(sound))) ** 2
-    hz = np.fft.rfftfreq(1024, 1 / RATE)
+    hz = np.fft.rfftfreq(1024, 1 / SAMPLE_RATE)
     high, low = power[:, (hz > 2000) & (hz < 4000)].sum(1), power[:, (hz > 80) & (hz < 1000)].sum(1)
     return float(np.median(10 * np.log10(high / low)))
 
 
 def harmonicity(sound: np.ndarray) -> float:
     """Median over vowels of the highest autocorrelation at a lag of a pitch period."""
-    reach = slice(RATE // 300, RATE // 90)
+    reach = slice(SAMPLE_RATE // 300, SAMPLE_RATE // 90)
     lag = np.fft.irfft(np.abs(np.fft.rfft(loud_frames(sound), 2048)) ** 2)
     window = np.fft.irfft(np.abs(np.fft.rfft(np.hanning(1024), 2048)) ** 2)
     return float(np.median((lag[:, reach] / lag[:, :1] / (window[reach] / window[0])).max(1)))
 
 
 @pytest.mark.parametrize("pitch_hz", [110.0, 180.0, 290.0])
-def test_pitch_is_as_told(pitch_hz):
+def test_pitch_is_as_requested(pitch_hz):
     measured = np.median(measured_pitch(say(replace(PLAIN, pitch_hz=pitch_hz))))
     assert abs(12 * np.log2(measured / pitch_hz)) < 1.0
 
 
-def test_pitch_ranges_as_told():
-    spread = [np.std(12 * np.log2(measured_pitch(say(replace(PLAIN, pitch_range=told))))) for told in (0.5, 2.0, 4.0)]
-    assert spread[0] + 0.4 < spread[1] < spread[2] - 0.4
+def test_pitch_ranges_as_requested():
+    pitches = [measured_pitch(say(replace(PLAIN, pitch_range=value))) for value in (0.5, 2.0, 4.0)]
+    deviations = [np.std(12 * np.log2(pitch)) for pitch in pitches]
+    assert deviations[0] + 0.4 < deviations[1] < deviations[2] - 0.4
 
 
 @pytest.mark.parametrize("energy", [0.01, 0.05, 0.12])
@@ -94,38 +96,38 @@ def test_energy_is_root_mean_square(energy):
 
 
 @pytest.mark.parametrize("tempo", [2.5, 4.0, 5.5])
-def test_tempo_is_syllables_a_second(tempo):
+def test_tempo_is_syllables_per_second(tempo):
     rates = [syllable_rate(say(replace(PLAIN, tempo=tempo), seconds=6.0, seed=seed)) for seed in range(3)]
     assert np.mean(rates) == pytest.approx(tempo, rel=0.2)
 
 
 def test_tilt_moves_the_spectrum():
-    falls = [fall_of_spectrum(say(replace(PLAIN, tilt=told, breathiness=0.0))) for told in (-10.0, -6.0, -3.0)]
+    falls = [fall_of_spectrum(say(replace(PLAIN, tilt=value, breathiness=0.0))) for value in (-10.0, -6.0, -3.0)]
     assert falls[0] + 3 < falls[1] < falls[2] - 3
 
 
 def test_breath_makes_it_less_periodic():
-    periodic = [harmonicity(say(replace(PLAIN, breathiness=told, pitch_range=0.5))) for told in (0.0, 0.4, 0.9)]
+    periodic = [harmonicity(say(replace(PLAIN, breathiness=value, pitch_range=0.5))) for value in (0.0, 0.4, 0.9)]
     assert periodic[0] > periodic[1] + 0.02 and periodic[1] > periodic[2] + 0.02
 
 
 def test_same_seed_same_sound_and_length():
     one, two, other = say(PLAIN), say(PLAIN), say(PLAIN, seed=1)
-    assert one.dtype == np.float32 and len(one) == 3 * RATE
+    assert one.dtype == np.float32 and len(one) == 3 * SAMPLE_RATE
     assert np.array_equal(one, two) and not np.array_equal(one, other)
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.1, 0.3])
 def test_very_short_speech_is_finite(seconds):
     sound = say(PLAIN, seconds=seconds)
-    assert len(sound) == round(seconds * RATE) and np.isfinite(sound).all()
+    assert len(sound) == round(seconds * SAMPLE_RATE) and np.isfinite(sound).all()
 
 
 def test_egemaps_hears_an_octave_as_twelve_semitones(egemaps):
     octaves = np.array([-0.25, 0.25, 0.75])
     heard = egemaps("F0semitoneFrom27.5Hz_sma3nz_percentile50.0", "pitch_hz", list(2**octaves), relative=True)
-    told = 12 * (np.log2([voice.pitch_hz / 27.5 for voice in VOICES]) + octaves[:, None])
-    assert np.abs(heard - told).max() < 1.5
+    expected = 12 * (np.log2([voice.pitch_hz / 27.5 for voice in VOICES]) + octaves[:, None])
+    assert np.abs(heard - expected).max() < 1.5
     assert np.diff(heard, axis=0) == pytest.approx(6.0, abs=1.0)
 
 

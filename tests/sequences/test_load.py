@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import made
+import feature_corpus
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,9 +22,9 @@ def work(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def corpus(work):
-    corpus = made.corpus(work / "root", train=7, valid=4, test=3)
+    corpus = feature_corpus.corpus(work / "root", train=7, valid=4, test=3)
     for name, empty in (("resnet18", ("00003",)), ("aus", ("00003",)), ("mfcc", ("00005",))):
-        made.write(corpus, work, name, signal=1.0, empty=empty)
+        feature_corpus.write(corpus, work, name, signal=1.0, empty=empty)
     return corpus
 
 
@@ -38,7 +38,7 @@ def test_packs_every_clip_once_in_the_tables_order(corpus, work):
         sequences = load(corpus, work, "aus", partition)
         rows = corpus.partition(partition)
         assert sequences.clips == tuple(rows["clip"]) and sequences.participants == tuple(rows["participant"])
-        np.testing.assert_array_equal(sequences.targets, rows[list(made.TARGETS)].to_numpy(np.float32))
+        np.testing.assert_array_equal(sequences.targets, rows[list(feature_corpus.TARGETS)].to_numpy(np.float32))
         for number, clip in enumerate(sequences.clips):
             mine = sequences.values[sequences.offsets[number] : sequences.offsets[number + 1]]
             np.testing.assert_array_equal(mine, stored(work, "aus", clip).values.astype(np.float16))
@@ -81,26 +81,27 @@ def test_joined_sets_meet_at_their_common_times_not_at_their_row_numbers():
     clock = np.arange(20) / 30
     whole = rng.normal(size=(20, 3))
     rows_a, rows_b = np.array([0, 1, 2, 5, 6, 9, 12, 19]), np.array([1, 2, 3, 5, 9, 12, 13, 18, 19])
-    a = made.sequence("resnet18", whole[rows_a], clock[rows_a])
-    b = made.sequence("aus", 10 * whole[rows_b], np.round(clock[rows_b], 3))  # as another tool rounds them
+    a = feature_corpus.sequence("resnet18", whole[rows_a], clock[rows_a])
+    b = feature_corpus.sequence("aus", 10 * whole[rows_b], np.round(clock[rows_b], 3))  # as another tool rounds them
     values, names = joined([a, b], "V")
     common = np.intersect1d(rows_a, rows_b)
     np.testing.assert_allclose(values, np.hstack([whole[common], 10 * whole[common]]), rtol=1e-6)
     assert names == a.names + b.names
     swapped, _ = joined([b, a], "V")
     np.testing.assert_array_equal(swapped, np.hstack([values[:, 3:], values[:, :3]]))
-    nothing = made.sequence("aus", np.zeros((0, 3)))
+    nothing = feature_corpus.sequence("aus", np.zeros((0, 3)))
     assert len(joined([a, nothing], "V")[0]) == len(joined([nothing, a], "V")[0]) == 0
-    apart = made.sequence("aus", whole[:1], np.array([5.0]))
+    apart = feature_corpus.sequence("aus", whole[:1], np.array([5.0]))
     assert len(joined([a, apart], "V")[0]) == 0
 
 
 def test_the_first_300_steps(tmp_path):
-    corpus = made.corpus(tmp_path, 1, 0, 0)
+    corpus = feature_corpus.corpus(tmp_path, 1, 0, 0)
     ramp = np.arange(700.0)[:, None]
     for name, times in (("aus", None), ("mfcc", np.arange(700) / 50)):
         store.feature_folder(tmp_path, name).mkdir(parents=True)
-        store.save(made.sequence(name, ramp, times), store.clip_path(store.feature_folder(tmp_path, name), "00000"))
+        store.save(feature_corpus.sequence(name, ramp, times),
+                   store.clip_path(store.feature_folder(tmp_path, name), "00000"))
     faces = load(corpus, tmp_path, "aus", "train").values
     np.testing.assert_array_equal(faces[:, 0], np.arange(300))
     sound = load(corpus, tmp_path, "mfcc", "train").values[:, 0]
@@ -170,7 +171,8 @@ def test_a_gap_is_left_out_and_sound_starts_at_zero():
 
 
 def test_two_sets_of_sound_are_as_long_as_the_shorter():
-    a, b = made.sequence("mfcc", np.ones((100, 2))), made.sequence("wav2vec2", np.full((40, 3), 2.0))
+    a = feature_corpus.sequence("mfcc", np.ones((100, 2)))
+    b = feature_corpus.sequence("wav2vec2", np.full((40, 3), 2.0))
     values, _ = joined([a, b], "A")
     assert values.shape == (24, 5) and (values == [1, 1, 2, 2, 2]).all()
 
@@ -183,8 +185,8 @@ def refusal(corpus, work, features="aus", partition="train") -> str:
 
 
 def test_clips_without_a_file_are_counted_and_the_command_is_named(tmp_path):
-    corpus = made.corpus(tmp_path / "root", 4, 2, 0)
-    made.write(corpus, tmp_path, "aus", signal=1)
+    corpus = feature_corpus.corpus(tmp_path / "root", 4, 2, 0)
+    feature_corpus.write(corpus, tmp_path, "aus", signal=1)
     for clip in ("00001", "00002"):
         store.clip_path(store.feature_folder(tmp_path, "aus"), clip).unlink()
     text = refusal(corpus, tmp_path)
@@ -196,8 +198,8 @@ def test_clips_without_a_file_are_counted_and_the_command_is_named(tmp_path):
 
 
 def test_bad_values_and_mixed_versions_name_the_clip_and_the_set(tmp_path):
-    corpus = made.corpus(tmp_path / "root", 3, 2, 0)
-    made.write(corpus, tmp_path, "aus", signal=1)
+    corpus = feature_corpus.corpus(tmp_path / "root", 3, 2, 0)
+    feature_corpus.write(corpus, tmp_path, "aus", signal=1)
     path = store.clip_path(store.feature_folder(tmp_path, "aus"), "00002")
     good = store.load(path)
 
@@ -230,8 +232,8 @@ OTHERWISE = [
 @pytest.mark.parametrize(("changes", "said"), OTHERWISE, ids=["version", "weights", "names"])
 def test_a_partition_that_was_made_otherwise_than_the_others_is_refused(tmp_path, partition, changes, said):
     """Each of them is of one kind. That the others were packed before, when they were right, is no matter."""
-    corpus = made.corpus(tmp_path / "root", 3, 3, 3)
-    made.write(corpus, tmp_path, "aus", signal=1)
+    corpus = feature_corpus.corpus(tmp_path / "root", 3, 3, 3)
+    feature_corpus.write(corpus, tmp_path, "aus", signal=1)
     for each in ("train", "valid", "test"):
         load(corpus, tmp_path, "aus", each)
     clips = list(corpus.partition(partition)["clip"])
@@ -247,8 +249,8 @@ def test_a_partition_that_was_made_otherwise_than_the_others_is_refused(tmp_path
 
 
 def test_a_partition_is_read_where_the_clips_of_another_have_no_files_yet(tmp_path):
-    corpus = made.corpus(tmp_path / "root", 3, 3, 0)
-    made.write(corpus, tmp_path, "aus", signal=1)
+    corpus = feature_corpus.corpus(tmp_path / "root", 3, 3, 0)
+    feature_corpus.write(corpus, tmp_path, "aus", signal=1)
     files = [store.clip_path(store.feature_folder(tmp_path, "aus"), clip) for clip in corpus.partition("train")["clip"]]
     training = [store.load(path) for path in files]
     for path in files:
@@ -272,8 +274,8 @@ def test_a_partition_is_read_where_the_clips_of_another_have_no_files_yet(tmp_pa
     ids=["renamed", "fewer", "another order", "more"],
 )
 def test_of_clips_whose_columns_alone_differ_the_columns_are_named(tmp_path, names, said):
-    corpus = made.corpus(tmp_path / "root", 3, 2, 0)
-    made.write(corpus, tmp_path, "aus", signal=1)
+    corpus = feature_corpus.corpus(tmp_path / "root", 3, 2, 0)
+    feature_corpus.write(corpus, tmp_path, "aus", signal=1)
     path = store.clip_path(store.feature_folder(tmp_path, "aus"), "00002")
     good = store.load(path)
     values = np.resize(good.values, (len(good), len(names)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import made
+import feature_corpus
 import numpy as np
 import pytest
 
@@ -13,13 +13,13 @@ RAMP = np.arange(900.0)[:, None]
 
 
 def test_uniform_sampling_reaches_from_the_first_step_to_the_last():
-    faces = made.sequence("aus", RAMP)
+    faces = feature_corpus.sequence("aus", RAMP)
     values, _ = joined([faces], "V", SequenceConfig(sampling="uniform"))
     assert len(values) == 300 and values[0, 0] == 0 and values[-1, 0] == 899
     assert set(np.diff(values[:, 0])) <= {3.0, 4.0, 2.0}
-    short, _ = joined([made.sequence("aus", RAMP[:200])], "V", SequenceConfig(sampling="uniform"))
+    short, _ = joined([feature_corpus.sequence("aus", RAMP[:200])], "V", SequenceConfig(sampling="uniform"))
     np.testing.assert_array_equal(short, RAMP[:200])
-    sound = made.sequence("wav2vec2", np.arange(2000.0)[:, None])  # forty seconds at fifty a second
+    sound = feature_corpus.sequence("wav2vec2", np.arange(2000.0)[:, None])  # forty seconds at fifty a second
     heard, _ = joined([sound], "A", SequenceConfig(sampling="uniform"))
     assert len(heard) == 300 and heard[0, 0] < 2 and heard[-1, 0] > 1997
 
@@ -41,31 +41,32 @@ def test_a_long_clip_on_the_clock_is_its_pieces():
 
 def test_gaps_kept_are_rows_of_nan_at_their_place_on_the_clock():
     frames = np.array([2, 3, 7, 8, 310])
-    faces = made.sequence("aus", RAMP[frames], frames / 30)
+    faces = feature_corpus.sequence("aus", RAMP[frames], frames / 30)
     closed, _ = joined([faces], "V")
     np.testing.assert_array_equal(closed[:, 0], frames)
     kept, _ = joined([faces], "V", SequenceConfig(gaps="kept"))
     assert len(kept) == 9  # what follows the last face within the 300 steps is padding
     np.testing.assert_array_equal(np.flatnonzero(~np.isnan(kept[:, 0])), frames[:4])
     np.testing.assert_array_equal(kept[frames[:4], 0], frames[:4])
-    late = made.sequence("aus", RAMP[:3], np.array([11.0, 12.0, 13.0]))
+    late = feature_corpus.sequence("aus", RAMP[:3], np.array([11.0, 12.0, 13.0]))
     assert len(joined([late], "V", SequenceConfig(gaps="kept"))[0]) == 0 and len(joined([late], "V")[0]) == 3
-    nothing = made.sequence("aus", RAMP[:0])
+    nothing = feature_corpus.sequence("aus", RAMP[:0])
     assert joined([nothing], "V", SequenceConfig(gaps="kept"))[0].shape == (0, 1)
 
 
 def test_sound_at_its_own_rate_is_the_rows_as_they_are():
-    sound = made.sequence("wav2vec2", RAMP)
+    sound = feature_corpus.sequence("wav2vec2", RAMP)
     values, _ = joined([sound], "A", SequenceConfig(sound="own"))
     np.testing.assert_array_equal(values, RAMP[:300])  # six seconds
     with pytest.raises(InputError, match="different rates .wav2vec2 50, mfcc 100 a second."):
-        joined([sound, made.sequence("mfcc", RAMP[:50], np.arange(50) / 100)], "A", SequenceConfig(sound="own"))
+        joined([sound, feature_corpus.sequence("mfcc", RAMP[:50], np.arange(50) / 100)], "A",
+               SequenceConfig(sound="own"))
 
 
 def test_the_mean_of_the_sound_is_over_the_whole_clip():
-    sound = made.sequence("wav2vec2", RAMP)
+    sound = feature_corpus.sequence("wav2vec2", RAMP)
     np.testing.assert_allclose(joined([sound], "A", SequenceConfig(sound="mean"))[0], [[449.5]])
-    assert len(joined([made.sequence("wav2vec2", RAMP[:0])], "A", SequenceConfig(sound="mean"))[0]) == 0
+    assert len(joined([feature_corpus.sequence("wav2vec2", RAMP[:0])], "A", SequenceConfig(sound="mean"))[0]) == 0
 
 
 def test_faces_do_not_ask_how_sound_is_read_and_wrong_options_list_the_right_ones():

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import made
-import made_crema
+import crema_d_files
+import feature_corpus
 import numpy as np
 import pytest
 
@@ -78,7 +78,7 @@ def test_inferred_raters_put_the_ceiling_between_two(coins):
 
 def test_labels_as_the_papers_lie_between_too():
     """One to six raters who may tick several emotions: what the drawn corpus has, and its numbers of raters."""
-    drawn = labels.draw_labels(np.arange(20_000) // 20, np.arange(20_000) % 500, np.random.default_rng(0))
+    drawn = labels.sample_labels(np.arange(20_000) // 20, np.arange(20_000) % 500, np.random.default_rng(0))
     least, most = label_ceiling.infer_raters(np.round(drawn.values, 3))
     assert (least <= drawn.raters).all() and (drawn.raters <= most).all()
     low, truth, high = (label_ceiling.reliability(drawn.values, each, *whole(20_000))[0] for each in
@@ -87,18 +87,18 @@ def test_labels_as_the_papers_lie_between_too():
 
 
 def test_a_corpus_without_votes(tmp_path):
-    corpus = made.corpus(tmp_path, 60, 30, 20)
+    corpus = feature_corpus.corpus(tmp_path, 60, 30, 20)
     found = label_ceiling.from_fractions(corpus)
     assert not found.known and found.clips == 90 and found.over == "participants" and found.excluded == 0
-    assert list(found.table.index) == [*made.TARGETS, "mean"]
+    assert list(found.table.index) == [*feature_corpus.TARGETS, "mean"]
     assert (found.table["noise_ceiling"] <= found.table["noise_ceiling_max"]).all()
     assert found.table.loc["mean", "noise_ceiling"] == pytest.approx(found.table["noise_ceiling"][:-1].mean())
     assert "20" not in label_ceiling.summary(found).split("clips")[0]
     clips = corpus.clips.copy()
-    clips.loc[0, made.TARGETS[0]] = 0.12345
+    clips.loc[0, feature_corpus.TARGETS[0]] = 0.12345
     few = label_ceiling.from_fractions(type(corpus)("made", tmp_path, clips, corpus.targets))
     assert few.clips == 89 and few.excluded == 1 and "1 clips were left out" in label_ceiling.summary(few)
-    clips[list(made.TARGETS)] *= 1.2345
+    clips[list(feature_corpus.TARGETS)] *= 1.2345
     with pytest.raises(InputError, match="labels of [0-9]+ of 90 clips are no fractions of 20 raters or fewer"):
         label_ceiling.from_fractions(type(corpus)("made", tmp_path, clips, corpus.targets))
 
@@ -137,22 +137,22 @@ def test_who_is_who_can_be_told_where_the_corpus_does_not(tmp_path, capsys):
 
 
 def test_the_command_on_votes_alone(tmp_path, capsys):
-    clips = [f"{actor}_DFA_{meant}_XX" for actor in (1001, 1002, 1049) for meant in made_crema.EMOTIONS]
-    made_crema.write_votes(tmp_path / "tabulatedVotes.csv", clips, made_crema.drawn_votes(clips))
+    clips = [f"{actor}_DFA_{meant}_XX" for actor in (1001, 1002, 1049) for meant in crema_d_files.EMOTIONS]
+    crema_d_files.write_votes(tmp_path / "tabulatedVotes.csv", clips, crema_d_files.simulated_votes(clips))
     assert main(["ceiling", str(tmp_path), "--ratings", "face"]) == 0
     said = capsys.readouterr().out
     assert "split_half" in said and "crema-d, rated by face: 18 clips" in said and "counted from the votes" in said
 
 
-@pytest.mark.skipif(made_crema.real() is None, reason=made_crema.ABSENT)
+@pytest.mark.skipif(crema_d_files.real() is None, reason=crema_d_files.ABSENT)
 def test_the_real_votes_and_what_their_fractions_would_have_told():
-    found = label_ceiling.ceiling(made_crema.real())
+    found = label_ceiling.ceiling(crema_d_files.real())
     assert found.clips == 7442 and found.over == "participants"
     mean = found.table.loc["mean"]
     assert mean["split_half"] == pytest.approx(0.889, abs=0.002)
     assert mean["reliability"] == pytest.approx(0.888, abs=0.002)
     assert mean["noise_ceiling"] == pytest.approx(0.943, abs=0.002)
     assert mean["low"] < mean["noise_ceiling"] < mean["high"]
-    bias = label_ceiling.inference_bias(crema_d_votes.read(made_crema.real())).loc["both"]
+    bias = label_ceiling.inference_bias(crema_d_votes.read(crema_d_files.real())).loc["both"]
     assert {key: round(bias[key], 3) for key in label_ceiling.ON_CREMA_D} == label_ceiling.ON_CREMA_D
     assert bias["raters_min"] < bias["raters"] < bias["raters_max"]

@@ -6,7 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 
-import made_crema
+import crema_d_files
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,12 +21,12 @@ from emibook.studies.human import actor_accuracy, people, rater_panels
 
 ACTORS = [f"{number}" for number in range(1001, 1031)]
 CLIPS = [f"{actor}_{sentence}_{meant}_XX" for actor in ACTORS for sentence in ("DFA", "IEO", "TIE")
-         for meant in made_crema.EMOTIONS]
+         for meant in crema_d_files.EMOTIONS]
 
 
 @pytest.fixture(scope="module")
 def found():
-    return Votes(tuple(CLIPS), made_crema.drawn_votes(CLIPS, seed=1, raters=11))
+    return Votes(tuple(CLIPS), crema_d_files.simulated_votes(CLIPS, seed=1, raters=11))
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def test_rater_noise_of_the_labels_correlates_errors():
 def test_clips_of_one_actor_make_wider_intervals():
     """Where actors differ, intervals by clip are too narrow, and people_correlations has both."""
     rng = np.random.default_rng(0)
-    clips = [f"{actor}_DFA_{meant}_XX" for actor in ACTORS for meant in made_crema.EMOTIONS for _ in range(6)]
+    clips = [f"{actor}_DFA_{meant}_XX" for actor in ACTORS for meant in crema_d_files.EMOTIONS for _ in range(6)]
     unlike = np.repeat(rng.random(30) ** 2, 36)[:, None]
     chances = rng.dirichlet(np.full(6, 0.5), len(clips))
     heard = unlike * chances + (1 - unlike) * rng.dirichlet(np.full(6, 0.5), len(clips))
@@ -184,7 +184,7 @@ def test_accuracy_is_the_share_who_chose_what_was_meant(found, results):
     table = results["accuracy"]
     shares = []
     for actor in ACTORS:
-        right = [found.counts[2, place, made_crema.EMOTIONS.index(clip[9:12])] / found.counts[2, place].sum()
+        right = [found.counts[2, place, crema_d_files.EMOTIONS.index(clip[9:12])] / found.counts[2, place].sum()
                  for place, clip in enumerate(CLIPS) if clip.startswith(actor)]
         shares.append(np.mean(right))
     everybody = table.query("ratings == 'both' and kind == 'all'").iloc[0]
@@ -201,8 +201,8 @@ def test_verdicts(found, about):
     women = np.isin(found.actors, ACTORS[1::2])
     asian = np.isin(found.actors, ACTORS[:4])
     right = np.where(asian, 2, np.where(women, 7, 5))
-    counts[:, np.arange(len(CLIPS)), found.meant] = right
-    counts[:, np.arange(len(CLIPS)), (found.meant + 1) % 6] = 10 - right
+    counts[:, np.arange(len(CLIPS)), found.intended] = right
+    counts[:, np.arange(len(CLIPS)), (found.intended + 1) % 6] = 10 - right
     about = about.assign(ethnicity=np.where(np.arange(30) % 4 < 2, "Hispanic", "Not Hispanic"))
     table = actor_accuracy.accuracy(Votes(found.clips, counts), about, np.random.default_rng(0), 400)
     verdict = table.query("ratings == 'face'").set_index("group")["verdict"]
@@ -210,8 +210,8 @@ def test_verdicts(found, about):
     assert verdict["Asian"] == "too few to conclude"
     same = counts.copy()
     same[:] = 0
-    same[:, np.arange(len(CLIPS)), found.meant] = 5
-    same[:, np.arange(len(CLIPS)), (found.meant + 1) % 6] = 5
+    same[:, np.arange(len(CLIPS)), found.intended] = 5
+    same[:, np.arange(len(CLIPS)), (found.intended + 1) % 6] = 5
     table = actor_accuracy.accuracy(Votes(found.clips, same), about, np.random.default_rng(0), 400)
     told = table.query("ratings == 'face' and verdict != ''").set_index("group")
     assert set(told.drop("Asian")["verdict"]) == {"alike"} and told.loc["Asian", "verdict"] == "too few to conclude"
@@ -238,10 +238,10 @@ def test_what_is_kept_is_what_was_computed(results, tmp_path, found, about):
 
 
 def test_the_command_writes_all_tables(tmp_path, capsys):
-    made_crema.write_votes(tmp_path / "tabulatedVotes.csv", CLIPS, made_crema.drawn_votes(CLIPS))
+    crema_d_files.write_votes(tmp_path / "tabulatedVotes.csv", CLIPS, crema_d_files.simulated_votes(CLIPS))
     assert main(["people", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
     assert "no VideoDemographics.csv" in capsys.readouterr().err
-    made_crema.write_actors(tmp_path / "VideoDemographics.csv", ACTORS)
+    crema_d_files.write_actors(tmp_path / "VideoDemographics.csv", ACTORS)
     assert main(["people", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     assert "7 face + 3 voice" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
@@ -270,9 +270,9 @@ def test_exercises_know_right_from_wrong(results, capsys):
         check_exercise("2.3", heard / (seen + heard), found=results)
 
 
-@pytest.mark.skipif(made_crema.real() is None, reason=made_crema.ABSENT)
+@pytest.mark.skipif(crema_d_files.real() is None, reason=crema_d_files.ABSENT)
 def test_the_first_look_made_exact_and_kept_with_the_book():
-    found = people.from_root(made_crema.real())
+    found = people.from_root(crema_d_files.real())
     table = found["correlations"]["mean"]
     first_look = {"voice": 0.634, "face": 0.812, "average": 0.844, "5 face + 5 voice": 0.807,
                   "face, 20 raters": 0.839, "7 face + 3 voice": 0.823}
@@ -287,4 +287,4 @@ def test_the_first_look_made_exact_and_kept_with_the_book():
     for name, made in found.items():
         numbers = made.select_dtypes("number")
         np.testing.assert_allclose(kept[name][numbers.columns], numbers, atol=2e-5)
-    assert len(crema_d_votes.read(made_crema.real()).clips) == 7442
+    assert len(crema_d_votes.read(crema_d_files.real()).clips) == 7442

@@ -8,7 +8,7 @@ import pandas
 import pytest
 
 from emibook import InputError, cli
-from emibook.experiments.paper_tables import IMPROVED
+from emibook.experiments.recipes import IMPROVED
 from emibook.studies import rehearsal
 from emibook.studies.recipe_recovery import TEN_TIMES, Condition, conditions, score
 from emibook.studies.rehearsal import PARTS, Part, rehearse

@@ -11,7 +11,7 @@ from emibook import InputError
 from emibook.corpus import crema_d_votes
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
 from emibook.features import EXTRACTORS
-from emibook.puppet.labels import LATENT, PUBLISHED, RATERS, RATERS_SHARES, variance_shares
+from emibook.puppet.labels import LATENT, PUBLISHED, RATERS, RATERS_PROBABILITIES, variance_shares
 from emibook.studies.simulation import features as simulated_features
 from emibook.studies.simulation.attainable import (
     attainable,
@@ -46,7 +46,7 @@ def correlation(one, two):
 
 
 def ticked(latent, rng):
-    raters = rng.choice(RATERS, len(latent), p=RATERS_SHARES)
+    raters = rng.choice(RATERS, len(latent), p=RATERS_PROBABILITIES)
     return rng.binomial(raters, chance(latent)) / raters
 
 

@@ -9,7 +9,7 @@ from emibook import InputError
 from emibook.corpus import open_corpus
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
 from emibook.evaluation import paired_difference
-from emibook.experiments.paper_tables import ABLATIONS
+from emibook.experiments.recipes import ABLATIONS
 from emibook.experiments.scoring import fuse
 from emibook.experiments.variants import BASE, Variant
 from emibook.sequences.load import load
@@ -98,6 +98,6 @@ def test_the_curve_says_what_moved_and_makes_nothing_twice(places, monkeypatch):
     # What is heard as a mean moves sound alone.
     same, moved = found.loc["sound-mean", "aus"], found.loc["sound-mean", "wav2vec2"]
     assert same == found.loc[BASE.name, "aus"] and moved != found.loc[BASE.name, "wav2vec2"]
-    monkeypatch.setattr("emibook.experiments.runs.train", None)
+    monkeypatch.setattr("emibook.experiments.training_run.train", None)
     assert curve(*places, STUDY, **options).set_index("variant").equals(found)
     assert REDUCED.sequence == {"steps": specification_curve.USED_STEPS}

@@ -46,7 +46,7 @@ def ceiling(answer: Any) -> str:
     if lacking := [name for name in names if name not in values]:
         return f"{lacking[0]!r} is missing; the names are {', '.join(names)}."
     alone = np.arange(50_000)
-    many = labels.draw_labels(alone, alone, np.random.default_rng(len(alone)))
+    many = labels.sample_labels(alone, alone, np.random.default_rng(len(alone)))
     wrong = hints.number(values["as drawn"], float(pearson(many.values, many.felt).mean()), OVERALL, "'as drawn'")
     for count in labels.RATERS:
         rated = many.raters == count

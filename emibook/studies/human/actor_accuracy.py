@@ -51,7 +51,7 @@ def accuracy(votes: Votes, actors: pandas.DataFrame, rng: np.random.Generator, d
     if unknown := sorted(set(names) - set(actors.index)):
         raise InputError(f"actor {unknown[0]} is not in {crema_d_votes.ACTORS}; "
                          "it is of another version than the votes")
-    right = votes.counts[:, np.arange(len(index)), votes.meant] / votes.raters  # (ratings, clip)
+    right = votes.counts[:, np.arange(len(index)), votes.intended] / votes.raters  # (ratings, clip)
     by_actor = np.stack([np.bincount(index, share) / np.bincount(index) for share in right])  # (ratings, actor)
     table = actors.loc[names]
     rows = []

@@ -197,11 +197,11 @@ RATER_ROWS = {"V": "people who saw", "A": "people who heard"}
 def rows(corpus: Corpus) -> dict[str, list[dict]]:
     """Rows for Tables 2 and 3, by the name of their file: raters with one modality as predictors, on ``valid``.
 
-    One row per modality, and one of both fused by averaging; none where the corpus has no such raters
-    (``Corpus.people``). The columns are those of ``paper_tables.tables``; ``recipe`` is empty: nothing was trained.
+    One row per modality, and one of both fused by averaging; none without ``Corpus.unimodal_ratings``. The columns are
+    those of ``paper_tables.tables``; ``recipe`` is empty, because nothing was trained.
     """
     inside = (corpus.clips["partition"] == "valid").to_numpy()
-    predictions = {modality: predicted[inside] for modality, predicted in corpus.people.items()}
+    predictions = {modality: predicted[inside] for modality, predicted in corpus.unimodal_ratings.items()}
     truth = corpus.clips.loc[inside, list(corpus.targets)].to_numpy(float)
     participants = list(corpus.clips.loc[inside, "participant"])
 

@@ -16,7 +16,7 @@ import functools
 
 import numpy as np
 
-from emibook.puppet.labels import HIGHEST, RATERS, RATERS_SHARES, STEEPNESS, THRESHOLD
+from emibook.puppet.labels import MAX_VOTE_PROBABILITY, RATERS, RATERS_PROBABILITIES, STEEPNESS, THRESHOLD
 
 ORDER = 120  # of the expansion: the rest is below 1e-6 of the label's variance up to R = 0.97
 _GRID = np.linspace(-9, 9, 6001)
@@ -24,7 +24,7 @@ _GRID = np.linspace(-9, 9, 6001)
 
 def chance(latent: np.ndarray) -> np.ndarray:
     """The chance that a rater ticks, by the latent strength: the best prediction of the label where L is known."""
-    return HIGHEST / (1 + np.exp(-STEEPNESS * (np.asarray(latent) - THRESHOLD)))
+    return MAX_VOTE_PROBABILITY / (1 + np.exp(-STEEPNESS * (np.asarray(latent) - THRESHOLD)))
 
 
 def hermite(values: np.ndarray, order: int = ORDER) -> np.ndarray:
@@ -59,7 +59,7 @@ def coefficients() -> np.ndarray:
 def label_variance() -> float:
     """The variance of a label: that of the chance, and the rating noise of a few raters."""
     mean, square = coefficients()[0], expand(chance(_GRID) ** 2, 1)[0]
-    one_over_raters = float(np.dot(RATERS_SHARES, 1 / np.array(RATERS)))
+    one_over_raters = float(np.dot(RATERS_PROBABILITIES, 1 / np.array(RATERS)))
     return float(square - mean**2 + (mean - square) * one_over_raters)
 
 

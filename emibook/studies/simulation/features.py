@@ -24,7 +24,7 @@ import pandas
 
 from emibook import InputError
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
-from emibook.puppet.labels import SHARES, draw_labels
+from emibook.puppet.labels import VARIANCE_SHARES, sample_labels
 from emibook.studies.simulation.patterns import OFFSET, Clock, plant
 
 CLIPS = {"train": 8072, "valid": 4588, "test": 4586}
@@ -151,9 +151,9 @@ def _clips(sizes: tuple[int, ...], steps: int, frame_rate: float, seed: int) -> 
     first = np.repeat(np.cumsum([0, *people[:-1]]), sizes)
     participant = first + (rng.random(count) * np.repeat(people, sizes)).astype(int)
     seed_video = rng.integers(0, max(1, round(count / CLIPS_PER_SEED_VIDEO)), count)
-    shares = {**SHARES, "participant": PARTICIPANT["latent"],
-              "clip": 1 - SHARES["seed_video"] - PARTICIPANT["latent"]}
-    labels = draw_labels(seed_video, participant, rng, shares)
+    shares = {**VARIANCE_SHARES, "participant": PARTICIPANT["latent"],
+              "clip": 1 - VARIANCE_SHARES["seed_video"] - PARTICIPANT["latent"]}
+    labels = sample_labels(seed_video, participant, rng, shares)
     seconds = rng.gamma(BULK_SHAPE, BULK_SECONDS / BULK_SHAPE, count).clip(0.064)
     kind = rng.random(count)
     seconds = np.where(kind < RARE, np.exp(rng.uniform(np.log(0.064), np.log(0.5), count)), seconds)

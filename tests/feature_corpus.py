@@ -1,4 +1,4 @@
-"""Corpora of feature files with a planted signal: no video, no sound, no encoder is needed to learn from them."""
+"""Corpora of random feature files that contain a signal of the labels: no video, sound or encoder is needed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas
 
+from emibook.compute import Resources
 from emibook.corpus import Corpus
 from emibook.features import EXTRACTORS, store
 
+QUIET = Resources(device="cpu", workers=1, progress=False)
 TARGETS = ("Amusement", "Joy")
 WIDTHS = {"resnet18": 6, "aus": 4, "vit": 5, "mfcc": 5, "wav2vec2": 4}
 
@@ -35,13 +37,13 @@ def corpus(
 
 
 def truth(corpus: Corpus, seed: int = 0) -> np.ndarray:
-    """(clip, target): the labels; for test clips, which have none, numbers drawn for the signal."""
+    """(clip, target) labels; random numbers for test clips, which have no labels."""
     labels = corpus.clips[list(corpus.targets)].to_numpy()
     return np.where(np.isnan(labels), np.random.default_rng(seed + 1).random(labels.shape), labels)
 
 
 def sequence(name: str, values: np.ndarray, times: np.ndarray | None = None, **changes) -> store.FeatureSequence:
-    """One clip's sequence at the extractor's own rate."""
+    """The sequence of one clip, at the extractor's rate unless ``times`` are given."""
     if times is None:
         times = np.arange(len(values)) / (EXTRACTORS[name].rate or 30)
     about = {"names": tuple(f"{name}_{i}" for i in range(values.shape[1])), "extractor": name, "weights": "builtin",
@@ -50,7 +52,7 @@ def sequence(name: str, values: np.ndarray, times: np.ndarray | None = None, **c
 
 
 def write(corpus: Corpus, work: Path, name: str, *, signal: float, seed: int = 0, empty: tuple[str, ...] = ()) -> None:
-    """Feature files of every clip: noise, and in the first columns the labels, as strong as ``signal``."""
+    """Write feature files of every clip: noise, plus ``signal`` times the labels in the first columns."""
     weights = {"kind": "untrained", "file": "", "sha256": "", "seed": 0}
     settings = {"extractor": name, "version": "1", "weights": weights}
     store.feature_folder(work, name).parent.mkdir(parents=True, exist_ok=True)

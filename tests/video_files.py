@@ -1,4 +1,4 @@
-"""Small video files made for the tests: numbered pictures at chosen times, sound at a chosen time."""
+"""Small video files: numbered pictures at given times, sound from a given time."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def tone(seconds: float, rate: int = 44100, hertz: float = 440, start: float = 0
 
 
 def turn(path: Path, matrix: tuple[int, int, int, int]) -> Path:
-    """Give the first track of an mp4 the display matrix a b c d."""
+    """Set the display matrix a b c d of the first track of an mp4."""
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40  # version and flags, then 36 bytes before the matrix
     a, b, c, d = (value << 16 for value in matrix)

@@ -1,4 +1,4 @@
-"""CREMA-D's tables in their true format, cut from the real ones where they are at hand, and media of its kinds."""
+"""CREMA-D's tables in their format, simulated or cut from the real ones, and media of its kinds."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ HEADER = ["", *LETTERS, "fileName", "numResponses", "agreement", "emoVote",
 def real() -> Path | None:
     """A folder with the real tables: a clone named by EMIBOOK_CREMA_D, or those beside the project."""
     named = os.environ.get("EMIBOOK_CREMA_D")
-    place = Path(named) if named else BESIDE
-    return place if named or place.is_dir() else None
+    folder = Path(named) if named else BESIDE
+    return folder if named or folder.is_dir() else None
 
 
 ABSENT = "CREMA-D's tables are not at hand: set EMIBOOK_CREMA_D to a clone"
 
 
-def drawn_votes(clips: list[str], seed: int = 0, raters: int = 10) -> np.ndarray:
-    """(ratings, clip, emotion) votes: what was meant is chosen most by those who had both, least by those who heard."""
+def simulated_votes(clips: list[str], seed: int = 0, raters: int = 10) -> np.ndarray:
+    """(ratings, clip, emotion) votes: the intended emotion has most with both modalities, least with the voice."""
     rng = np.random.default_rng(seed)
     counts = np.zeros((3, len(clips), 6), int)
-    for place, clip in enumerate(clips):
-        meant = np.eye(6)[EMOTIONS.index(clip.split("_")[2])]
+    for index, clip in enumerate(clips):
+        intended = np.eye(6)[EMOTIONS.index(clip.split("_")[2])]
         own = rng.dirichlet(np.full(6, 0.5))
-        for had, share in enumerate((0.35, 0.55, 0.65)):
-            chances = share * meant + (1 - share) * (0.5 * own + 0.5 * rng.dirichlet(np.full(6, 0.7)))
-            counts[had, place] = rng.multinomial(raters - rng.integers(3), chances)
+        for modality, share in enumerate((0.35, 0.55, 0.65)):
+            chances = share * intended + (1 - share) * (0.5 * own + 0.5 * rng.dirichlet(np.full(6, 0.7)))
+            counts[modality, index] = rng.multinomial(raters - rng.integers(3), chances)
     return counts
 
 
@@ -54,17 +54,17 @@ def write_votes(path: Path, clips: list[str], counts: np.ndarray) -> Path:
     with open(path, "w", newline="") as file:
         rows = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
         rows.writerow(HEADER)
-        for had in range(3):
-            for place, clip in enumerate(clips):
-                votes = counts[had, place].tolist()
+        for modality in range(3):
+            for index, clip in enumerate(clips):
+                votes = counts[modality, index].tolist()
                 total = sum(votes)
-                rows.writerow([f"{100_000 * (had + 1) + place + 1}", *votes, clip, total, max(votes) / max(total, 1),
-                               "A", *[50.0] * 16])
+                number = 100_000 * (modality + 1) + index + 1
+                rows.writerow([f"{number}", *votes, clip, total, max(votes) / max(total, 1), "A", *[50.0] * 16])
     return path
 
 
 def cut_votes(path: Path, clips: list[str]) -> Path:
-    """The real table of votes, its rows of ``clips`` only, as they are written there."""
+    """The real table of votes, its rows of ``clips`` only, unchanged."""
     source = real() / "tabulatedVotes.csv"
     if not source.is_file():
         source = real() / "processedResults" / "tabulatedVotes.csv"
@@ -77,21 +77,21 @@ def cut_votes(path: Path, clips: list[str]) -> Path:
 
 def write_actors(path: Path, actors: list[str]) -> Path:
     """A table of actors in the data set's format."""
-    rows = [f'{actor},{20 + place},"{("Male", "Female")[place % 2]}","Caucasian","Not Hispanic"'
-            for place, actor in enumerate(actors)]
+    rows = [f'{actor},{20 + index},"{("Male", "Female")[index % 2]}","Caucasian","Not Hispanic"'
+            for index, actor in enumerate(actors)]
     path.write_text('"ActorID","Age","Sex","Race","Ethnicity"\n' + "\n".join(rows) + "\n")
     return path
 
 
 def write_sentences(path: Path, clips: list[str]) -> Path:
     """The list of clips in the data set's format."""
-    rows = [f'{place + 1},"{clip}"' for place, clip in enumerate(clips)]
+    rows = [f'{index + 1},"{clip}"' for index, clip in enumerate(clips)]
     path.write_text('"Stimulus_Number","Filename"\n' + "\n".join(rows) + "\n")
     return path
 
 
 def write_pointer(path: Path, size: int) -> Path:
-    """What Git LFS leaves in the place of a file."""
+    """A pointer of Git LFS instead of the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(POINTER.format("0" * 64, size))
     return path
@@ -144,28 +144,28 @@ def write_wave(path: Path, sound: np.ndarray, rate: int = 16_000) -> Path:
 
 
 def imitation(root: Path, clips: list[str], counts: np.ndarray, seconds: float = 0.3, seed: int = 0) -> Path:
-    """A ROOT in CREMA-D's layout with media of its kinds, drawn and made.
+    """A ROOT in CREMA-D's layout with media of its kinds, from the puppet.
 
-    The known faults are made as they are: an error picture and silence, a video without sound, one that tells no
-    duration. A .wav is another sound than its .flv's, so that one can tell which of them was used.
+    It has the known faults: an error picture and silence, a video without sound, one without a duration. A .wav differs
+    from the sound of its .flv, so that tests see which of them was used.
     """
     write_votes(root / "processedResults" / "tabulatedVotes.csv", clips, counts)
     write_sentences(root / "SentenceFilenames.csv", clips)
     actors = sorted({clip[:4] for clip in clips})
     write_actors(root / "VideoDemographics.csv", actors)
     puppets = {}
-    for place, actor in enumerate(actors):
-        rng = np.random.default_rng([seed, place])
+    for index, actor in enumerate(actors):
+        rng = np.random.default_rng([seed, index])
         puppets[actor] = Puppet(Identity.random(rng), Scene.random(rng), 240, 180)
-    for place, clip in enumerate(clips):
-        rng = np.random.default_rng([seed, 1, place])
-        felt = counts[2, place] / counts[2, place].sum()
+    for index, clip in enumerate(clips):
+        rng = np.random.default_rng([seed, 1, index])
+        felt = counts[2, index] / counts[2, index].sum()
         units = felt @ EXPRESSIONS
         number = max(2, round(seconds * 30000 / 1001))
         pictures = [puppets[clip[:4]].draw(units * share, noise_rng=rng) for share in np.linspace(0.3, 1, number)]
-        said = Manner(pitch_hz=150 + 120 * felt[3], energy=0.04 + 0.06 * felt[0], tempo=4)
-        sound = speak(seconds, said, rng=rng, rate=44_100)
-        heard = speak(seconds, said, rng=rng)
+        manner = Manner(pitch_hz=150 + 120 * felt[3], energy=0.04 + 0.06 * felt[0], tempo=4)
+        sound = speak(seconds, manner, rng=rng, rate=44_100)
+        heard = speak(seconds, manner, rng=rng)
         if clip == "1076_MTI_SAD_XX":
             pictures, sound, heard = [np.full((180, 240, 3), 90, np.uint8)] * 3, None, np.zeros_like(heard)
         elif clip == "1076_MTI_NEU_XX":

@@ -1,4 +1,4 @@
-"""Face crops to look at, without a face in them."""
+"""Images of the size of face crops, without a face in them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Simulated features on disk: what is mapped is what is drawn, and the whole of training runs on it."""
+"""Simulated features on disk: what is mapped is what was simulated, and the whole of training runs on it."""
 
 import shutil
 
+import feature_corpus
 import numpy as np
 import pandas
 import pytest
@@ -12,13 +13,15 @@ from emibook.experiments import paper_rows, paper_tables
 from emibook.experiments.runs import Run
 from emibook.fusion import late_fusion
 from emibook.metrics import mean_pearson
-from emibook.sequences.load import drawn_file, load
+from emibook.sequences.load import load, packed_file
 from emibook.sequences.packed import read, write
-from emibook.studies.recipe_recovery import Size, ridge
-from emibook.studies.rehearsal import simulate
+from emibook.studies.simulation import corpus
 from emibook.studies.simulation import features as simulated_features
-from emibook.studies.simulation.drawing import sequences, write_corpus
-from emibook.studies.table3_from_table2 import LEVELS as TABLE_2
+from emibook.studies.simulation.calibration import LEVELS as TABLE_2
+from emibook.studies.simulation.corpus import sequences, write_corpus, write_features
+from emibook.studies.simulation.simulate import simulate
+from emibook.studies.simulation.sizes import Size
+from emibook.studies.simulation.tuned_ridge import ridge
 from emibook.training.loop import Recipe
 
 SIZE = Size("test", (150, 120, 20), 8, 2.0, 8)
@@ -36,7 +39,8 @@ def rewrite(path, values, **changes):
 def places(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn")
     simulation = SIZE.plan(LEVELS, "mixed")
-    write_corpus(simulation, folder / "corpus", folder / "work", LEVELS, progress=False)
+    write_corpus(simulation, folder / "corpus")
+    write_features(simulation, folder / "work", LEVELS, progress=False)
     return simulation, folder / "corpus", folder / "work"
 
 
@@ -58,11 +62,10 @@ def test_what_is_loaded_is_what_was_drawn(places):
 
 
 def test_one_set_is_handed_on_without_a_copy(places, monkeypatch):
-    made, draw = [], simulated_features.draw
-    monkeypatch.setattr("emibook.studies.simulation.drawing.simulated_features.draw",
-                        lambda *of: made.append(draw(*of)) or made[-1])
+    sets, draw = [], simulated_features.draw
+    monkeypatch.setattr(corpus, "simulated_set", lambda *of: sets.append(draw(*of)) or sets[-1])
     alone, joined = (sequences(places[0], name, "valid") for name in ("resnet18", "resnet18+aus"))
-    assert alone.values is made[0].values and alone.values.dtype == joined.values.dtype == np.float16
+    assert alone.values is sets[0].values and alone.values.dtype == joined.values.dtype == np.float16
 
 
 def test_the_corpus_is_checked_and_never_overwritten(places):
@@ -70,10 +73,11 @@ def test_the_corpus_is_checked_and_never_overwritten(places):
     report = check(root)
     assert report.counts["train"] == 150 and not report.problems
     before = {path: path.stat().st_mtime_ns for path in [*root.iterdir(), *work.rglob("*.safetensors")]}
-    write_corpus(simulation, root, work, LEVELS, progress=False)
+    write_corpus(simulation, root)
+    write_features(simulation, work, LEVELS, progress=False)
     assert before == {path: path.stat().st_mtime_ns for path in before}
     with pytest.raises(InputError, match="something else"):
-        write_corpus(SIZE.plan(LEVELS, "mixed", seed=1), root, work, LEVELS, progress=False)
+        write_corpus(SIZE.plan(LEVELS, "mixed", seed=1), root)
     table = pandas.read_csv(root / "clips.csv", dtype={"clip": str})
     (root / "clips.csv").write_text(table.assign(Joy=2.0).to_csv(index=False))
     assert "label outside" in check(root).problems[0]
@@ -85,16 +89,16 @@ def test_the_corpus_is_checked_and_never_overwritten(places):
 
 def test_both_tables_are_made_without_media(places):
     quick = Recipe("quick", learning_rate=3e-3, batch=16, epochs=3, threads=1)
-    made = paper_tables.tables(open_corpus(places[1]), places[2], seeds=2, rows=["resnet18+aus", "wav2vec2"],
-                              recipe=quick, workers=1, progress=False)
-    found = pandas.concat(made).set_index("features")
+    tables = paper_tables.tables(open_corpus(places[1]), places[2], seeds=2, rows=["resnet18+aus", "wav2vec2"],
+                                 recipe=quick, resources=feature_corpus.QUIET)
+    found = pandas.concat(tables).set_index("features")
     fused = found.loc["resnet18+aus & wav2vec2"]
     assert fused["paper"] == 0.3288 and fused["corpus"] == "simulated" and "nothing about people" in fused["note"]
     assert fused["clips"] == 120 and found.loc["wav2vec2", "mean"] > 0.1
 
 
 def test_the_command_draws_all_that_the_tables_need(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("emibook.studies.rehearsal.SIZES", {"tiny": SIZE})
+    monkeypatch.setattr("emibook.studies.simulation.sizes.SIZES", {"tiny": SIZE})
     where = [str(tmp_path / "corpus"), "--work", str(tmp_path / "work")]
     assert cli.main(["simulate", *where, "--size", "tiny", "--stronger", "2"]) == 0
     capsys.readouterr()
@@ -107,41 +111,42 @@ def test_the_command_draws_all_that_the_tables_need(tmp_path, monkeypatch, capsy
     added = {path.parent.name for path in (tmp_path / "work" / "packed").rglob("train.safetensors")} - drawn
     assert added == {"official_vit", "official_wav2vec2"}
     with pytest.raises(InputError, match="no size 'huge'"):
-        simulate(tmp_path / "a", tmp_path / "b", size="huge")
+        CorpusPlan(size="huge")
     with pytest.raises(InputError, match="no simulated features 'smell'"):
-        simulate(tmp_path / "a", tmp_path / "b", features=["smell"], size="tiny")
+        CorpusPlan(["smell"], "tiny")
 
 
 def test_a_set_can_be_drawn_so_that_ridge_regression_attains_table_2(tmp_path):
     size = Size("some", (1500, 1000, 20), 6, 0.5, 8)
     where = tmp_path / "corpus", tmp_path / "work"
-    simulate(*where, features=["aus", "wav2vec2"], size=size, patterns="mean", calibrated="attained", progress=False)
+    simulate(*where, CorpusPlan(["aus", "wav2vec2"], size, "mean", "attained"), progress=False)
     corpus = open_corpus(where[0])
     for name in ("aus", "wav2vec2"):
         training, valid = (load(corpus, where[1], name, partition) for partition in ("train", "valid"))
         reached = mean_pearson(valid.targets, ridge(training, valid)[0])
         assert reached == pytest.approx(TABLE_2[name], abs=0.01), name
-    simulate(tmp_path / "a", tmp_path / "b", features=["wav2vec2"], size=size, patterns="mean", progress=False)
+    simulate(tmp_path / "a", tmp_path / "b", CorpusPlan(["wav2vec2"], size, "mean"), progress=False)
     corpus = open_corpus(tmp_path / "a")
     training, valid = (load(corpus, tmp_path / "b", "wav2vec2", partition) for partition in ("train", "valid"))
     assert mean_pearson(valid.targets, ridge(training, valid)[0]) < TABLE_2["wav2vec2"] - 0.015, "uncalibrated"
-    with pytest.raises(InputError, match="do not see all of the patterns mixed"):
-        simulate(*where, calibrated="attained", progress=False)
+    with pytest.raises(InputError, match="in which the patterns mixed are not visible"):
+        CorpusPlan(calibration="attained")
     with pytest.raises(InputError, match="no calibration 'hoped'; there are attainable and attained"):
-        simulate(*where, calibrated="hoped", progress=False)
+        CorpusPlan(calibration="hoped")
 
 
-def test_features_that_were_not_drawn_are_not_looked_for_in_media_that_there_are_not(places, tmp_path):
+def test_features_that_were_not_simulated_are_not_looked_for_in_media_that_there_are_not(places, tmp_path):
     simulation, root, work = places
     sets = "aus, resnet18, resnet18+aus, wav2vec2"
     for where, asked, absent, there in ((tmp_path / "wrong", ["aus"], "aus", "none"),
                                         (work, ["aus", "facenet", "wav2vec2"], "facenet", sets)):
         before = sorted(where.rglob("*"))
         with pytest.raises(InputError) as error:
-            paper_tables.tables(open_corpus(root), where, seeds=1, rows=asked, progress=False)
+            paper_tables.tables(open_corpus(root), where, seeds=1, rows=asked, resources=feature_corpus.QUIET)
         assert str(error.value) == (
-            f"features {absent} were not drawn in {where}; there are {there}; emibook simulate {root} --work {where} "
-            f"--features {absent} draws what can be simulated, with its own size and seed")
+            f"features {absent} are not in {where}, which has {there}, and {root} has no media to extract them from; "
+            f"emibook simulate {root} --work {where} --features {absent} makes those that can be simulated, with its "
+            "own size and seed")
         assert sorted(where.rglob("*")) == before
 
 
@@ -150,12 +155,12 @@ def test_features_of_another_simulation_are_not_taken_for_this_ones(places, tmp_
     """Its clips have the same ids."""
     simulation, root, work = places
     other = tmp_path / "work"
-    write_corpus(SIZE.plan(LEVELS, "mixed", seed=1), tmp_path / "corpus", other, ["aus"], progress=False)
+    write_features(SIZE.plan(LEVELS, "mixed", seed=1), other, ["aus"], progress=False)
     mixed = tmp_path / "mixed"
     shutil.copytree(work / "packed" / "aus", mixed / "packed" / "aus")
-    path = shutil.copy(drawn_file(other, "aus", partition), drawn_file(mixed, "aus", partition))
-    with pytest.raises(InputError, match=f"^{path} was drawn for another simulation than {root}; give the") as error:
-        paper_tables.train(open_corpus(root), mixed, "aus", progress=False)
+    path = shutil.copy(packed_file(other, "aus", partition), packed_file(mixed, "aus", partition))
+    with pytest.raises(InputError, match=f"^{path} belongs to another simulation than {root}; give the") as error:
+        paper_tables.train(open_corpus(root), mixed, "aus", resources=feature_corpus.QUIET)
     assert "\n" not in str(error.value) and not (mixed / "runs").exists()
 
 
@@ -166,11 +171,11 @@ def test_a_partition_with_other_columns_or_weights_than_the_training_clips_is_re
 ):
     simulation, root, work = places
     shutil.copytree(work / "packed" / "aus", tmp_path / "packed" / "aus")
-    path = drawn_file(tmp_path, "aus", partition)
+    path = packed_file(tmp_path, "aus", partition)
     rewrite(path, read(path)[0], **changes)
     with pytest.raises(InputError, match=f"^{path} has other (columns|weights) than train.safetensors .*; draw it again"
                        ) as error:
-        paper_tables.train(open_corpus(root), tmp_path, "aus", progress=False)
+        paper_tables.train(open_corpus(root), tmp_path, "aus", resources=feature_corpus.QUIET)
     assert "\n" not in str(error.value) and not (tmp_path / "runs").exists()
 
 
@@ -179,11 +184,12 @@ def test_damaged_settings_of_a_simulation(places, tmp_path, text):
     simulation, root, work = places
     copy = shutil.copytree(root, tmp_path / "corpus")
     (copy / "simulation.json").write_text(text)
-    asked = [lambda: paper_tables.train(open_corpus(copy), work, "aus", progress=False), lambda: check(copy)]
+    asked = [lambda: paper_tables.train(open_corpus(copy), work, "aus",
+                                        resources=feature_corpus.QUIET), lambda: check(copy)]
     if text != "{}":
-        asked.append(lambda: write_corpus(simulation, copy, tmp_path / "work", LEVELS, progress=False))
+        asked.append(lambda: write_corpus(simulation, copy))
     for each in asked:
-        with pytest.raises(InputError, match="simulation.json is damaged; delete .* and draw the corpus again"):
+        with pytest.raises(InputError, match="simulation.json is damaged; delete .* and simulate the corpus again"):
             each()
     assert (copy / "simulation.json").read_text() == text
 
@@ -192,14 +198,14 @@ def test_damaged_settings_of_a_simulation(places, tmp_path, text):
 def test_one_number_that_is_none_is_named_whichever_partition_it_is_in(places, tmp_path, partition):
     simulation, root, work = places
     shutil.copytree(work / "packed" / "aus", tmp_path / "packed" / "aus")
-    path = drawn_file(tmp_path, "aus", partition)
+    path = packed_file(tmp_path, "aus", partition)
     values, offsets, about = read(path)
     values[offsets[3] + 1, 2] = np.nan
     rewrite(path, values)
     quick = Recipe("quick", learning_rate=3e-3, batch=16, epochs=1, threads=1)
     clip = about["clips"][3]
     with pytest.raises(InputError, match=f"^features aus, clip {clip}, step 1: aus_2 is nan, no number; make the set"):
-        paper_tables.train(open_corpus(root), tmp_path, "aus", 0, quick, progress=False)
+        paper_tables.train(open_corpus(root), tmp_path, "aus", 0, quick, resources=feature_corpus.QUIET)
     assert not [path for path in (tmp_path / "runs").iterdir() if path.is_dir()], "a run folder without a run"
 
 
@@ -213,15 +219,16 @@ def test_a_drawn_clip_of_gaps_alone_is_empty_and_left_to_the_other_branch(places
         empty[partition] = int((face.lengths == 0).sum()) + 1
         gone, other = np.flatnonzero((face.lengths > 0) & (sound.lengths > 0))[:2]
         face.values[face.offsets[gone] : face.offsets[gone + 1]] = np.nan
-        rewrite(drawn_file(tmp_path, "resnet18", partition), face.values)
+        rewrite(packed_file(tmp_path, "resnet18", partition), face.values)
     missing = int(((face.lengths == 0) | (sound.lengths == 0)).sum()) + 1
     clips, quick = [face.clips[gone], face.clips[other]], Recipe("quick", learning_rate=3e-3,
                                                                  batch=16, epochs=2, threads=1)
-    _, table3 = paper_tables.tables(corpus, tmp_path, seeds=1, rows=["resnet18", "wav2vec2"], recipe=quick, workers=1)
+    _, table3 = paper_tables.tables(corpus, tmp_path, seeds=1, rows=["resnet18", "wav2vec2"],
+                                    recipe=quick, resources=feature_corpus.QUIET)
     said = next(line for line in capsys.readouterr().err.splitlines() if "valid clips have none" in line)
     assert said.startswith(f"features resnet18: {empty['valid']} of 120 valid") and clips[0] in said
     assert list(table3["missing"]) == [missing] and list(table3["clips"]) == [120]
-    face, sound = (Run.open(paper_tables.train(corpus, tmp_path, name, 0, quick, progress=False))
+    face, sound = (Run.open(paper_tables.train(corpus, tmp_path, name, 0, quick, resources=feature_corpus.QUIET))
                    for name in ("resnet18", "wav2vec2"))
     assert face.metrics["empty"] == empty
     (seen, face_there), (heard, sound_there) = face.predictions("valid", clips), sound.predictions("valid", clips)
