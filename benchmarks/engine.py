@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from emibook import compute
+from emibook.compute import Resources
 from emibook.doctor import machine
 
 CLIPS, SECONDS = 32, 4
@@ -64,7 +65,7 @@ def work(path: Path, folder: Path, threads: int) -> tuple[int, float, float]:
 def rate(paths: list[Path], folder: Path, workers: int, threads: int) -> float:
     """Clips a second while every worker is busy; a clip that lies partly in that time counts in part."""
     done = [result for _, result in compute.run(partial(work, folder=folder, threads=threads), paths, label="engine",
-                                                workers=workers, progress=False)]
+                                                resources=Resources(workers=workers, progress=False))]
     if failures := [result for result in done if isinstance(result, Exception)]:
         raise failures[0]
     own = [[times for process, *times in done if process == each] for each in {process for process, *_ in done}]
@@ -78,7 +79,7 @@ def nothing(count: int) -> tuple[float, float, float]:
     import psutil
 
     started, moments = time.perf_counter(), []
-    for _ in compute.run(abs, range(count), label="engine", workers=2, progress=False):
+    for _ in compute.run(abs, range(count), label="engine", resources=Resources(workers=2, progress=False)):
         moments.append(time.perf_counter())
         resident = psutil.Process().memory_info().rss
     return moments[0] - started, 1000 * (moments[-1] - moments[0]) / (count - 1), resident / 2**20

@@ -27,17 +27,16 @@ from transformers import ViTImageProcessor
 
 from emibook.device import native_precision
 from emibook.doctor import machine
-from emibook.features.acoustic import MFCC, SAMPLE_RATE, Wav2Vec2
-from emibook.features.aus import DESCRIPTION, ActionUnits
-from emibook.features.visual import (
-    IMAGENET_DEVIATION,
-    IMAGENET_MEAN,
-    ResNet18,
-    resnet18_trunk,
-)
+from emibook.features.action_units import DESCRIPTION, ActionUnitEstimator
+from emibook.features.image_encoder import IMAGENET_MEAN, IMAGENET_STD
+from emibook.features.mfcc import MFCC
+from emibook.features.resnet18 import ResNet18, resnet18_trunk
 from emibook.features.vit import PIXELS, ViT
+from emibook.features.wav2vec2 import Wav2Vec2
 from emibook.features.weights import Weights, file_fingerprint
-from emibook.preprocess.detector import TEMPLATE, Detector
+from emibook.preprocess import SAMPLE_RATE
+from emibook.preprocess.alignment import TEMPLATE
+from emibook.preprocess.detector import Detector
 from emibook.puppet.corpus import random_stills
 
 REPEATS, SPAN = 3, 2.0  # at least so often and so many seconds; the fastest counts
@@ -129,7 +128,7 @@ def table(faces: np.ndarray, trunk: torch.nn.Module, folder: Path) -> None:
     digest = file_fingerprint(folder / "resnet18.safetensors")
     resnets = [ResNet18(Weights("file", "resnet18.safetensors", digest, precision=precision), folder)
                for precision in precisions]
-    prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_DEVIATION)])
+    prepare = transforms.Compose([transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
     images("resnet18", faces, lambda face: trunk(prepare(face)[None]), resnets)
 
     vits = [ViT(Weights("untrained", precision=precision), folder) for precision in precisions]
@@ -137,7 +136,8 @@ def table(faces: np.ndarray, trunk: torch.nn.Module, folder: Path) -> None:
     images("vit", faces[:32], lambda face: vits[0].model(
         processor(images=[face], return_tensors="pt")["pixel_values"]).last_hidden_state[:, 0], vits)
 
-    units = ActionUnits(Weights("file", "aus.safetensors", file_fingerprint(folder / "aus.safetensors")), folder)
+    weights = Weights("file", "aus.safetensors", file_fingerprint(folder / "aus.safetensors"))
+    units = ActionUnitEstimator(weights, folder)
     landmarks = np.tile(TEMPLATE, (len(faces), 1, 1)).astype(np.float32)
     line("aus", "ours", seconds(lambda: units(faces, np.arange(len(faces)) / 30, landmarks)) / len(faces))
     sounds(folder)

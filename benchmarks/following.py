@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from emibook.compute import Resources
 from emibook.corpus import Corpus, open_corpus
 from emibook.doctor import machine
 from emibook.evaluation import bootstrap_interval
@@ -43,7 +44,8 @@ def cosines(corpus: Corpus, works: list[Path], name: str) -> tuple[np.ndarray, n
 def correlation(corpus: Corpus, work: Path, branch: str) -> str:
     """Mean over seeds and targets with its interval, of the validation partition."""
     valid = corpus.partition("valid")
-    runs = [Run.open(paper_tables.train(corpus, work, branch, seed, progress=False)) for seed in range(SEEDS)]
+    runs = [Run.open(paper_tables.train(corpus, work, branch, seed,
+                                        resources=Resources(progress=False))) for seed in range(SEEDS)]
     predictions = [run.predictions("valid", valid["clip"])[0] for run in runs]
     interval = bootstrap_interval(valid[list(corpus.targets)].to_numpy(float), predictions, list(valid["participant"]),
                                   names=corpus.targets)

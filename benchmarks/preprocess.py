@@ -71,7 +71,8 @@ def paper(paths: list[Path], folder: Path) -> tuple[float, float, dict[Path, lis
     from facenet_pytorch import MTCNN
 
     from emibook.preprocess import frames
-    from emibook.preprocess.detector import NONE, Detections, align
+    from emibook.preprocess.alignment import align
+    from emibook.preprocess.detector import NO_FACES, Detections
 
     cascade = MTCNN(keep_all=True)
     loaded = time.perf_counter() - began
@@ -82,7 +83,7 @@ def paper(paths: list[Path], folder: Path) -> tuple[float, float, dict[Path, lis
         for frame, image in enumerate(frames(path)):
             boxes, probabilities, landmarks = cascade.detect(image, landmarks=True)
             if boxes is None:
-                found[path].append(NONE)
+                found[path].append(NO_FACES)
                 continue
             faces = Detections(*(np.asarray(each.tolist(), np.float32) for each in (boxes, probabilities, landmarks)))
             found[path].append(faces)
@@ -130,7 +131,8 @@ def spread(task, paths: list[Path], workers: int) -> tuple[float, float, float]:
 
     began = time.perf_counter()
     started, seen, spent, count, memory = 0.0, set(), 0.0, 0, 0.0
-    for path, result in compute.run(task, paths, label=task.__name__, workers=workers, progress=False):
+    resources = compute.Resources(workers=workers, progress=False)
+    for path, result in compute.run(task, paths, label=task.__name__, resources=resources):
         if isinstance(result, Exception):
             raise SystemExit(f"{path}: {result}")
         worker, seconds, frames, private = result
@@ -145,8 +147,8 @@ def spread(task, paths: list[Path], workers: int) -> tuple[float, float, float]:
 def table_row(name: str, originals: list[Path], folder: Path, workers: int) -> str:
     from emibook.preprocess import frames
     from emibook.preprocess.detector import Detector
-    from emibook.preprocess.tracking import agreement
-    from emibook.preprocess.video_detection import find
+    from emibook.preprocess.tracking import compare_tracks
+    from emibook.preprocess.video_detection import detect_faces
 
     copies = [path if copy == 0 else Path(shutil.copy(path, folder / f"{path.stem}-{copy}{path.suffix}"))
               for copy in range(max(1, -(-COPIES * DIFFERENT // len(originals)))) for path in originals]
@@ -156,9 +158,9 @@ def table_row(name: str, originals: list[Path], folder: Path, workers: int) -> s
     detector = Detector()
     rows = {"ours": [], "itself": []}
     for path in originals:
-        rows["ours"].append(agreement(truth[path], [faces for _, faces in find(frames(path), detector)]))
+        rows["ours"].append(compare_tracks(truth[path], [faces for _, faces in detect_faces(frames(path), detector)]))
         smaller = [detector.detect([image], scale=0.95)[0] for image in islice(frames(path), 0, None, 5)]
-        rows["itself"].append(agreement(truth[path][::5], smaller))
+        rows["itself"].append(compare_tracks(truth[path][::5], smaller))
     agree = " ".join(f"{same:>7.2%} {overlap:.3f} {distance:.3f}" for same, overlap, distance in (
         (each[:, 0].mean(), *np.nanmedian(each[:, 1:], axis=0)) for each in map(np.concatenate, rows.values())))
     return (f"{name:<12} {1e3 * loop:>7.1f} {1e3 * decoding:>7.2f} {1e3 * following:>6.2f} {loop / following:>6.1f} "
@@ -184,7 +186,7 @@ def steps(path: Path, count: int = 90) -> str:
         with ExitStack() as stack:
             for name, value in settings.items():
                 stack.enter_context(patch.object(video_detection, name, value))
-            list(video_detection.find(images, detector))
+            list(video_detection.detect_faces(images, detector))
 
     def decoded() -> None:
         with av.open(str(path)) as container:

@@ -1,13 +1,13 @@
 """How fast a branch is trained: this project's loop beside a plain one, on a set of the paper's size.
 
-The plain loop is what anybody would write first: clips padded to 300 steps in float32, in a ``DataLoader``;
-``nn.Conv1d`` and ``nn.TransformerEncoder``; Adam as it comes. Both have the same first weights and take the same
+The plain loop is the usual one: clips padded to 300 steps in float32, in a ``DataLoader``;
+``nn.Conv1d`` and ``nn.TransformerEncoder``; Adam with its defaults. Both have the same first weights and the same
 batches. The set is noise, of the paper's 8,072 clips and of resnet18+aus's 546 features, with lengths like the data
 set's: 6.9 s on average, 95 % under 11.5 s, cut at 300 steps. A whole epoch is timed, each side in a process of its own,
 and the two take turns, because what else a machine does comes and goes.
 
-Prints one table. ``private`` is what the process holds for itself, mapped pages left out. On a machine with a GPU the
-epoch is measured there too, with what bounds it and with what both tables would take (``gpu``).
+Prints one table. ``private`` is the process's own memory, without mapped files. On a machine with a GPU the epoch is
+measured there too, and what both tables would take (``gpu``).
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from emibook.device import native_precision
 from emibook.doctor import machine
-from emibook.experiments.paper_tables import RECIPES
+from emibook.experiments.recipes import RECIPES
 from emibook.metrics import mean_pearson
 from emibook.models import IntensityRegressor
-from emibook.models.transformer import positions
+from emibook.models.transformer import positional_encoding
 from emibook.sequences.packed import Feed, Sequences
 from emibook.training.loop import Recipe, gradient, predict
 
 CLIPS, WIDTH, BATCH = 8072, 546, 128
 SMALL, SMALL_VALID, SMALL_WIDTH, SMALL_STEPS, SIGNAL = 512, 256, 64, 24, 2.0
 SEEDS, TURNS = 8, 8
-EARLY, ASKED = 20, 256  # steps after which both loops are compared, and the clips that they are asked about
+EARLY, COMPARED = 20, 256  # steps after which both loops are compared, and the clips that they then predict
 
 
 class Plain(nn.Module):
-    """The branch as PyTorch's own modules make it, with the weights of ours; ``low``: trained in bfloat16."""
+    """The branch built from PyTorch's own modules, with the weights of ours; ``low``: trained in bfloat16."""
 
     def __init__(self, ours: IntensityRegressor, low: bool = False) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Plain(nn.Module):
                 weight.copy_(other)
 
     def pairs(self, ours: IntensityRegressor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Every weight, and the one of ours that does the same."""
+        """Every weight beside its counterpart in ours."""
         modules = [*zip(self.convolutions, ours.tcn.convolutions, strict=True), (self.ffn, ours.ffn)]
         for layer, block in zip(self.encoder.layers, ours.transformer.blocks, strict=True):
             attention = layer.self_attn
@@ -79,14 +79,14 @@ class Plain(nn.Module):
     def forward(self, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         low = self.low and torch.is_grad_enabled()  # as with ours, predictions are float32
         with torch.autocast(values.device.type, torch.bfloat16, enabled=low):
-            return self.answer(values, mask).float()
+            return self.predict(values, mask).float()
 
-    def answer(self, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def predict(self, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         hidden = values.transpose(1, 2)
         for convolution in self.convolutions:
             hidden = torch.relu(convolution(hidden)[..., : values.shape[1]])
         hidden = hidden.transpose(1, 2)
-        hidden = self.encoder(hidden + positions(*hidden.shape[1:]).to(hidden), src_key_padding_mask=~mask)
+        hidden = self.encoder(hidden + positional_encoding(*hidden.shape[1:]).to(hidden), src_key_padding_mask=~mask)
         return self.ffn((hidden * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
 
 
@@ -102,7 +102,7 @@ def padded(part: Sequences) -> TensorDataset:
 
 
 def ours_epoch(model: nn.Module, part: Sequences, recipe: Recipe, batches: list[np.ndarray], device: str) -> Iterator:
-    """One batch each time that it is asked."""
+    """This project's loop; each item is one more batch trained on."""
     feed, model = Feed(part, device), model.to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
     for clips in batches:
@@ -128,16 +128,16 @@ EPOCHS = {"ours": ours_epoch, "plain": plain_epoch}
 
 
 def take_turns(side: str, path: Path, device: str) -> None:
-    """An epoch in as many turns as standard input has numbers of batches; prints the seconds of each, and at the end
-    the private memory in GiB. Before the first goes what warms up: one batch, and on a GPU an epoch."""
+    """Train one epoch in turns; standard input has the number of batches of each. Prints the seconds of each turn, and
+    at the end the private memory in GiB. The warm-up before the first turn is one batch, and on a GPU an epoch."""
     torch.manual_seed(0)
     part = opened(path)
     ours = IntensityRegressor(len(part.names))
     model = ours if side == "ours" else Plain(ours)
     order = np.random.default_rng(2).permutation(len(part))
-    each = np.split(order, np.arange(BATCH, len(order), BATCH))
-    warm = each if device == "cuda" else each[:1]
-    epoch = EPOCHS[side](model, part, RECIPES["paper"], [*warm, *each], device)
+    all_batches = np.split(order, np.arange(BATCH, len(order), BATCH))
+    warm = all_batches if device == "cuda" else all_batches[:1]
+    epoch = EPOCHS[side](model, part, RECIPES["paper"], [*warm, *all_batches], device)
     for _ in warm:
         next(epoch)
     gpu.finished(device)
@@ -151,7 +151,7 @@ def take_turns(side: str, path: Path, device: str) -> None:
 
 
 def private() -> float:
-    """GiB that this process holds for itself alone and that no file on disk backs."""
+    """GiB of this process's anonymous memory; NaN where the system does not report it."""
     rollup = Path("/proc/self/smaps_rollup")
     if not rollup.exists():  # not Linux
         return float("nan")
@@ -201,22 +201,22 @@ def same_steps(path: Path) -> tuple[float, float]:
     torch.manual_seed(0)
     part = opened(path)
     ours = IntensityRegressor(len(part.names))
-    order = np.random.default_rng(2).permutation(np.arange(ASKED, len(part)))[: EARLY * BATCH]
-    asked = sequences(part.values[: part.offsets[ASKED]], part.offsets[: ASKED + 1], part.targets[:ASKED])
-    models, said = {"ours": ours, "plain": Plain(ours)}, []
-    for side, answers in (("ours", predict), ("plain", plain_predictions)):
+    order = np.random.default_rng(2).permutation(np.arange(COMPARED, len(part)))[: EARLY * BATCH]
+    compared = sequences(part.values[: part.offsets[COMPARED]], part.offsets[: COMPARED + 1], part.targets[:COMPARED])
+    models, predictions = {"ours": ours, "plain": Plain(ours)}, []
+    for side, predicted_by in (("ours", predict), ("plain", plain_predictions)):
         for _ in EPOCHS[side](models[side], part, RECIPES["paper"], np.array_split(order, EARLY), "cpu"):
             pass
-        said.append(answers(models[side], asked).astype(float))
-    return cosine(*said), cosine(*(each - each.mean(axis=0) for each in said))
+        predictions.append(predicted_by(models[side], compared).astype(float))
+    return cosine(*predictions), cosine(*(predicted - predicted.mean(axis=0) for predicted in predictions))
 
 
 def cosine(one: np.ndarray, other: np.ndarray) -> float:
     return float((one * other).sum() / np.linalg.norm(one) / np.linalg.norm(other))
 
 
-def gradients_apart(precision: str) -> float:
-    """The difference of both loops' gradients on the planted set's first batch, as a part of their norm."""
+def gradient_difference(precision: str) -> float:
+    """The difference of both loops' gradients on the planted set's first batch, relative to their norm."""
     torch.manual_seed(0)
     part, clips = planted(SMALL, 1), np.arange(BATCH // 4)
     ours = IntensityRegressor(SMALL_WIDTH)
@@ -225,14 +225,14 @@ def gradients_apart(precision: str) -> float:
     values, mask, target = next(iter(DataLoader(padded(part), batch_sampler=[clips.tolist()])))
     functional.mse_loss(plain(values, mask), target).backward()
     pairs = list(plain.pairs(ours))
-    apart = torch.cat([(one.grad - other.grad).flatten() for one, other in pairs])
-    return float(apart.norm() / torch.cat([one.grad.flatten() for one, _ in pairs]).norm())
+    difference = torch.cat([(one.grad - other.grad).flatten() for one, other in pairs])
+    return float(difference.norm() / torch.cat([one.grad.flatten() for one, _ in pairs]).norm())
 
 
 def alike() -> tuple[list[float], dict[str, list[float]]]:
-    """With some seeds, at a rate 33 times the paper's: cosine of both loops' predictions after 20 steps, and the
-    correlations of 3 epochs by the plain loop, by ours, by ours in float32, and where the hardware has bfloat16 by the
-    plain loop in that: what a precision does to a training is not the loop's doing."""
+    """For each seed, at a learning rate 33 times the paper's: cosine of both loops' predictions after 20 steps, and the
+    correlation after 3 epochs of the plain loop, of ours, of ours in float32, and where the hardware has bfloat16 of
+    the plain loop in it, so that the precision's effect can be told from the loop's."""
     train, valid = planted(SMALL, 1), planted(SMALL_VALID, 2)
     recipe = Recipe("benchmark", learning_rate=1e-3, batch=BATCH // 4, epochs=3, precision="native")
     ways = {"plain": recipe, "ours": recipe, "ours in float32": replace(recipe, precision="float32")}
@@ -247,13 +247,13 @@ def alike() -> tuple[list[float], dict[str, list[float]]]:
         early = {}
         for way, chosen in ways.items():
             torch.manual_seed(seed)
-            model, epoch, asked = IntensityRegressor(SMALL_WIDTH), ours_epoch, predict
+            model, epoch, predicted_by = IntensityRegressor(SMALL_WIDTH), ours_epoch, predict
             if way.startswith("plain"):
-                model, epoch, asked = Plain(model, way != "plain"), plain_epoch, plain_predictions
+                model, epoch, predicted_by = Plain(model, way != "plain"), plain_epoch, plain_predictions
             for number, _ in enumerate(epoch(model, train, chosen, batches, "cpu")):
                 if number == EARLY - 1:
-                    early[way] = asked(model, valid).astype(float)
-            scores[way].append(mean_pearson(valid.targets, asked(model, valid)))
+                    early[way] = predicted_by(model, valid).astype(float)
+            scores[way].append(mean_pearson(valid.targets, predicted_by(model, valid)))
         cosines.append(cosine(early["ours"], early["plain"]))
     return cosines, scores
 
@@ -266,15 +266,14 @@ def paired(ours: list[float], plain: list[float]) -> tuple[float, float, float]:
 
 
 def on_gpu(path: Path, clips: int) -> Iterator[str]:
-    """The lines of the table on an epoch and on both tables on a GPU."""
+    """The lines on an epoch and on both tables on a GPU."""
     if not torch.cuda.is_available():
         yield from gpu.NOT_MEASURED
         return
-    found = side_by_side(path, clips, "cuda")
-    ours, plain = (sum(found[side][0]) for side in ("ours", "plain"))
+    measured = side_by_side(path, clips, "cuda")
+    ours, plain = (sum(measured[side][0]) for side in ("ours", "plain"))
     yield f"GPU: ours {ours:.2f} s an epoch, plain {plain:.2f} s, {plain / ours:.1f} times"
-    yield from gpu.told_epoch(IntensityRegressor(WIDTH), opened(path), RECIPES["paper"], ours)
-    yield from gpu.told_tables()
+    yield from gpu.tables_report()
 
 
 def main() -> None:
@@ -294,32 +293,32 @@ def main() -> None:
         print(f"{options.clips} clips, {WIDTH} features, a whole epoch of {-(-options.clips // BATCH)} batches of at "
               f"most {BATCH}; {torch.get_num_threads()} threads; ours in {RECIPES['paper'].precision} precision")
         print(f"{'loop':<8} {'s a batch':>10} {'s an epoch':>11} {'times':>6} {'private GiB':>12} {'of it':>6}")
-        found = side_by_side(path, options.clips, "cpu")
-        plain, memory = found["plain"]
-        for side, (seconds, held) in found.items():
+        measured = side_by_side(path, options.clips, "cpu")
+        plain, memory = measured["plain"]
+        for side, (seconds, held) in measured.items():
             print(f"{side:<8} {sum(seconds) * BATCH / options.clips:>10.2f} {sum(seconds):>11.1f} "
                   f"{sum(plain) / sum(seconds):>6.2f} {held:>12.2f} {held / memory:>6.2f}")
-        times = np.divide(plain, found["ours"][0])
-        print(f"both in turns, {TURNS} each; times by turn: {' '.join(f'{each:.2f}' for each in times)}")
+        times = np.divide(plain, measured["ours"][0])
+        print(f"both in turns, {TURNS} each; times by turn: {' '.join(f'{ratio:.2f}' for ratio in times)}")
         for line in on_gpu(path, options.clips):
             print(line)
         whole, deviations = same_steps(path)
     print(f"same first weights and batches, after {EARLY} steps of the paper's recipe: cosine of the predictions "
           f"{whole:.5f}, of their deviations from each target's mean {deviations:.5f}")
-    full, native = gradients_apart("float32"), gradients_apart("native")
-    print(f"a batch of {SMALL_WIDTH} features: gradients apart by {full:.0e} of their norm with ours in float32, by "
+    full, native = gradient_difference("float32"), gradient_difference("native")
+    print(f"a batch of {SMALL_WIDTH} features: gradients differ by {full:.0e} of their norm with ours in float32, by "
           f"{native:.0e} in native precision")
     cosines, scores = alike()
-    print(f"{SMALL_WIDTH} features at rate 1e-3, {SEEDS} seeds: cosine of the predictions after {EARLY} steps "
+    print(f"{SMALL_WIDTH} features at learning rate 1e-3, {SEEDS} seeds: cosine of the predictions after {EARLY} steps "
           f"{np.median(cosines):.5f} (median), {min(cosines):.5f} (least)")
-    spread = np.std(scores["plain"], ddof=1)
+    deviation = np.std(scores["plain"], ddof=1)
     print(f"3 epochs on {SMALL_WIDTH} features, {SEEDS} seeds, mean correlation: plain {np.mean(scores['plain']):.3f}, "
-          f"seeds spread by {spread:.3f} (standard deviation)")
+          f"standard deviation over seeds {deviation:.3f}")
     plain_scores = scores.pop("plain")
     for way, ours in scores.items():
         difference, low, high = paired(ours, plain_scores)
-        print(f"{way}: {np.mean(ours):.3f}, apart from plain by {difference:+.3f} [{low:+.3f}, {high:+.3f}] (mean over "
-              f"seeds, 95 %), each {' '.join(f'{each:+.3f}' for each in np.subtract(ours, plain_scores))}")
+        print(f"{way}: {np.mean(ours):.3f}, minus plain {difference:+.3f} [{low:+.3f}, {high:+.3f}] (mean over seeds, "
+              f"95 %), by seed {' '.join(f'{one:+.3f}' for one in np.subtract(ours, plain_scores))}")
 
 
 if __name__ == "__main__":

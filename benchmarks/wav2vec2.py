@@ -27,8 +27,7 @@ def make(folder: Path) -> dict[str, float]:
     """Write the checkpoint as audeering/wav2vec2-large-robust-12-ft-emotion-msp-dim is published."""
     from safetensors.torch import save_file
 
-    from emibook.features.acoustic import Wav2Vec2Outputs
-    from emibook.features.wav2vec2 import HEAD, RENAMED, random
+    from emibook.features.wav2vec2 import HEAD, RENAMED, Wav2Vec2Outputs, random
 
     model, head = random(Wav2Vec2Outputs.shape, 0, head=True)
     old = {new: before for before, new in RENAMED.items()}

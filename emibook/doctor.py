@@ -7,9 +7,8 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
-
-from emibook import InputError
 
 REQUIRED = ("torch", "torchvision", "facenet-pytorch", "transformers", "av", "opencv-python-headless", "librosa")
 BOOK = ("jupyter-book", "jupytext", "papermill", "jupyterlab")
@@ -61,39 +60,6 @@ def _accelerator() -> Finding:
     return Finding("accelerator", f"none; {os.cpu_count()} processor cores", True, False)
 
 
-def _weights() -> list[Finding]:
-    """The published weights, each held to its SHA-256 where one is known, and OpenFace; no network is asked."""
-    try:
-        from emibook.features import download, openface
-        from emibook.features.weights import PRETRAINED, file_fingerprint
-    except ImportError:  # of a package that is told to be missing
-        return []
-    findings = []
-    for name, row in PRETRAINED.items():
-        what = f"weights {name}"
-        try:
-            path = download.cached(name)
-            expected = path and download.expected_sha256(name, path)
-        except InputError as error:  # the list of hashes that were seen is damaged
-            findings.append(Finding(what, str(error), False, False, "delete that file"))
-            continue
-        if path is None:
-            mend = f"emibook weights get {name}" if row.file else download.remedy(name)
-            size = f", {row.megabytes} MB" if row.megabytes else ""
-            findings.append(Finding(what, f"missing: {row.about}{size}", False, False, mend))
-            continue
-        if expected and not file_fingerprint(path).startswith(expected):
-            findings.append(Finding(what, f"{path} is another file than was published (its SHA-256 differs)", False,
-                                    False, f"delete it, then emibook weights get {name}"))
-        else:
-            checked = "SHA-256 as it has to be" if expected else "no SHA-256 is known to check it by"
-            findings.append(Finding(what, f"{path}, {checked}", True, False))
-    program = openface.find_program()
-    found = str(program) if program else "missing: action units as the paper has them"
-    return [*findings, Finding("OpenFace", found, bool(program), False,
-                               f"build OpenFace 2 and put its {openface.PROGRAM} on the path")]
-
-
 def machine() -> str:
     """The processor, its cores, an accelerator and the versions that a measured time depends on, in one line."""
     import torch
@@ -107,17 +73,21 @@ def machine() -> str:
     return f"{cpu}, {os.cpu_count()} cores{gpu}; Python {platform.python_version()}, {versions}"
 
 
-def examine() -> list[Finding]:
-    """Look at the interpreter, the packages, the accelerator, the published weights and programs outside Python."""
+def examine(extra: Iterable[Finding] = ()) -> list[Finding]:
+    """Look at the interpreter, the packages, the accelerator and the browser.
+
+    Args:
+        extra: findings of other modules, about published weights and external programs.
+    """
     good_python = (3, 11) <= sys.version_info < (3, 14)
     findings = [Finding("Python", sys.version.split()[0], good_python, mend="use Python 3.11, 3.12 or 3.13")]
     findings += [_package(name, True, "the pipeline needs it", "pip install --editable .") for name in REQUIRED]
     findings += [_torch_pair(), _accelerator()]
     findings += [_package(name, False, "the book needs it", "pip install --editable .[book]") for name in BOOK]
     for name, what in EXTRAS.items():
-        extra = "slurm" if name == "dask-jobqueue" else name
-        findings.append(_package(name, False, what, f"pip install --editable .[{extra}]"))
-    findings += _weights()
+        group = "slurm" if name == "dask-jobqueue" else name
+        findings.append(_package(name, False, what, f"pip install --editable .[{group}]"))
+    findings += extra
     browser = next((shutil.which(name) for name in BROWSERS if shutil.which(name)), None)
     mend = "install Chromium, for example: apt-get install chromium"
     findings.append(Finding("browser for check-site", browser or "missing", bool(browser), False, mend))

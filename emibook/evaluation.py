@@ -1,8 +1,8 @@
-"""How sure a mean Pearson correlation is, and a difference of two: a bootstrap over participants and seeds.
+"""Confidence intervals of a mean Pearson correlation and of a difference: a bootstrap over participants and seeds.
 
-Clips of one participant resemble each other, so participants are drawn, with all their clips, not clips.
+Clips of one participant resemble each other, so participants are resampled with all their clips (a cluster bootstrap).
 Source: Efron and Tibshirani (1993), An Introduction to the Bootstrap, section 13.3 (percentile interval); Field and
-Welsh (2007), Journal of the Royal Statistical Society B 69, 369-390 (drawing clusters).
+Welsh (2007), Journal of the Royal Statistical Society B 69, 369-390 (cluster bootstrap).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from emibook import InputError
 from emibook.metrics import mean_pearson
 
 CLIPS = "clips (too narrow; by participants 2.1 times as wide on CREMA-D)"
-"""The label of an interval that had to take clips for independent. The factor: book/results/people_correlations.csv."""
+"""Label of an interval that treats clips as independent. The factor is from book/results/people_correlations.csv."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean Pearson correlation and its interval. ``over`` names what was drawn: ``participants`` or ``CLIPS``.
+    """A mean Pearson correlation and its interval. ``over`` names what was resampled: ``participants`` or ``CLIPS``.
 
-    ``dropped`` of ``draws`` held an emotion without any variation and were left out; where that is more than a few the
-    interval describes the draws that were kept. NaN for both ends where none was kept.
+    ``dropped`` of the ``draws`` had an emotion without variance and were left out; where these are more than a few, the
+    interval describes the remaining draws. Both ends are NaN where none remains.
     """
 
     mean: float
@@ -36,37 +36,44 @@ class Interval:
     dropped: int
 
 
+@dataclass(frozen=True)
+class Bootstrap:
+    """How an interval is computed: the number of bootstrap ``draws``, the share of them that lies within the interval
+    (``level``), and the ``seed``; the same seed gives the same interval."""
+
+    draws: int = 2000
+    level: float = 0.95
+    seed: int = 0
+
+
 def bootstrap_interval(
     truth: ArrayLike,
     predictions: Sequence[ArrayLike],
     participants: Sequence[str],
     *,
-    draws: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    bootstrap: Bootstrap = Bootstrap(),  # noqa: B008 (frozen)
     names: Sequence[str] | None = None,
 ) -> Interval:
     """The mean Pearson correlation over emotions and seeds, with a percentile interval over participants and seeds.
 
     Args:
         truth: (clip, emotion).
-        predictions: for each seed (clip, emotion). Every draw scores seeds that were drawn as well on the clips of the
-            drawn participants and averages them: the interval is that of the mean score of as many other seeds for
-            other participants of the same kind. Of one seed it holds nothing of what another would give.
-        participants: (clip,) who is seen; where one is unknown (empty), or all clips show one, clips are drawn instead
-            and the interval says so.
-        draws: how many times participants are drawn with replacement, as many as there are.
-        level: the share of the draws that lies within the interval.
-        seed: the same seed gives the same interval.
+        predictions: for each seed (clip, emotion). Every draw resamples the seeds too, scores them on the clips of the
+            resampled participants and averages them: the interval is that of the mean score of as many other seeds
+            for other participants of the same population. With one seed, it does not include the variation of seeds.
+        participants: (clip,) the participant of each clip. Where one is unknown (empty), or all clips show the same
+            one, clips are resampled instead, and the interval says so.
+        bootstrap: draws, level and seed.
         names: the emotions' names, for warnings.
 
     Raises:
-        InputError: no seed, or numbers of clips that differ.
+        InputError: no predictions, or numbers of clips that differ.
     """
     truth, stacked = _checked(truth, predictions, participants)
     mean = float(np.mean([mean_pearson(truth, prediction, names=names) for prediction in stacked]))
     groups, over = clusters(participants)
-    return _interval(mean, resampled(truth, stacked, groups, draws, np.random.default_rng(seed)), over, level)
+    scores = resampled(truth, stacked, groups, bootstrap.draws, np.random.default_rng(bootstrap.seed))
+    return _interval(mean, scores, over, bootstrap.level)
 
 
 def paired_difference(
@@ -75,35 +82,44 @@ def paired_difference(
     others: Sequence[ArrayLike],
     participants: Sequence[str],
     *,
-    draws: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
+    bootstrap: Bootstrap = Bootstrap(),  # noqa: B008 (frozen)
     names: Sequence[str] | None = None,
     half: ArrayLike | None = None,
 ) -> Interval:
-    """By how much ``predictions`` score better than ``others``, with the interval of that difference.
+    """The mean correlation of ``predictions`` minus that of ``others``, with the interval of this difference.
 
-    A paired test: every draw scores both on the same participants, so what is hard for one is hard for the other and
-    cancels. Where the interval does not hold zero, the two differ at the level 1 - ``level``, two-sided. Seeds are
-    drawn in pairs, number by number. An interval rather than a p-value, because it says how much as well as whether.
+    A paired test: every draw scores both on the same participants, so clips that are hard for both cancel. Where the
+    interval excludes zero, the two differ at the level 1 - ``bootstrap.level``, two-sided. It is an interval rather
+    than a p-value because that shows the size of the difference too.
 
-    Arguments and errors: as ``bootstrap_interval``; as many seeds on both sides. With ``half``, (clip,) 0 or 1, which
-    divides the participants, correlations are taken within each half and averaged, in every draw too.
+    Args:
+        truth: (clip, emotion).
+        predictions: for each seed (clip, emotion).
+        others: the same for the other side, as many seeds; seeds are resampled in pairs, number by number.
+        participants: (clip,) the participant of each clip, as in ``bootstrap_interval``.
+        bootstrap: draws, level and seed.
+        names: the emotions' names, for warnings.
+        half: (clip,) 0 or 1, no participant in both. With it, correlations are computed within each half and averaged,
+            in every draw too.
+
+    Raises:
+        InputError: no predictions, numbers of clips that differ, or different numbers of seeds.
     """
     if len(predictions) != len(others):
-        raise InputError(f"{len(predictions)} seeds against {len(others)}: a paired comparison needs as many")
+        raise InputError(f"{len(predictions)} seeds against {len(others)}: a paired comparison needs equal numbers")
     truth, stacked = _checked(truth, predictions, participants)
     _, other = _checked(truth, others, participants)
     parts = [np.full(len(truth), True)] if half is None else [np.asarray(half) == number for number in (0, 1)]
-    rng, gains, drawn, drawn_over = np.random.default_rng(seed), [], [], set()
+    rng, gains, scores, resampled_over = np.random.default_rng(bootstrap.seed), [], [], set()
     for part in parts:
         y, sides = truth[part], (stacked[:, part], other[:, part])
-        one, two = (np.mean([mean_pearson(y, each, names=names) for each in side]) for side in sides)
+        one, two = (np.mean([mean_pearson(y, prediction, names=names) for prediction in side]) for side in sides)
         gains.append(one - two)
         groups, over = clusters([who for who, inside in zip(participants, part, strict=True) if inside])
-        drawn_over.add(over)
-        drawn.append(resampled(y, sides[0], groups, draws, rng, sides[1]))
-    return _interval(float(np.mean(gains)), np.mean(drawn, axis=0), min(drawn_over), level)  # clips, if any are
+        resampled_over.add(over)
+        scores.append(resampled(y, sides[0], groups, bootstrap.draws, rng, sides[1]))
+    over = min(resampled_over)  # clips, if a half resamples them
+    return _interval(float(np.mean(gains)), np.mean(scores, axis=0), over, bootstrap.level)
 
 
 def _checked(
@@ -127,9 +143,9 @@ def _interval(mean: float, scores: np.ndarray, over: str, level: float) -> Inter
 
 
 def halves(participants: Sequence[str]) -> np.ndarray:
-    """(clip,) 0 or 1: two halves of about as many clips, no participant in both; always the same ones.
+    """(clip,) 0 or 1: two halves of about equal numbers of clips, no participant in both; always the same halves.
 
-    Where participants are unknown, clips take their place, as in ``clusters``.
+    Where participants are unknown, clips are divided instead, as in ``clusters``.
     """
     groups, _ = clusters(participants)
     sizes = np.bincount(groups)
@@ -141,7 +157,7 @@ def halves(participants: Sequence[str]) -> np.ndarray:
 
 
 def clusters(participants: Sequence[str]) -> tuple[np.ndarray, str]:
-    """(clip,) the number of what each clip is drawn with, and what that is: ``participants`` or ``CLIPS``."""
+    """(clip,) the number of each clip's cluster, and what the clusters are: ``participants`` or ``CLIPS``."""
     known, groups = np.unique(np.asarray(participants, str), return_inverse=True)
     if len(known) < 2 or "" in known:
         return np.arange(len(participants)), CLIPS
@@ -156,10 +172,10 @@ def resampled(
     rng: np.random.Generator,
     others: np.ndarray | None = None,
 ) -> np.ndarray:
-    """(draw,) the mean correlation, over emotions and seeds, of clips whose ``groups`` are drawn with replacement.
+    """(draw,) the mean correlation, over emotions and seeds, of clips whose ``groups`` are resampled with replacement.
 
-    Seeds are drawn too. With ``others`` it is by how much ``predictions`` are better, both on the same draw.
-    A draw in which an emotion's labels or a seed's predictions do not vary is NaN.
+    Seeds are resampled too. With ``others`` it is the difference to their correlation, on the same draw. A draw in
+    which an emotion's labels or a seed's predictions are constant is NaN.
     """
     count, seeds = int(groups.max()) + 1, len(predictions)
     weights = rng.multinomial(count, np.full(count, 1 / count), size=draws)  # (draw, group): how often each was drawn
@@ -172,10 +188,10 @@ def resampled(
 def weighted_pearson(
     truth: np.ndarray, predictions: np.ndarray, weights: np.ndarray, groups: np.ndarray
 ) -> np.ndarray:
-    """Pearson's correlation in every draw at once: equal to that of the clips repeated as often as they were drawn.
+    """Pearson's correlation in all draws at once: equal to that of the clips repeated as often as they were drawn.
 
-    A correlation needs only the sums of 1, y, p, y^2, p^2 and y p. They are added up within each group once; a draw is
-    then a row of ``weights`` times these sums.
+    A correlation needs only the sums of 1, y, p, y^2, p^2 and y p. They are summed within each group once; a
+    draw is then a row of ``weights`` times these sums.
 
     Args:
         truth: (clip, emotion).
@@ -184,10 +200,10 @@ def weighted_pearson(
         groups: (clip,) the group of each clip.
 
     Returns:
-        (draw, seed, emotion); NaN where nothing varies.
+        (draw, seed, emotion); NaN for a constant column.
     """
     seeds, clips, emotions = predictions.shape
-    # Of one centre and size, because sums of squares lose what is small beside the mean; correlation does not change.
+    # Standardised, because sums of squares lose precision beside a large mean; the correlation does not change.
     y = _standardised(truth)[None].repeat(seeds, axis=0)
     p = np.stack([_standardised(prediction) for prediction in predictions])
     moments = np.stack([np.ones_like(y), y, p, y * y, p * p, y * p])  # (moment, seed, clip, emotion)
@@ -199,7 +215,7 @@ def weighted_pearson(
     )
     covariance = sum_yp - sum_y * sum_p / n
     variances = [sum_yy - sum_y**2 / n, sum_pp - sum_p**2 / n]
-    # What rounding leaves of a variance of nothing is far below 1e-9 of what all clips have, which is 1 a clip.
+    # The rounding error of a zero variance is far below 1e-9 of the variance of all clips, which is 1 per clip.
     varies = (variances[0] > 1e-9 * n) & (variances[1] > 1e-9 * n)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(varies, covariance / np.sqrt(variances[0] * variances[1]), np.nan)

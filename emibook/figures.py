@@ -1,7 +1,7 @@
-"""Figures of the chapters: one style, and the drawings that more than one line of matplotlib makes.
+"""Figures of the chapters: one style, and the plots that take more than one line of matplotlib.
 
-Drawn 4.8 inches wide on a white ground of their own, so that they read at phone width and in the dark theme, in the
-colours of Okabe and Ito, which readers who do not see all colours tell apart.
+They are 4.8 inches wide with a white background, so that they are readable at phone width and in a dark theme, in the
+colours of Okabe and Ito, which readers with colour vision deficiency can tell apart.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,13 @@ import pandas
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from emibook.files import write_text
+
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#595959"
 WIDTH = 4.8  # inches
-SMALLEST_TEXT = 9.5  # points; eight where a phone shows a figure from edge to edge
-STAND_INS = ("builtin", "untrained")
-"""What labels of weights say of encoders that were fitted on drawings or have random numbers."""
+SMALLEST_TEXT = 9.5  # points; 8 on a phone that shows the figure from edge to edge
+NOT_PUBLISHED = ("builtin", "untrained")
+"""Words in the labels of weights of encoders that were fitted on the puppet or are random."""
 
 UNIT_WORDS = {
     "AU01": "inner brows raised", "AU02": "outer brows raised", "AU04": "brows lowered", "AU05": "upper lids raised",
@@ -32,11 +33,11 @@ UNIT_WORDS = {
     "AU12": "lip corners pulled up", "AU14": "dimples", "AU15": "lip corners pulled down", "AU17": "chin raised",
     "AU20": "lips stretched", "AU23": "lips tightened", "AU25": "lips parted", "AU26": "jaw dropped", "AU45": "blink",
 }  # fmt: skip
-"""What each action unit does, in plain words."""
+"""Each action unit in plain words."""
 
 
 def use_style() -> None:
-    """Make every figure after this one of the book's; in a notebook they are drawn as SVG, the same bytes each time."""
+    """Use the book's style for all following figures; in a notebook they are SVG, the same bytes each time."""
     plt.rcParams.update({
         "figure.figsize": (WIDTH, 3.2), "figure.constrained_layout.use": True, "figure.facecolor": "white",
         "font.size": 10, "axes.titlesize": 10, "axes.labelsize": 10, "legend.fontsize": SMALLEST_TEXT,
@@ -47,13 +48,13 @@ def use_style() -> None:
     })  # fmt: skip
     try:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
-    except ImportError:  # no notebook
+    except ImportError:  # not in a notebook
         return
     set_matplotlib_formats("svg", metadata={"Date": None})
 
 
 def show_faces(images: np.ndarray, captions: Sequence[str] | None = None, columns: int = 6) -> None:
-    """Face crops in reading order, (face, height, width, 3) uint8 RGB, each under its caption."""
+    """Show face crops in reading order, (face, height, width, 3) uint8 RGB, each under its caption."""
     rows = -(-len(images) // columns)
     height = WIDTH / columns * rows * (1.25 if captions else 1.0)
     figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, height), squeeze=False)
@@ -67,9 +68,9 @@ def show_faces(images: np.ndarray, captions: Sequence[str] | None = None, column
 
 
 def show_strips(strips: Sequence[Sequence[np.ndarray]], titles: Sequence[str] | None = None) -> None:
-    """Rows of pictures, (height, width, 3) uint8 RGB and all of one size, each row a strip under its title."""
+    """Show rows of images, (height, width, 3) uint8 RGB and all of one size, each row as a strip under its title."""
     gap = np.full((len(strips[0][0]), 3, 3), 255, np.uint8)
-    joined = [np.hstack([part for picture in strip for part in (picture, gap)][:-1]) for strip in strips]
+    joined = [np.hstack([part for image in strip for part in (image, gap)][:-1]) for strip in strips]
     height = WIDTH * len(joined[0]) / joined[0].shape[1] + (0.24 if titles else 0.04)
     figure, axes = plt.subplots(len(joined), 1, figsize=(WIDTH, height * len(joined)), squeeze=False)
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0.01)
@@ -81,9 +82,10 @@ def show_strips(strips: Sequence[Sequence[np.ndarray]], titles: Sequence[str] | 
 
 
 def show_voice(sound: np.ndarray, rate: int, axis: Axes) -> np.ndarray:
-    """Draw the spectrogram of ``sound`` (sample,) up to 4 kHz with its pitch; returns the pitch of each frame in Hz.
+    """Plot the spectrogram of ``sound`` (sample,) at ``rate`` samples per second up to 4 kHz, with its pitch.
 
-    Pitch is measured by the YIN method a hundred times a second, and NaN where there is no voice to speak of.
+    Returns:
+        (frame,) the pitch in Hz, by the YIN method, 100 frames per second; NaN where the sound is unvoiced.
     """
     import librosa
 
@@ -103,7 +105,7 @@ def show_voice(sound: np.ndarray, rate: int, axis: Axes) -> np.ndarray:
 
 
 def play(path: Path | str, *, alt: str, caption: str) -> Any:
-    """A clip that can be played on the page, which then holds the whole file: for short ones."""
+    """A clip that can be played on the page. The page holds the whole file, so it should be short."""
     from IPython.display import HTML
 
     data = base64.b64encode(Path(path).read_bytes()).decode()
@@ -122,7 +124,7 @@ def show_detections(
     probabilities: Sequence[float] | None = None,
     axis: Axes | None = None,
 ) -> None:
-    """A frame with ``boxes`` (face, 4) and ``landmarks`` (face, 5, 2) in its pixels, and each face's probability."""
+    """Show a frame with ``boxes`` (face, 4) and ``landmarks`` (face, 5, 2) in its pixels, and the probabilities."""
     axis = axis or plt.subplots(figsize=(WIDTH, WIDTH * picture.shape[0] / picture.shape[1]))[1]
     axis.imshow(picture)
     axis.set_axis_off()
@@ -138,9 +140,13 @@ def show_detections(
 
 
 def show_shares(rows: pandas.DataFrame, names: Sequence[str]) -> Axes:
-    """Bars of the ``share`` of the ``best`` correlation that each training reached, of ``recovery.table``.
+    """Plot the share of the best predictor's correlation that each training reached, as bars.
 
-    Blue for the paper's recipe, green for others; crosses for ``ridge``; a dashed line at nineteen twentieths.
+    Blue bars are the paper's recipe, green ones others; crosses are ridge regression; the dashed line is at 0.95.
+
+    Args:
+        rows: columns ``share``, ``best``, ``ridge`` and ``variant``, of ``studies.recipe_recovery.table``.
+        names: labels of the rows.
     """
     axis = plt.subplots(figsize=(WIDTH, 0.8 + 0.45 * len(rows)))[1]
     axis.barh(range(len(rows)), rows["share"], color=np.where(rows["variant"] == "base", BLUE, GREEN))
@@ -154,26 +160,27 @@ def show_shares(rows: pandas.DataFrame, names: Sequence[str]) -> Axes:
 
 
 def show_rows(table: pandas.DataFrame, paper: bool = False) -> None:
-    """Rows of Table 2 or 3: mean correlation with its interval, hollow where an encoder is an untrained control.
+    """Plot rows of Table 2 or 3: mean correlation with its interval, hollow for an untrained control.
 
-    ``table`` has the columns ``features``, ``mean``, ``low``, ``high``, ``weights``, ``paper``, and ``by_seed`` where
-    each seed is to be a dot of its own; the paper's value is drawn only where ``paper`` is true, because it belongs
-    beside results on the paper's own corpus, or on a rehearsal calibrated to it, and no others; and even there not
-    beside a row whose encoders were fitted on drawings or have random weights.
+    Args:
+        table: columns ``features``, ``mean``, ``low``, ``high``, ``weights``, ``paper``, and ``by_seed`` to show each
+            seed as a dot.
+        paper: show the paper's values too. They are comparable only with results on the paper's corpus or on a
+            simulation calibrated to it, and never shown beside encoders that were fitted on the puppet or are random.
     """
-    theirs = _papers(table, paper)
+    published = _paper_values(table, paper)
     _, axis = plt.subplots(figsize=(WIDTH, 0.7 + 0.46 * len(table)))
     axis.axvline(0, color=GREY, linewidth=1, linestyle=":")
-    for place, row in enumerate(table.itertuples()):
+    for position, row in enumerate(table.itertuples()):
         control = "untrained" in str(row.weights)
         color = GREY if control else BLUE
-        axis.plot([row.low, row.high], [place, place], color=color, linewidth=2)
+        axis.plot([row.low, row.high], [position, position], color=color, linewidth=2)
         seeds = [float(value) for value in str(getattr(row, "by_seed", "")).split()]
         if seeds:
-            axis.plot(seeds, [place - 0.22] * len(seeds), "o", color=color, markersize=3.5, alpha=0.6)
-        axis.plot(row.mean, place, "o", color=color, markersize=8, markerfacecolor="white" if control else color)
-        if np.isfinite(theirs.iloc[place]):
-            axis.plot(theirs.iloc[place], place, "D", color=ORANGE, markersize=6)
+            axis.plot(seeds, [position - 0.22] * len(seeds), "o", color=color, markersize=3.5, alpha=0.6)
+        axis.plot(row.mean, position, "o", color=color, markersize=8, markerfacecolor="white" if control else color)
+        if np.isfinite(published.iloc[position]):
+            axis.plot(published.iloc[position], position, "D", color=ORANGE, markersize=6)
     names = [row.features.replace(" & ", "\n& ") for row in table.itertuples()]
     axis.set_yticks(range(len(names)), names)
     axis.invert_yaxis()
@@ -181,23 +188,23 @@ def show_rows(table: pandas.DataFrame, paper: bool = False) -> None:
     hollow = plt.Line2D([], [], color=GREY, marker="o", markerfacecolor="white", label="untrained control")
     filled = plt.Line2D([], [], color=BLUE, marker="o", label="no untrained encoder")
     diamond = plt.Line2D([], [], color=ORANGE, marker="D", linestyle="", label="the paper")
-    marks = [filled, hollow, diamond][: 3 if theirs.notna().any() else 2]
+    marks = [filled, hollow, diamond][: 3 if published.notna().any() else 2]
     axis.figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), handletextpad=0.4, columnspacing=1)
 
 
-def _papers(table: pandas.DataFrame, paper: bool) -> pandas.Series:
-    """(row,) the paper's values that may stand beside the table's, NaN in the place of the others."""
-    stands_in = table["weights"].astype(str).str.contains("|".join(STAND_INS))
-    return pandas.to_numeric(table["paper"]).where(~stands_in & paper)
+def _paper_values(table: pandas.DataFrame, paper: bool) -> pandas.Series:
+    """(row,) the paper's values that are comparable with the table's; NaN for the others."""
+    not_published = table["weights"].astype(str).str.contains("|".join(NOT_PUBLISHED))
+    return pandas.to_numeric(table["paper"]).where(~not_published & paper)
 
 
 def write_rows(table: pandas.DataFrame, folder: Path, name: str, *, paper: bool = False) -> None:
-    """Rows of Table 2 or 3 as ``<name>.svg`` and, with the figure in it, ``<name>.html``, which loads nothing else.
+    """Write rows of Table 2 or 3 as ``<name>.svg`` and as ``<name>.html``, a page of its own with that figure.
 
-    As in ``show_rows``, the paper's values are on neither unless ``paper``.
+    The paper's values are shown under the conditions of ``show_rows``.
     """
-    theirs = _papers(table, paper)
-    shown = table.assign(paper=theirs) if theirs.notna().any() else table.drop(columns="paper")
+    published = _paper_values(table, paper)
+    shown = table.assign(paper=published) if published.notna().any() else table.drop(columns="paper")
     notes = "; ".join(sorted({f"{row.corpus}: {row.note}" if row.note else row.corpus for row in table.itertuples()}))
     figure = io.StringIO()
     with plt.rc_context():
@@ -215,6 +222,4 @@ def write_rows(table: pandas.DataFrame, folder: Path, name: str, *, paper: bool 
         f"{cells}\n</body></html>\n"
     )
     for ending, text in (("svg", picture), ("html", page)):
-        partial = folder / f".{name}.{ending}.partial"
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, folder / f"{name}.{ending}")
+        write_text(folder / f"{name}.{ending}", text)

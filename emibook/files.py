@@ -47,6 +47,16 @@ def link_or_copy(source: Path, target: Path) -> None:
             shutil.copyfile(source, temporary)
 
 
+def cache_folder() -> Path:
+    """Where what every project of this user shares is kept: ``EMIBOOK_CACHE``, else ``emibook`` in the user's cache.
+
+    That is ``XDG_CACHE_HOME`` where it is set, and ``~/.cache``. The folder need not exist yet.
+    """
+    if own := os.environ.get("EMIBOOK_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "emibook"
+
+
 @contextmanager
 def lock(target: Path, *, progress: bool = True) -> Iterator[None]:
     """Wait until no other command writes ``target``, a folder, and report the wait. The lock ends with its process.

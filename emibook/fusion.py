@@ -1,8 +1,9 @@
-"""Late fusion: branches trained apart, their predictions averaged; and what could stand in the average's place.
+"""Late fusion: the average of the predictions of separately trained branches, and alternatives with fitted weights.
 
-The average has nothing to fit. Its rivals have, and are fitted on one half of the clips and scored on the other.
+The average has no parameters. The alternatives are cross-fitted: fitted on one half of the clips and scored on the
+other.
 Source: paper section 3.5, equation (5); Bates and Granger (1969), Operational Research Quarterly 20, 451-468, for
-weights that are fitted.
+fitted weights.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ from numpy.typing import ArrayLike
 from emibook import InputError
 from emibook.metrics import pearson
 
-PARTS = 20  # a weight for all emotions is a number of twentieths
+GRID = 20  # shared weights are searched in steps of 1/20
 
 
 def late_fusion(*predictions: ArrayLike, present: Sequence[ArrayLike] | None = None) -> np.ndarray:
     """The average of the branches' predictions, clip by clip.
 
     Args:
-        predictions: each branch's predictions, (clip, emotion), of the same clips in the same order. A row of NaN says
-            that the branch has nothing to say of the clip.
-        present: for each branch (clip,), true where the clip has something in its modality; what the branch says of
-            the other clips (the training mean) is then left out.
+        predictions: each branch's predictions, (clip, emotion), of the same clips in the same order. A row of NaN is a
+            missing prediction.
+        present: for each branch (clip,), true where the clip has data in its modality; the branch's predictions for
+            the other clips (the training mean) are then left out.
 
     Returns:
-        (clip, emotion) float64. A clip that one branch lacks is carried by the others. A clip that all of them lack
-        is the average of what they say of it nevertheless: the training mean, or NaN where they say NaN.
+        (clip, emotion) float64. Where a branch has no data for a clip, the other branches are averaged. Where none has,
+        the average is over what all branches predict nevertheless: the training mean, or NaN where they predict NaN.
 
     Raises:
         InputError: no branch, or branches of different shapes.
@@ -47,88 +48,89 @@ def late_fusion(*predictions: ArrayLike, present: Sequence[ArrayLike] | None = N
     if len(shapes) > 1 or branches[0].ndim != 2:
         raise InputError(f"branches of shapes {', '.join(map(str, shapes))}; all must be (clip, emotion) of one shape")
     stacked = np.stack(branches)  # (branch, clip, emotion)
-    said = ~np.isnan(stacked).all(axis=2)  # (branch, clip)
+    used = ~np.isnan(stacked).all(axis=2)  # (branch, clip)
     if present is not None:
-        there = np.asarray([np.asarray(mask, bool) for mask in present])
-        if there.shape != said.shape:
-            raise InputError(f"present has shape {there.shape}, expected (branch, clip) {said.shape}")
-        there &= said
-        said = np.where(there.any(axis=0), there, said)
-    weights = said / np.maximum(said.sum(axis=0), 1)  # (branch, clip), each clip's sum to one
-    fused = (np.where(said[..., None], stacked, 0.0) * weights[..., None]).sum(axis=0)
-    return np.where(said.any(axis=0)[:, None], fused, np.nan)
+        available = np.asarray([np.asarray(mask, bool) for mask in present])
+        if available.shape != used.shape:
+            raise InputError(f"present has shape {available.shape}, expected (branch, clip) {used.shape}")
+        available &= used
+        used = np.where(available.any(axis=0), available, used)
+    weights = used / np.maximum(used.sum(axis=0), 1)  # (branch, clip), each clip's sum to one
+    fused = (np.where(used[..., None], stacked, 0.0) * weights[..., None]).sum(axis=0)
+    return np.where(used.any(axis=0)[:, None], fused, np.nan)
 
 
-def one_spread(predictions: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(branch, emotion) weights that give every branch the same spread. No label is looked at."""
-    spread = predictions.std(axis=1)
-    return 1 / np.where(spread > 0, spread, 1.0) / len(predictions)
+def equal_variance(predictions: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(branch, emotion) weights that give every branch the same variance; ``truth`` is not used."""
+    deviation = predictions.std(axis=1)
+    return 1 / np.where(deviation > 0, deviation, 1.0) / len(predictions)
 
 
-def one_weight(predictions: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(branch, emotion) a weight a branch, the same for all emotions, with the best mean correlation."""
-    shares = [share for share in itertools.product(range(PARTS + 1), repeat=len(predictions)) if sum(share) == PARTS]
-    blends = (np.tensordot(np.array(share) / PARTS, predictions, axes=1) for share in shares)
+def shared_weights(predictions: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(branch, emotion) one weight per branch for all emotions, with the best mean correlation."""
+    grid = [steps for steps in itertools.product(range(GRID + 1), repeat=len(predictions)) if sum(steps) == GRID]
+    blends = (np.tensordot(np.array(steps) / GRID, predictions, axes=1) for steps in grid)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # an emotion that half of a small partition never shows
+        warnings.simplefilter("ignore", RuntimeWarning)  # an emotion that is constant in half of a small partition
         best = int(np.argmax([np.nan_to_num(pearson(truth, blend)).mean() for blend in blends]))
-    return np.repeat(np.array(shares[best])[:, None] / PARTS, truth.shape[1], axis=1)
+    return np.repeat(np.array(grid[best])[:, None] / GRID, truth.shape[1], axis=1)
 
 
-def weight_an_emotion(predictions: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(branch, emotion) the weights of least squared error, an emotion at a time: the best linear combination."""
+def per_emotion_least_squares(predictions: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(branch, emotion) for each emotion the weights of least squared error: the best linear combination."""
     centred, labels = predictions - predictions.mean(axis=1, keepdims=True), truth - truth.mean(axis=0)
     by_emotion = [np.linalg.lstsq(centred[:, :, emotion].T, labels[:, emotion], rcond=None)[0]
                   for emotion in range(truth.shape[1])]
     return np.stack(by_emotion, axis=1)
 
 
-RIVALS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "one spread": one_spread, "one weight": one_weight, "a weight an emotion": weight_an_emotion,
+FUSION_ALTERNATIVES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "equal variance": equal_variance,
+    "shared weights": shared_weights,
+    "per-emotion least squares": per_emotion_least_squares,
 }
-"""What could stand in the average's place, by name: from predictions (branch, clip, emotion) and labels (clip, emotion)
-to weights (branch, emotion)."""
+"""Alternatives to the average, by name: from predictions (branch, clip, emotion) and labels (clip, emotion) to weights
+(branch, emotion)."""
 
 
-def rival_fusion(
-    rival: str,
+def cross_fitted_fusion(
+    alternative: str,
     *predictions: ArrayLike,
     truth: ArrayLike,
     half: ArrayLike,
     present: Sequence[ArrayLike] | None = None,
 ) -> np.ndarray:
-    """Predictions fused with the weights of ``rival``, each clip's fitted on the half that it does not belong to.
+    """Predictions fused with the weights of an alternative, fitted for each clip on the half that it is not in.
 
-    The halves are fused by different weights and lie at different levels: correlate within each, never over both.
+    The halves are fused with different weights and lie at different levels: correlate within each, never over both.
 
     Args:
-        rival: a key of ``RIVALS``.
+        alternative: a key of ``FUSION_ALTERNATIVES``.
         predictions: each branch's predictions, (clip, emotion), of the same clips in the same order.
         truth: (clip, emotion) labels.
         half: (clip,) 0 or 1; no participant in both (``evaluation.halves``).
-        present: as in ``late_fusion``. A clip that a branch lacks is fitted on by none and carried by the others.
+        present: as in ``late_fusion``. A clip without data in one branch is not fitted on; the others are averaged.
 
     Returns:
         (clip, emotion) float64, centred at the mean of the clips that the weights were fitted on; NaN where fewer than
-        two of these have all branches.
+        two of these have data in all branches.
 
     Raises:
-        InputError: no such rival, or branches of different shapes.
+        InputError: no such alternative, or branches of different shapes.
     """
-    if rival not in RIVALS:
-        raise InputError(f"no way to fuse named {rival!r}; there are {', '.join(RIVALS)}")
-    late_fusion(*predictions, present=present)  # refuses what does not fit together
+    if alternative not in FUSION_ALTERNATIVES:
+        raise InputError(f"no fusion named {alternative!r}; there are {', '.join(FUSION_ALTERNATIVES)}")
+    late_fusion(*predictions, present=present)  # checks the shapes
     stacked, truth, half = np.asarray(predictions, np.float64), np.asarray(truth, np.float64), np.asarray(half)
-    there = np.ones(stacked.shape[:2], bool) if present is None else np.asarray(present, bool)
-    whole = there.all(axis=0) & np.isfinite(stacked).all(axis=(0, 2))
+    available = np.ones(stacked.shape[:2], bool) if present is None else np.asarray(present, bool)
+    complete = available.all(axis=0) & np.isfinite(stacked).all(axis=(0, 2))
     fused = np.full(truth.shape, np.nan)
     for number in (0, 1):
-        fitted, told = whole & (half != number), half == number
+        fitted, scored = complete & (half != number), half == number
         if fitted.sum() < 2:
             continue
-        weights = RIVALS[rival](stacked[:, fitted], truth[fitted])  # (branch, emotion)
-        centred = stacked[:, told] - stacked[:, fitted].mean(axis=1, keepdims=True)
+        weights = FUSION_ALTERNATIVES[alternative](stacked[:, fitted], truth[fitted])  # (branch, emotion)
+        centred = stacked[:, scored] - stacked[:, fitted].mean(axis=1, keepdims=True)
         scaled = len(stacked) * weights[:, None] * centred
-        fused[told] = late_fusion(*scaled, present=there[:, told])
+        fused[scored] = late_fusion(*scaled, present=available[:, scored])
     return fused
-

@@ -44,7 +44,7 @@ def pearson(truth: ArrayLike, prediction: ArrayLike, *, names: Sequence[str] | N
         )
     rho = np.full(truth.shape[1], np.nan)
     for emotion in range(truth.shape[1]):
-        reason = _trouble(truth[:, emotion], "truth") or _trouble(prediction[:, emotion], "prediction")
+        reason = _no_correlation(truth[:, emotion], "truth") or _no_correlation(prediction[:, emotion], "prediction")
         if reason:
             name = names[emotion] if names is not None else f"emotion {emotion}"
             warnings.warn(f"{name} has no correlation: {reason}", RuntimeWarning, stacklevel=2)
@@ -61,21 +61,21 @@ def mean_pearson(truth: ArrayLike, prediction: ArrayLike, *, names: Sequence[str
     return float(np.mean(pearson(truth, prediction, names=names)))
 
 
-def _trouble(values: np.ndarray, what: str) -> str:
-    """Why a column has no correlation, or nothing. Differences at the rounding of its own type are no variance."""
+def _no_correlation(values: np.ndarray, side: str) -> str:
+    """Why a column has no correlation, or "". Differences of the size of its type's rounding error are no variance."""
     if len(values) < 2:
         return f"{len(values)} clips"
     if not np.isfinite(values).all():
-        return f"the {what} holds {np.count_nonzero(~np.isfinite(values))} values that are not finite"
+        return f"the {side} holds {np.count_nonzero(~np.isfinite(values))} values that are not finite"
     rounding = np.finfo(values.dtype).eps if np.issubdtype(values.dtype, np.floating) else 0.0
     low, high = float(values.min()), float(values.max())
     if high - low <= 4 * rounding * max(abs(low), abs(high)):
-        return f"the {what} is constant"
+        return f"the {side} is constant"
     return ""
 
 
 def _unit(values: np.ndarray) -> np.ndarray:
-    """The centred column as a vector of length one, scaled first so that its squares neither overflow nor vanish."""
+    """The centred column as a vector of length one, scaled first so that its squares neither overflow nor underflow."""
     centred = values.astype(np.float64)
     centred = centred - centred.mean()
     centred /= np.abs(centred).max()

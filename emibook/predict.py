@@ -19,17 +19,17 @@ from tqdm.auto import tqdm
 
 from emibook import InputError
 from emibook.corpus import Corpus, hume_vidmimic2
-from emibook.experiments.runs import Run, labels_of, write_text
+from emibook.experiments.runs import Run, labels_of
 from emibook.experiments.variants import BASELINE
 from emibook.features import EXTRACTORS, load_encoder
-from emibook.features.registry import Clip
+from emibook.features.base import Clip
 from emibook.features.store import FeatureSequence
+from emibook.files import replacing, write_text
 from emibook.fusion import late_fusion
 from emibook.models import Branch
 from emibook.preprocess import SAMPLE_RATE, preprocess_clip, read_audio, read_faces
 from emibook.sequences.load import feature_names
 from emibook.sequences.timeline import SequenceConfig, joined
-from emibook.training.loop import replace_whole
 
 SENSES = {"V": "face", "A": "sound"}
 STRIP = 8  # faces in a picture
@@ -277,5 +277,5 @@ def _draw(path: Path, seen: _Seen, row: dict, targets: Sequence[str], ranges: np
     for place, target in enumerate(targets):
         bars.text(row[target] + 0.01 * (high - low), place, f"{row[target]:.2f}", va="center", fontsize=8)
     figure.supxlabel("; ".join(filter(None, [f"corpus: {row['corpus']}", row["note"]])), fontsize=8, wrap=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_whole(path, lambda temporary: figure.savefig(temporary, format="png", dpi=150))
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)

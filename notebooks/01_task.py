@@ -35,6 +35,7 @@ from myst_nb import glue
 import emibook
 from emibook import figures
 from emibook.book.page import banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.metrics import mean_pearson, pearson
 from emibook.preprocess import preprocess, read_faces
@@ -91,7 +92,7 @@ banner(profile, corpus)
 
 # %%
 emotions = list(corpus.targets)
-done = preprocess(corpus, work, progress=False).set_index("clip")
+done = preprocess(corpus, work, resources=Resources(progress=False)).set_index("clip")
 table = corpus.clips.assign(seconds=corpus.clips["clip"].map(done["seconds"]))
 groups = table.groupby("partition", sort=False)
 sizes = pd.DataFrame({"clips": groups.size(), "minutes": groups["seconds"].sum() / 60})

@@ -34,8 +34,9 @@ from myst_nb import glue
 import emibook
 from emibook import figures
 from emibook.book.page import banner, listing, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
-from emibook.evaluation import clusters, paired_difference, resampled, weighted_pearson
+from emibook.evaluation import Bootstrap, clusters, paired_difference, resampled, weighted_pearson
 from emibook.features import extract
 from emibook.fusion import late_fusion
 from emibook.metrics import mean_pearson
@@ -88,8 +89,8 @@ banner(profile, corpus)
 # on the validation partition, `valid`.
 
 # %%
-preprocess(corpus, work, progress=False)
-extract(corpus, work, ["aus", "mfcc"], progress=False)
+preprocess(corpus, work, resources=Resources(progress=False))
+extract(corpus, work, ["aus", "mfcc"], resources=Resources(progress=False))
 guesses = []
 for name in ("aus", "mfcc"):
     model = RidgeOnAverages.fit(load(corpus, work, name, "train"))
@@ -221,7 +222,7 @@ glue("sure_held_clips", f"{np.mean(held['clips']):.0%}", display=False)
 alone = resampled(truth, seen[None], groups, draws, np.random.default_rng(seed))
 gain = by_people - alone
 low, high = np.nanquantile(gain, [0.025, 0.975])
-library = paired_difference(truth, [both], [seen], people, draws=draws, seed=seed)
+library = paired_difference(truth, [both], [seen], people, bootstrap=Bootstrap(draws, seed=seed))
 [round(float(each), 3) for each in (low, high, library.low, library.high)]
 
 # %% mystnb={"image": {"alt": "Left, two histograms of scores that overlap for the most part, for the face alone and for the average. Right, the histogram of their difference, far narrower, with a dashed line at nought."}, "figure": {"caption": "Left: scores of the face alone and of the average, over the same draws of people. Right: their difference, draw by draw.", "name": "sure-paired"}}

@@ -36,10 +36,11 @@ from myst_nb import glue
 import emibook
 from emibook import figures
 from emibook.book.page import banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.features import EXTRACTORS, extract, store
 from emibook.fusion import late_fusion
-from emibook.preprocess import RATE, preprocess
+from emibook.preprocess import FRAME_RATE, preprocess
 from emibook.puppet.corpus import make_corpus
 from emibook.sequences.load import load
 from emibook.sequences.packed import Feed
@@ -92,7 +93,7 @@ banner(profile, corpus)
 # units of `time_base` seconds), and pick the clip with the most uneven ones.
 
 # %%
-done = preprocess(corpus, work, progress=False).set_index("clip")
+done = preprocess(corpus, work, resources=Resources(progress=False)).set_index("clip")
 videos = corpus.clips.set_index("clip")["path"]
 readable = done.index[done["frames"] > 30]
 readable = readable[:: max(1, len(readable) // 300)]
@@ -111,8 +112,8 @@ shown = stamps[unsteady] - stamps[unsteady][0]
 # them is never shown.
 
 # %%
-ticks = np.arange(0, 0.6, 1 / RATE)
-source = np.searchsorted(shown, ticks + 0.5 / RATE, side="right") - 1
+ticks = np.arange(0, 0.6, 1 / FRAME_RATE)
+source = np.searchsorted(shown, ticks + 0.5 / FRAME_RATE, side="right") - 1
 never = set(range(source[-1])) - set(source)
 
 # %% mystnb={"image": {"alt": "Two rows of marks over six tenths of a second. Above, the frames of the file, unevenly spaced; below, the even ticks of the clock. A line leads from each tick to the frame that it shows; several lines may meet in one frame, and a frame without a line is never shown."}, "figure": {"caption": "The beginning of the clip with the most uneven timestamps: its frames (above), the clock (below), and which frame each tick shows.", "name": "time-clock"}}
@@ -153,7 +154,7 @@ glue("time_never", len(never), display=False)
 # sets of chapter 8.)
 
 # %%
-rates = {"faces": RATE, "official ViT, about": 6}
+rates = {"faces": FRAME_RATE, "official ViT, about": 6}
 rates |= {name: each.rate for name, each in EXTRACTORS.items() if each.rate}
 rates = pd.Series(rates, name="a second", dtype=float).sort_values()
 table = rates.to_frame().assign(**{"seconds in 300 steps": STEPS / rates})
@@ -162,7 +163,7 @@ table.round(1)
 # %%
 names = ["aus", "wav2vec2", "mfcc"]
 given = {name: weights[name] for name in names if name in weights}
-extract(corpus, work, names, weights=given, progress=False)
+extract(corpus, work, names, weights=given, resources=Resources(progress=False))
 usable = done[(done["faces"] > 60) & (done["audio_seconds"] > 1)].sort_values("faces")
 clip = usable.index[len(usable) * 3 // 4]
 rows = {name: store.load(store.clip_path(store.feature_folder(work, name), clip))
@@ -207,9 +208,9 @@ glue("time_ninety_mfcc", ninety[2], display=False)
 # %%
 fast = np.arange(0, 1, 0.01)
 tremor = np.sin(2 * np.pi * 28 * fast)[:, None]
-ticks = (np.arange(RATE) + 0.5) / RATE
+ticks = (np.arange(FRAME_RATE) + 0.5) / FRAME_RATE
 picked = tremor[np.abs(fast[:, None] - ticks).argmin(axis=0), 0]
-averaged = on_clock(tremor, fast, RATE, STEPS)[:RATE, 0]
+averaged = on_clock(tremor, fast, FRAME_RATE, STEPS)[:FRAME_RATE, 0]
 
 # %% mystnb={"image": {"alt": "Three curves over one second. A thin fast one swings twenty-eight times. Through it runs a dashed slow wave of nearly the same height, which is what picking gives. The third one, the average, stays near nought."}, "figure": {"caption": "A tremor of 28 a second (thin), picked 30 times a second (dashed), and averaged over each thirtieth (thick).", "name": "time-picked"}}
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 2.6))
@@ -230,7 +231,7 @@ glue("time_averaged", f"{np.abs(averaged).max():.2f}", display=False)
 
 # %%
 sound = rows["mfcc"]
-steps = on_clock(sound.values, sound.times, RATE, STEPS)
+steps = on_clock(sound.values, sound.times, FRAME_RATE, STEPS)
 column = sound.names.index("mfcc_01")
 
 # %% mystnb={"image": {"alt": "Dots a hundredth of a second apart and a staircase through them, a step a thirtieth of a second wide, at the height of the dots' average."}, "figure": {"caption": "One coefficient of the sound at its own rate (dots) and on the clock (steps), in the middle of the clip.", "name": "time-steps"}}
@@ -238,7 +239,7 @@ middle = sound.times[-1] / 2
 near = np.abs(sound.times - middle) < 0.25
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 2.4))
 ax.plot(sound.times[near], sound.values[near, column], ".", color=figures.GREY)
-ax.stairs(steps[:, column], np.arange(len(steps) + 1) / RATE, linewidth=1.8, baseline=None)
+ax.stairs(steps[:, column], np.arange(len(steps) + 1) / FRAME_RATE, linewidth=1.8, baseline=None)
 ax.set(xlabel="seconds", ylabel="mfcc_01", xlim=(middle - 0.25, middle + 0.25))
 plt.show()
 
@@ -254,8 +255,8 @@ cut = faces[faces > STEPS]
 
 # %% mystnb={"image": {"alt": "Histogram of the seconds of a clip, most of them within a few seconds, a few far to the right. A dashed upright stands at ten seconds."}, "figure": {"caption": "How long the clips are. Dashed: where 300 steps end.", "name": "time-lengths"}}
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 2.4))
-ax.hist(faces / RATE, bins=np.arange(0, faces.max() / RATE + 0.5, 0.5))
-ax.axvline(STEPS / RATE, color="black", linestyle="--", linewidth=1)
+ax.hist(faces / FRAME_RATE, bins=np.arange(0, faces.max() / FRAME_RATE + 0.5, 0.5))
+ax.axvline(STEPS / FRAME_RATE, color="black", linestyle="--", linewidth=1)
 ax.set(xlabel="seconds of faces", ylabel="clips", yscale="log")
 plt.show()
 
@@ -407,7 +408,7 @@ row, round(float(centres[row]), 4)
 # %%
 exact = np.sin(2 * np.pi * 28 * ticks)
 strength = np.abs(np.fft.rfft(exact))
-swings = float(np.fft.rfftfreq(len(ticks), 1 / RATE)[strength.argmax()])
+swings = float(np.fft.rfftfreq(len(ticks), 1 / FRAME_RATE)[strength.argmax()])
 emibook.check_exercise("4.3", swings)
 swings
 

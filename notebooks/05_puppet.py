@@ -38,12 +38,13 @@ from scipy import stats
 import emibook
 from emibook import figures
 from emibook.book.page import PROFILES, banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
-from emibook.evaluation import bootstrap_interval
+from emibook.evaluation import Bootstrap, bootstrap_interval
 from emibook.figures import play
 from emibook.metrics import pearson
-from emibook.preprocess import detector as faces
-from emibook.preprocess import preprocess, read_audio, read_faces, read_track
+from emibook.preprocess import align, preprocess, read_audio, read_faces, read_track
+from emibook.preprocess.detector import Detector
 from emibook.puppet import acting, builtin, labels
 from emibook.puppet.corpus import cast, make_corpus, plan
 from emibook.puppet.renderer import UNIT_NAMES, Identity, Puppet, Scene
@@ -196,15 +197,15 @@ third = pd.cut(hits.skin, edges, labels=names, include_lowest=True)
 groups = {f"{name} skin": third == name for name in third.categories}
 groups |= {"with glasses": hits.glasses, "without": ~hits.glasses}
 groups["all"] = hits.skin >= 0
-rows = {name: [chosen.sum(), hits.found[chosen].size, hits.found[chosen].sum()]
+rows = {name: [chosen.sum(), hits.detected[chosen].size, hits.detected[chosen].sum()]
         for name, chosen in groups.items()}
 pd.DataFrame.from_dict(rows, orient="index", columns=["people", "pictures", "found"])
 
 # %% tags=["remove-cell"]
-always = hits.found.all(axis=1)
+always = hits.detected.all(axis=1)
 certain = stats.binomtest(int(always.sum()), len(always)).proportion_ci(method="wilson")
-glue("hit_pictures", hits.found.size, display=False)
-glue("hit_found", int(hits.found.sum()), display=False)
+glue("hit_pictures", hits.detected.size, display=False)
+glue("hit_found", int(hits.detected.sum()), display=False)
 glue("hit_rate", f"{hits.rate:.1%}", display=False)
 glue("hit_people", len(always), display=False)
 glue("hit_always", int(always.sum()), display=False)
@@ -222,7 +223,7 @@ glue("hit_high", f"{certain.high:.0%}", display=False)
 # in it (1) or not (0), and preprocessing, which is the next chapter, whether one was found.
 
 # %%
-done = preprocess(corpus, work, progress=False).set_index("clip")
+done = preprocess(corpus, work, resources=Resources(progress=False)).set_index("clip")
 frames = []
 for clip in done.index[done["frames"] > 0]:
     truth = pd.read_csv(root / "truth" / f"{clip}.csv")[["frame", "face"]]
@@ -433,7 +434,7 @@ for name, inputs in {"face": np.array(seen), "voice": np.array(heard)}.items():
     guess = inputs[valid] @ np.linalg.lstsq(inputs[train], target[train])[0]
     for place, emotion in enumerate(corpus.targets):
         truth, answer = target[valid][:, [place]], guess[:, [place]]
-        probe[emotion, name] = bootstrap_interval(truth, [answer], who, draws=500)
+        probe[emotion, name] = bootstrap_interval(truth, [answer], who, bootstrap=Bootstrap(draws=500))
 
 # %% mystnb={"image": {"alt": "Six rows, one an emotion, each with a dot for the face and a square for the voice, and a line for the interval. For Admiration, Determination and Empathic Pain the square stands to the right, for Amusement, Excitement and Joy the dot."}, "figure": {"caption": "Correlation with the raters' labels, by the true units of the face and by the true manner of the voice. Lines are intervals over participants.", "name": "corpus-modalities"}}
 fig, ax = plt.subplots()
@@ -503,7 +504,7 @@ glue("trap_usable", int((traps["status"] == "ok").sum()), display=False)
 scores = {}
 for name in builtin.FITS:
     encoders = work / "encoders"
-    weights = builtin.ready(name, encoders) or builtin.fit(name, encoders, progress=False)
+    weights = builtin.encoder(name, encoders, resources=Resources(progress=False))
     fitted = json.loads((encoders / weights.file).with_suffix(".json").read_text())
     scores[name] = fitted["pearson_on_held_out_identities"]["units"]
 scores = pd.DataFrame(scores, dtype=float).loc[list(UNIT_NAMES)]
@@ -528,12 +529,12 @@ plt.show()
 # the same face, and the *own trace* is trace times own part.
 
 # %%
-detector, changes = faces.Detector(), []
+detector, changes = Detector(), []
 for each in people[::4]:
     still = each.draw(np.zeros(17))
     points = detector.detect([still])[0].landmarks[0]
-    posed = [faces.align(each.draw(units), points) for units in 5.0 * np.eye(17)]
-    difference = np.array(posed, float) - faces.align(still, points)
+    posed = [align(each.draw(units), points) for units in 5.0 * np.eye(17)]
+    difference = np.array(posed, float) - align(still, points)
     changes.append(difference.reshape(17, -1))
 hard = pd.DataFrame({"aus": scores["aus"]})
 hard["trace"] = np.mean([np.abs(change).mean(axis=1) for change in changes], axis=0)

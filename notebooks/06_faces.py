@@ -39,10 +39,12 @@ from torchvision.utils import make_grid
 import emibook
 from emibook import figures
 from emibook.book.page import banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
-from emibook.preprocess import detector as faces
-from emibook.preprocess import frames, preprocess, read_faces, read_track, video_detection
-from emibook.preprocess.tracking import agreement
+from emibook.preprocess import CROP_SIZE, LANDMARKS, TEMPLATE, frames, preprocess, read_faces, read_track
+from emibook.preprocess.detector import Detector
+from emibook.preprocess.tracking import compare_tracks
+from emibook.preprocess.video_detection import detect_faces
 from emibook.puppet.corpus import make_corpus
 
 # %% tags=["hide-input"]
@@ -83,7 +85,7 @@ banner(profile, corpus)
 # One call does both for a whole corpus, and for each clip it writes what came of it.
 
 # %%
-done = preprocess(corpus, work, progress=False).set_index("clip")
+done = preprocess(corpus, work, resources=Resources(progress=False)).set_index("clip")
 done["status"].value_counts().to_frame("clips")
 
 # %% tags=["remove-cell"]
@@ -195,7 +197,7 @@ glue("cascade_third", sum(len(sure) for _, sure in looked["third"]), display=Fal
 # mouth.
 
 # %%
-detector = faces.Detector()
+detector = Detector()
 found = detector.detect([picture])[0]
 [round(float(each), 4) for each in found.probabilities]
 
@@ -269,9 +271,9 @@ chosen = [crowded, *usable.index[:: max(1, len(usable) // 7)]]
 for clip in chosen[:8]:
     images = list(frames(videos[clip]))[:90]
     every = detector.detect(images)
-    followed = [each for _, each in video_detection.find(images, detector)]
-    near["following"].append(agreement(every, followed))
-    near["itself"].append(agreement(every, detector.detect(images, scale=0.95)))
+    followed = [each for _, each in detect_faces(images, detector)]
+    near["following"].append(compare_tracks(every, followed))
+    near["itself"].append(compare_tracks(every, detector.detect(images, scale=0.95)))
 
 # %%
 columns = ["same", "overlap", "landmarks"]
@@ -321,8 +323,8 @@ tracks = pd.concat(tracks, names=["clip"])
 kept = tracks[tracks["face"] == 1]
 corner = kept[["x1", "y1"]].to_numpy()[:, None]
 size = kept[["x2", "y2"]].to_numpy()[:, None] - corner
-columns = [f"{point}_{axis}" for point in faces.LANDMARKS for axis in "xy"]
-boxed = (kept[columns].to_numpy().reshape(-1, 5, 2) - corner) / size * faces.CROP
+columns = [f"{point}_{axis}" for point in LANDMARKS for axis in "xy"]
+boxed = (kept[columns].to_numpy().reshape(-1, 5, 2) - corner) / size * CROP_SIZE
 aligned = np.concatenate([read_faces(work, clip)[2] for clip in usable.index])
 
 # %% mystnb={"image": {"alt": "Two square panels with five clouds of dots, one a landmark. In the panel of box crops the clouds are wide; in the panel of aligned crops they are small and lie on the five crosses of the template."}, "figure": {"caption": "Where the five landmarks lie in every crop of the corpus: cut by the box, and aligned. Crosses are the template.", "name": "faces-aligned"}}
@@ -331,7 +333,7 @@ panels = {"cut by the box": boxed, "aligned": aligned}
 for axis, (title, where) in zip(axes, panels.items(), strict=True):
     for point in range(5):
         axis.plot(*where[::7, point].T, ".", alpha=0.3, markersize=3, rasterized=True)
-    axis.plot(*faces.TEMPLATE.T, "k+", markersize=10)
+    axis.plot(*TEMPLATE.T, "k+", markersize=10)
     axis.set(xlim=(0, 112), ylim=(112, 0), aspect="equal")
     axis.set(title=title, xlabel="pixels of the crop")
 plt.show()

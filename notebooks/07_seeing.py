@@ -38,9 +38,10 @@ from myst_nb import glue
 import emibook
 from emibook import figures
 from emibook.book.page import TABLE_FEATURES, banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.features import copy_encoders, extract, load_encoder, store
-from emibook.features.visual import imagenet_normalised
+from emibook.features.image_encoder import imagenet_normalised
 from emibook.models.ridge import time_averages
 from emibook.preprocess import preprocess, read_faces
 from emibook.puppet.corpus import make_corpus
@@ -92,8 +93,8 @@ banner(profile, corpus)
 # *untrained control* has the architecture and random numbers in it.
 
 # %%
-done = preprocess(corpus, work, progress=False).set_index("clip")
-extract(corpus, work, TABLE_FEATURES, weights=weights, progress=False)
+done = preprocess(corpus, work, resources=Resources(progress=False)).set_index("clip")
+extract(corpus, work, TABLE_FEATURES, weights=weights, resources=Resources(progress=False))
 usable = done[(done["faces"] > 60) & (done["audio_seconds"] > 1)].sort_values("faces")
 clip = usable.index[len(usable) * 3 // 4]
 sets = ("resnet18", "vit", "aus")

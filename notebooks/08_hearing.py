@@ -40,9 +40,10 @@ from scipy.signal import butter, sosfilt
 import emibook
 from emibook import figures
 from emibook.book.page import banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.features import copy_encoders, extract, feature_table, load_encoder, store
-from emibook.features.acoustic import MFCC
+from emibook.features.mfcc import MFCC
 from emibook.models.ridge import time_averages
 from emibook.preprocess import SAMPLE_RATE, preprocess, read_audio
 from emibook.puppet.corpus import make_corpus
@@ -93,10 +94,10 @@ banner(profile, corpus)
 # that its highest peak lies at -3.
 
 # %%
-done = preprocess(corpus, work, progress=False).set_index("clip")
+done = preprocess(corpus, work, resources=Resources(progress=False)).set_index("clip")
 names = ["mfcc", "wav2vec2"]
 given = {name: weights[name] for name in names if name in weights}
-extract(corpus, work, names, weights=given, progress=False)
+extract(corpus, work, names, weights=given, resources=Resources(progress=False))
 usable = done[(done["faces"] > 60) & (done["audio_seconds"] > 1)].sort_values("faces")
 clip = usable.index[len(usable) * 3 // 4]
 samples = read_audio(work, clip)

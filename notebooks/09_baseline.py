@@ -36,6 +36,7 @@ from myst_nb import glue
 import emibook
 from emibook import figures
 from emibook.book.page import TABLE_FEATURES, banner, listing, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.evaluation import bootstrap_interval
 from emibook.experiments import paper_tables
@@ -45,6 +46,7 @@ from emibook.models.ridge import RidgeOnAverages, time_averages
 from emibook.preprocess import preprocess
 from emibook.puppet.corpus import make_corpus
 from emibook.sequences.load import load
+from emibook.studies.human.people import rows as people_rows
 
 # %% tags=["hide-input"]
 started = time.perf_counter()
@@ -103,8 +105,8 @@ banner(profile, corpus)
 # first, or the leash would be tighter for some than for others, only because of their units.
 
 # %%
-preprocess(corpus, work, progress=False)
-extract(corpus, work, TABLE_FEATURES, weights=weights, progress=False)
+preprocess(corpus, work, resources=Resources(progress=False))
+extract(corpus, work, TABLE_FEATURES, weights=weights, resources=Resources(progress=False))
 train, valid = (load(corpus, work, "aus", partition) for partition in ("train", "valid"))
 
 # %%
@@ -197,7 +199,8 @@ glue("base_strongest", "; ".join(told), display=False)
 # network; chapter 12 trains it, here it is enough that it is done.
 
 # %%
-table2, _ = paper_tables.tables(corpus, work, seeds=seeds, progress=False)
+table2, _ = paper_tables.tables(corpus, work, seeds=seeds, reference_rows=people_rows(corpus),
+        resources=Resources(progress=False))
 networks = table2[~table2["features"].str.contains("baseline")].set_index("features")
 lines = {}
 for name in networks.index:

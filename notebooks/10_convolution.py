@@ -37,6 +37,7 @@ from torch.nn.functional import pad
 import emibook
 from emibook import figures
 from emibook.book.page import banner, listing, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.features import extract, store
 from emibook.models import TCN
@@ -99,8 +100,8 @@ banner(profile, corpus)
 # Take a clip, and of its features a single one: how far the corners of the lips are pulled up, a number for each face.
 
 # %%
-done = preprocess(corpus, work, progress=False).set_index("clip")
-extract(corpus, work, ["aus"], progress=False)
+done = preprocess(corpus, work, resources=Resources(progress=False)).set_index("clip")
+extract(corpus, work, ["aus"], resources=Resources(progress=False))
 usable = done[(done["faces"] > 60) & (done["audio_seconds"] > 1)].sort_values("faces")
 clip = usable.index[len(usable) * 3 // 4]
 units = store.load(store.clip_path(store.feature_folder(work, "aus"), clip))

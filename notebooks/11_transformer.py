@@ -36,12 +36,12 @@ from myst_nb import glue
 import emibook
 from emibook import figures
 from emibook.book.page import banner, listing, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.experiments import paper_tables
 from emibook.experiments.runs import Run
 from emibook.models import IntensityRegressor, TransformerEncoder
-from emibook.models.attending import attention_tables
-from emibook.models.transformer import SelfAttention, positions
+from emibook.models.transformer import SelfAttention, attention_weights, positional_encoding
 from emibook.preprocess import read_faces
 from emibook.puppet.corpus import make_corpus
 from emibook.sequences.load import load
@@ -175,7 +175,7 @@ for known in (False, True):
 
 # %% mystnb={"image": {"alt": "A rectangle of blue and red stripes: 300 steps across, 128 channels up. At the bottom the stripes are narrow, further up they get ever wider, until the upper half hardly changes over the clip."}, "figure": {"caption": "What is added to each step so that it knows its place: a column a step, a row a channel.", "name": "attn-positions"}}
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 2.4))
-ax.imshow(positions(300, 128).T, cmap="RdBu_r", aspect="auto", origin="lower")
+ax.imshow(positional_encoding(300, 128).T, cmap="RdBu_r", aspect="auto", origin="lower")
 ax.set(xlabel="step", ylabel="channel")
 plt.show()
 
@@ -215,7 +215,7 @@ glue("attn_forgotten", f"{moved[1]:.0%}", display=False)
 # it was not trained on.
 
 # %%
-run = Run.open(paper_tables.train(corpus, work, "aus", progress=False))
+run = Run.open(paper_tables.train(corpus, work, "aus", resources=Resources(progress=False)))
 model, valid = run.model(), load(corpus, work, "aus", "valid")
 place = int(np.argsort(valid.lengths)[len(valid) * 3 // 4])
 clip = valid.clips[place]
@@ -223,7 +223,7 @@ feed = Feed(valid, "cpu")
 values, mask = feed.batch(np.array([place]))
 with torch.no_grad():
     hidden = model.tcn((values - model.feature_mean) / model.feature_scale)
-    tables = attention_tables(model.transformer, hidden, mask)[0]
+    tables = attention_weights(model.transformer, hidden, mask)[0]
     # (block, head, step, step)
 
 # %% mystnb={"image": {"alt": "Two rows of four square heat maps, a row a block, a square a head. Upright stripes, narrow in some squares and wide in others, are steps that many or all others listen to."}, "figure": {"caption": "Who listens (down) to whom (across) in one clip: two blocks of four heads, each with a scale of its own.", "name": "attn-heads"}}

@@ -37,15 +37,18 @@ from torch.nn.functional import mse_loss
 import emibook
 from emibook import figures
 from emibook.book.page import banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.experiments import paper_tables
-from emibook.experiments.paper_tables import RECIPES, recipe_for
+from emibook.experiments.recipes import RECIPES, recipe_for
 from emibook.experiments.runs import Run
 from emibook.models import IntensityRegressor
 from emibook.puppet.corpus import make_corpus
 from emibook.sequences.load import load
 from emibook.sequences.packed import Feed
-from emibook.training.loop import LOG, statistics
+from emibook.studies.human.people import rows as people_rows
+from emibook.training.loop import LOG
+from emibook.training.partitions import statistics
 
 # %% tags=["hide-input"]
 started = time.perf_counter()
@@ -226,7 +229,7 @@ glue("branch_batches", int(np.ceil(train.present.sum() / used.batch)), display=F
 
 # %%
 names = ["aus", "mfcc"]
-runs = {name: [Run.open(paper_tables.train(corpus, work, name, number, progress=False))
+runs = {name: [Run.open(paper_tables.train(corpus, work, name, number, resources=Resources(progress=False)))
                for number in range(seeds)] for name in names}
 logs = {name: [pd.read_csv(run.folder / LOG, index_col="epoch") for run in each]
         for name, each in runs.items()}
@@ -278,8 +281,9 @@ glue("branch_epochs", len(every[0]), display=False)
 # `mfcc` is ours.
 
 # %%
-table2, _ = paper_tables.tables(corpus, work, seeds=seeds, progress=False)
-table2.set_index("features")[["mean", "honest", "low", "high", "weights"]].round(3)
+table2, _ = paper_tables.tables(corpus, work, seeds=seeds, reference_rows=people_rows(corpus),
+        resources=Resources(progress=False))
+table2.set_index("features")[["mean", "cross_fitted", "low", "high", "weights"]].round(3)
 
 # %% mystnb={"image": {"alt": "Rows of Table 2, one under another: a dot for the mean correlation of each feature set and a line for its interval; rows of untrained encoders have hollow grey dots."}, "figure": {"caption": "Table 2 on this corpus: one modality a row, mean over seeds, interval over participants and seeds. Small dots: seed by seed.", "name": "branch-table-2"}}
 figures.show_rows(table2, paper=profile == "paper")
@@ -312,7 +316,7 @@ plt.show()
 # %% tags=["remove-cell"]
 by_face = [emotion for emotion in corpus.targets if best_face[emotion] > best_voice[emotion]]
 by_voice = [emotion for emotion in corpus.targets if emotion not in by_face]
-glue("branch_flatters", f"{(table2['mean'] - table2['honest']).mean():+.3f}", display=False)
+glue("branch_flatters", f"{(table2['mean'] - table2['cross_fitted']).mean():+.3f}", display=False)
 glue("branch_by_face", ", ".join(by_face) or "none", display=False)
 glue("branch_by_voice", ", ".join(by_voice) or "none", display=False)
 

@@ -37,6 +37,7 @@ import emibook
 from emibook import figures
 from emibook.audit.fusion_bounds import implied
 from emibook.book.page import TABLE_FEATURES, banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.experiments import paper_tables
 from emibook.experiments.paper_rows import TABLE2, TABLE3
@@ -47,6 +48,7 @@ from emibook.metrics import mean_pearson, pearson
 from emibook.models import IntensityRegressor
 from emibook.preprocess import preprocess
 from emibook.puppet.corpus import make_corpus
+from emibook.studies.human.people import rows as people_rows
 
 # %% tags=["hide-input"]
 started = time.perf_counter()
@@ -122,9 +124,10 @@ glue("training_clips", len(corpus.partition("train")), display=False)
 # `vit` and one on `mfcc`; `resnet18+aus` is one branch on both.)
 
 # %%
-preprocess(corpus, work, progress=False)
-extract(corpus, work, TABLE_FEATURES, weights=weights, progress=False)
-table2, table3 = paper_tables.tables(corpus, work, seeds=seeds, progress=False)
+preprocess(corpus, work, resources=Resources(progress=False))
+extract(corpus, work, TABLE_FEATURES, weights=weights, resources=Resources(progress=False))
+table2, table3 = paper_tables.tables(corpus, work, seeds=seeds, reference_rows=people_rows(corpus),
+        resources=Resources(progress=False))
 shown = ["mean", "low", "high", "weights"]
 table2.set_index("features")[shown].round(3)
 
@@ -217,7 +220,7 @@ plt.show()
 valid = corpus.partition("valid")
 people = list(valid["participant"])
 truth = valid[list(corpus.targets)].to_numpy()
-runs = [paper_tables.train(corpus, work, each, progress=False) for each in (eyes, ears)]
+runs = [paper_tables.train(corpus, work, each, resources=Resources(progress=False)) for each in (eyes, ears)]
 seen, heard = (Run.open(run).predictions("valid", valid["clip"])[0] for run in runs)
 by_emotion = pd.DataFrame(index=corpus.targets)
 by_emotion["r1"], by_emotion["r2"] = pearson(truth, seen), pearson(truth, heard)

@@ -37,18 +37,18 @@ import emibook
 from emibook import figures
 from emibook.audit import fusion_bounds
 from emibook.book.page import banner, project_path
-from emibook.corpus import simulated
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
 from emibook.experiments.paper_rows import TABLE2, TABLE3
-from emibook.experiments.paper_tables import IMPROVED
+from emibook.experiments.recipes import IMPROVED
 from emibook.studies.simulation import attainable, patterns
 from emibook.studies.simulation import features as simulated_features
+from emibook.studies.simulation.corpus import corpus_of
 
 # %% tags=["hide-input"]
 started = time.perf_counter()
 figures.use_style()
 simulation = simulated_features.Simulation((), seed=seed)
-corpus = simulated.in_memory(simulation)
+corpus = corpus_of(simulation)
 banner(profile, corpus)
 
 # %% [markdown]

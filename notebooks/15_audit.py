@@ -187,7 +187,7 @@ def of_kind(kind):
             finding = findings[claim.id]
             how = f"({claim.check}, within {claim.tolerance:g}: {claim.why})"
             quoted = f"{claim.id}: “{quotations[claim.id]}” ({claim.section})"
-            rows.append([quoted, finding.verdict, f"{finding.found} {how}"])
+            rows.append([quoted, finding.verdict, f"{finding.reason} {how}"])
     columns = ["the paper says", "verdict", "what was found, and how"]
     table = pd.DataFrame(rows, columns=columns)
     return HTML(table.to_html(index=False, classes="claims tex2jax_process"))
@@ -309,7 +309,7 @@ plt.show()
 honest = [[row, "ViT(baseline)", round(gain, 4)] for row, gain in gains.items()]
 mended = replace(sentence, arguments=sentence.arguments | {"pairs": honest})
 turned = audit.audit(replace(paper, claims=(mended,)))[sentence.id]
-print(turned.verdict, turned.found, sep="\n")
+print(turned.verdict, turned.reason, sep="\n")
 
 # %% [markdown]
 # The verdict turns. The project's tests do this with every kind of check: they hand it a statement that is true and

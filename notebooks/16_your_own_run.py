@@ -36,6 +36,7 @@ from myst_nb import glue
 import emibook
 from emibook import figures
 from emibook.book.page import banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import crema_d, open_corpus
 from emibook.corpus.folds import fold
 from emibook.features import EXTRACTORS
@@ -193,7 +194,7 @@ plt.show()
 # seen in them, will take more.
 
 # %%
-preprocess(corpus, work, progress=False)
+preprocess(corpus, work, resources=Resources(progress=False))
 sample = [path.stat().st_size for path in sorted((work / "faces").glob("*/*.jpg"))[:500]]
 rooms = {"media, twice": 2 * media_gb, "faces": frames * np.mean(sample) / 1e9}
 rooms["sound"] = sound * 32_000 / 1e9

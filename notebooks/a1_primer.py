@@ -34,8 +34,9 @@ from myst_nb import glue
 import emibook
 from emibook import figures
 from emibook.book.page import banner, project_path
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
-from emibook.models.regressor import masked_mean
+from emibook.models.pooling import masked_mean
 from emibook.preprocess import preprocess, read_faces
 from emibook.puppet.corpus import make_corpus
 
@@ -79,7 +80,7 @@ banner(profile, corpus)
 # asks three things: the shape of a clip, of its first face, and the three numbers of one pixel, between 0 and 255.
 
 # %%
-done = preprocess(corpus, work, progress=False).set_index("clip")
+done = preprocess(corpus, work, resources=Resources(progress=False)).set_index("clip")
 clip = done.index[done["faces"] > 40][0]
 faces = read_faces(work, clip)[0]
 faces.shape, faces[0].shape, faces[0, 50, 60]

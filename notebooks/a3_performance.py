@@ -36,7 +36,9 @@ import emibook
 from emibook import figures
 from emibook.book.page import banner, project_path
 from emibook.corpus import open_corpus
-from emibook.preprocess import detector, frames, video_detection
+from emibook.preprocess import frames
+from emibook.preprocess.detector import Detector
+from emibook.preprocess.video_detection import detect_faces
 from emibook.puppet.corpus import make_corpus
 
 # %% tags=["hide-input"]
@@ -221,15 +223,15 @@ print("\n".join(textwrap.fill(line, 72) if len(line) > 72 else line for line in 
 # machine that made this page, in one process each, with nothing left out but the loading of the networks.
 
 # %%
-cascade = detector.Detector()
+detector = Detector()
 paths = corpus.clips["path"]
 clip = paths.iloc[0]
 images = list(frames(clip))[:120]
 clock = time.perf_counter()
-searched = [cascade.detect([image])[0] for image in images]
+searched = [detector.detect([image])[0] for image in images]
 loop = (time.perf_counter() - clock) / len(images)
 clock = time.perf_counter()
-followed = list(video_detection.find(images, cascade))
+followed = list(detect_faces(images, detector))
 ours = (time.perf_counter() - clock) / len(images)
 
 # %% tags=["remove-cell"]

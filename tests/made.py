@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas
 
+from emibook.compute import Resources
 from emibook.corpus import Corpus
 from emibook.features import EXTRACTORS, store
 
+QUIET = Resources(device="cpu", workers=1, progress=False)
 TARGETS = ("Amusement", "Joy")
 WIDTHS = {"resnet18": 6, "aus": 4, "vit": 5, "mfcc": 5, "wav2vec2": 4}
 

@@ -17,10 +17,11 @@ import pandas
 import pytest
 
 from emibook.corpus import Corpus
-from emibook.experiments import paper_tables
+from emibook.experiments import batch
 from emibook.experiments.paper_tables import tables
-from emibook.experiments.runs import Run, make_run
-from emibook.experiments.scoring import fuse, honest
+from emibook.experiments.runs import Run
+from emibook.experiments.scoring import cross_fitted, fuse
+from emibook.experiments.training_run import Experiment, make_run
 from emibook.experiments.variants import Variant
 from emibook.features import store
 from emibook.metrics import mean_pearson
@@ -45,7 +46,7 @@ def world(tmp_path_factory):
 def nothing_to_extract():
     with pytest.MonkeyPatch.context() as patch:
         for name in ("preprocess", "extract"):
-            patch.setattr(paper_tables, name, lambda *_, **__: None)
+            patch.setattr(batch, name, lambda *_, **__: None)
         yield
 
 
@@ -54,7 +55,7 @@ def with_clips(corpus: Corpus, clips: pandas.DataFrame) -> Corpus:
 
 
 def both_tables(corpus: Corpus, work) -> pandas.DataFrame:
-    made_tables = tables(corpus, work, seeds=1, rows=ROWS, recipe=QUICK, device="cpu", workers=1, progress=False)
+    made_tables = tables(corpus, work, seeds=1, rows=ROWS, recipe=QUICK, resources=made.QUIET)
     return pandas.concat(made_tables).set_index("features")
 
 
@@ -67,11 +68,11 @@ def test_validation_clips_in_another_order_give_the_same_rows_in_every_modality(
     assert list(shuffled["clip"]) != list(corpus.clips["clip"][valid])
     other = with_clips(corpus, pandas.concat([corpus.clips[~valid], shuffled]))
     moved = both_tables(other, work)
-    numbers = ["mean", "low", "high", "honest", "missing", "clips", *(f"pearson {name}" for name in made.TARGETS)]
+    numbers = ["mean", "low", "high", "cross_fitted", "missing", "clips", *(f"pearson {name}" for name in made.TARGETS)]
     # The halves are the same participants whatever the order, and so are the participants that a draw repeats.
     np.testing.assert_allclose(moved[numbers].to_numpy(float), expected[numbers].to_numpy(float), atol=1e-5)
     for branch in ROWS:
-        folders = [make_run(each, work, branch, 0, QUICK, device="cpu", progress=False) for each in (corpus, other)]
+        folders = [make_run(Experiment.of(each, work, QUICK), branch, 0, made.QUIET) for each in (corpus, other)]
         first, second = (pandas.read_csv(folder / "predictions.csv", dtype={"clip": str}) for folder in folders)
         assert folders[0] != folders[1] and list(first["clip"]) != list(second["clip"])
         pandas.testing.assert_frame_equal(
@@ -86,7 +87,7 @@ def test_n_is_the_partitions_size_and_clips_without_a_modality_are_predicted_fro
     assert table["missing"].to_dict() == {
         "aus": 1, "resnet18+aus": 1, "mfcc": 1, "aus & mfcc": 2, "resnet18+aus & mfcc": 2
     }
-    runs = [Run.open(make_run(corpus, work, branch, 0, QUICK, device="cpu", progress=False))
+    runs = [Run.open(make_run(Experiment.of(corpus, work, QUICK), branch, 0, made.QUIET))
             for branch in ("aus", "mfcc")]
     clips = list(corpus.partition("valid")["clip"])
     face, sound = (run.predictions("valid", clips)[0] for run in runs)
@@ -102,7 +103,7 @@ def test_n_is_the_partitions_size_and_clips_without_a_modality_are_predicted_fro
 
 def test_fusion_does_not_mind_the_order_of_one_modalitys_file(world, tmp_path):
     corpus, work = world
-    folders = [make_run(corpus, work, branch, 0, QUICK, device="cpu", progress=False) for branch in ("aus", "mfcc")]
+    folders = [make_run(Experiment.of(corpus, work, QUICK), branch, 0, made.QUIET) for branch in ("aus", "mfcc")]
     moved = shutil.copytree(folders[1], tmp_path / "moved")
     for name in ("predictions.csv", "halves.csv"):
         table = pandas.read_csv(moved / name, dtype=str)
@@ -111,7 +112,7 @@ def test_fusion_does_not_mind_the_order_of_one_modalitys_file(world, tmp_path):
     clips = corpus.partition("valid")["clip"]
     one, other = ([Run.open(folders[0]), Run.open(second)] for second in (folders[1], moved))
     np.testing.assert_array_equal(fuse(one, clips), fuse(other, clips))
-    assert honest(one, corpus) == honest(other, corpus)
+    assert cross_fitted(one, corpus) == cross_fitted(other, corpus)
 
 
 def test_no_test_value_reaches_training_or_a_row(world, tmp_path):
@@ -136,7 +137,7 @@ def test_no_test_value_reaches_training_or_a_row(world, tmp_path):
 def test_fusion_has_no_weights_to_fit(world):
     """The reported labels cannot reach the fused prediction: with others it is the same, number by number."""
     corpus, work = world
-    runs = [Run.open(make_run(corpus, work, branch, 0, QUICK, device="cpu", progress=False))
+    runs = [Run.open(make_run(Experiment.of(corpus, work, QUICK), branch, 0, made.QUIET))
             for branch in ("aus", "mfcc")]
     clips = corpus.partition("valid")["clip"]
     predicted, present = zip(*(run.predictions("valid", clips) for run in runs), strict=True)
@@ -150,7 +151,7 @@ def test_what_is_random_in_training_is_off_where_something_is_scored(world):
     """Dropout left on would give other predictions each time, and a score that is not that of the kept weights."""
     corpus, work = world
     half_left_out = Variant("half", model={"dropout": 0.5})
-    folder = make_run(corpus, work, "aus", 0, QUICK, half_left_out, device="cpu", progress=False)
+    folder = make_run(Experiment.of(corpus, work, QUICK, half_left_out), "aus", 0, made.QUIET)
     valid = load(corpus, work, "aus", "valid")
     model = load_model(folder).train()
     first, second = predict(model, valid), predict(model, valid)

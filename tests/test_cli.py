@@ -1,4 +1,4 @@
-"""The command line: help without weight, one line for whatever cannot be used, nothing half-written."""
+"""The command line: fast help, invalid input reported in one line, no incomplete output."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEADER = "Filename,Admiration,Amusement,Determination,Empathic Pain,Excitement,J
 
 
 def run(capsys, *arguments) -> tuple[int, str]:
-    """Exit code and what was complained of."""
+    """Exit code and standard error."""
     code = main([str(argument) for argument in arguments])
     return code, capsys.readouterr().err
 
@@ -58,7 +58,7 @@ def test_every_command_explains_itself(command, capsys):
     assert f"usage: emibook {command}" in capsys.readouterr().out
 
 
-def test_installed_command_answers():
+def test_the_installed_command_runs():
     result = subprocess.run([sys.executable, "-m", "emibook.cli", "--help"], capture_output=True, text=True)
     assert result.returncode == 0
     assert all(command in result.stdout for command in COMMANDS)
@@ -75,13 +75,13 @@ def test_installed_command_answers():
         (["book", "--profile", "secret"], "secret"),
     ],
 )
-def test_a_command_line_not_understood_is_one_line(arguments, said, capsys):
+def test_an_invalid_command_line_is_reported_in_one_line(arguments, said, capsys):
     code, complaint = run(capsys, *arguments)
     assert code == 2
     assert said in complaint and complaint.count("\n") == 1
 
 
-def test_check_accepts_what_is_as_documented(corpus, capsys):
+def test_check_accepts_the_documented_layout(corpus, capsys):
     assert main(["check", str(corpus)]) == 0
     assert "hume-vidmimic2" in capsys.readouterr().out.lower()
 
@@ -119,7 +119,7 @@ SPOILS = {
 
 @pytest.mark.parametrize("how", SPOILS)
 @pytest.mark.parametrize("command", ["check", "preprocess", "train", "tables", "submit"])
-def test_a_spoilt_corpus_is_one_line_and_nothing_is_written(corpus, tmp_path, capsys, how, command):
+def test_a_damaged_corpus_is_reported_in_one_line_and_nothing_is_written(corpus, tmp_path, capsys, how, command):
     _spoil(corpus, how)
     work = tmp_path / "made"
     options = {
@@ -140,7 +140,7 @@ def test_a_spoilt_corpus_is_one_line_and_nothing_is_written(corpus, tmp_path, ca
     assert not work.exists()
 
 
-def test_check_lists_everything_at_once(corpus, capsys):
+def test_check_lists_all_problems(corpus, capsys):
     for how in ("absent", "twice", "range"):
         _spoil(corpus, how)
     assert main(["check", str(corpus)]) == 1
@@ -177,7 +177,7 @@ def test_a_file_where_a_folder_should_be(corpus, tmp_path, capsys, command):
     code, complaint = run(capsys, command.replace("simulated work", "simulate"), *arguments)
     assert code == 1
     said = "holds something that is not a puppet corpus; give a new or an empty folder" if command == "make-corpus" \
-        else "is a file where a folder is wanted; move it or name another folder"
+        else "is a file where a folder is needed; move it or give another folder"
     assert complaint.splitlines()[-1] == f"emibook: {file}: {said}" and "Traceback" not in complaint
     assert file.read_text() == "kept"
 
@@ -188,7 +188,7 @@ def test_predict_without_a_run_or_a_clip(tmp_path, capsys):
     assert code == 1 and "nowhere" in complaint and complaint.count("\n") == 1
 
 
-def test_profiles_that_need_data_say_so(capsys):
+def test_profiles_that_need_data_report_it(capsys):
     for profile in ("open", "paper"):
         code, complaint = run(capsys, "book", "--profile", profile)
         assert code == 1 and "root" in complaint and complaint.count("\n") == 1
@@ -214,7 +214,7 @@ def test_a_folder_without_one_usable_clip_is_a_failure(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", [["train", "--features", "mfcc"], ["tables"], ["extract", "--features", "mfcc"]])
-def test_a_gpu_that_is_asked_for_and_absent_is_one_line_before_anything_is_made(
+def test_a_requested_gpu_that_is_absent_is_reported_before_anything_is_written(
     corpus, tmp_path, capsys, monkeypatch, command
 ):
     import torch
@@ -237,24 +237,24 @@ def test_a_gpu_that_is_asked_for_and_absent_is_one_line_before_anything_is_made(
      (["--recipe", "large"], "no recipe named 'large'; there are paper, small"),
      (["--device", "tpu"], "no device 'tpu'; there are cpu and cuda")],
 )
-def test_a_wrong_choice_lists_the_right_ones(corpus, tmp_path, capsys, options, said):
+def test_a_wrong_choice_lists_the_valid_ones(corpus, tmp_path, capsys, options, said):
     code, complaint = run(capsys, "train", corpus, "--work", tmp_path / "w", "--features", "aus", *options)
     assert code == 1 and said in complaint and complaint.count("\n") == 1 and not (tmp_path / "w").exists()
 
 
 @pytest.mark.parametrize("command", ["make-corpus", "train --features aus", "simulate", "ceiling", "people"])
 @pytest.mark.parametrize("seed", [-1, 2**63])
-def test_a_seed_that_none_can_be_is_one_line(corpus, tmp_path, capsys, command, seed):
+def test_an_invalid_seed_is_reported_in_one_line(corpus, tmp_path, capsys, command, seed):
     name, *options = command.split()
     options += ["--work", tmp_path / "w"] if name in ("train", "simulate") else []
     root = tmp_path / "new" if name in ("make-corpus", "simulate") else corpus
     before = sorted(tmp_path.rglob("*"))
     code, complaint = run(capsys, name, root, *options, "--seed", seed)
-    assert code == 1 and complaint == f"emibook: --seed {seed}: give a whole number from 0 to {2**63 - 1}\n"
+    assert code == 1 and complaint == f"emibook: --seed {seed}: give an integer from 0 to {2**63 - 1}\n"
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_the_largest_seed_is_one(tmp_path):
+def test_the_largest_seed_is_valid(tmp_path):
     assert main(["ceiling", str(tmp_path), "--seed", str(2**63 - 1)]) == 1  # for want of labels
     torch.manual_seed(LARGEST_SEED), np.random.default_rng([LARGEST_SEED, 0])
     with pytest.raises((RuntimeError, ValueError)):

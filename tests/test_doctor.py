@@ -1,12 +1,12 @@
-"""The doctor: what is there is told with its version, what is missing with the command that mends it."""
+"""The doctor reports what there is with its version, and what is missing with the command that installs it."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.metadata
 
-from emibook import InputError, doctor
-from emibook.features import download, weights
+from emibook import doctor
+from emibook.features import download, openface, weights
 from emibook.features.weights import ANYONE, Pretrained
 
 
@@ -30,38 +30,45 @@ def test_what_is_missing_comes_with_a_command(monkeypatch):
         assert findings[name].mend.startswith("pip install")
 
 
-def test_published_weights_are_told_as_they_are(monkeypatch, tmp_path):
-    rows = {"there": b"good", "other": b"bad", "unknown": b"any", "absent": None}
-    for name, content in rows.items():
+def test_findings_of_other_modules_are_added():
+    extra = doctor.Finding("OpenFace", "missing", False, False, "build it")
+    assert extra in doctor.examine([extra])
+
+
+def test_published_weights_are_reported_as_they_are(monkeypatch, tmp_path):
+    contents = {"good": b"good", "other": b"bad", "absent": None}
+    for name, content in contents.items():
         if content is not None:
             (tmp_path / name).write_bytes(content)
     known = hashlib.sha256(b"good").hexdigest()
-    table = {name: Pretrained("a model", "owner/model", "model.bin", "MIT", ANYONE, 7,
-                              sha256=None if name == "unknown" else known) for name in rows}
-    by_hand = Pretrained("a model", "https://example.org", "", "MIT", ANYONE, None)
+    table = {name: Pretrained("a model", "owner/model", "model.bin", "MIT", ANYONE, 7, revision="1" * 40, sha256=known)
+             for name in contents}
+    table["unknown"] = Pretrained("a model", "owner/model", "model.bin", "MIT", ANYONE, 7, revision="1" * 40)
+    table["by hand"] = Pretrained("a model", "https://example.org", "", "MIT", ANYONE, None)
+    (tmp_path / "unknown").write_bytes(b"any")
     for module in (weights, download):
-        monkeypatch.setattr(module, "PRETRAINED", table | {"by hand": by_hand})
-    monkeypatch.setattr(download, "_trusted", dict)
-    monkeypatch.setattr(download, "cached", lambda name: tmp_path / name if rows.get(name) else None)
+        monkeypatch.setattr(module, "PRETRAINED", table)
+    monkeypatch.setattr(download, "cached", lambda name: tmp_path / name if (tmp_path / name).exists() else None)
+    findings = {finding.what.removeprefix("weights "): finding for finding in download.findings()}
+    assert list(findings) == list(table) and not any(finding.needed for finding in findings.values())
+    assert findings["good"].good and findings["good"].found == f"{tmp_path / 'good'}, SHA-256 as expected"
+    assert not findings["other"].good and "another file" in findings["other"].found
+    assert findings["other"].mend == "delete it, then emibook weights get other"
+    assert findings["unknown"].good and "SHA-256 unknown" in findings["unknown"].found
+    absent = findings["absent"]
+    assert (absent.good, absent.found, absent.mend) == (
+        False, "missing: a model, 7 MB", "emibook weights get absent")
+    assert not findings["by hand"].good and "get a checkpoint from https://example.org" in findings["by hand"].mend
+
+
+def test_openface_is_found_on_the_path(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    findings = {finding.what: finding for finding in doctor.examine()}
-    assert not any(findings[f"weights {name}"].needed for name in (*rows, "by hand"))
-    there, other, unknown, absent, hand = (findings[f"weights {name}"] for name in (*rows, "by hand"))
-    assert there.good and there.found == f"{tmp_path / 'there'}, SHA-256 as it has to be"
-    assert not other.good and "another file" in other.found
-    assert other.mend == "delete it, then emibook weights get other"
-    assert unknown.good and "no SHA-256 is known" in unknown.found
-    assert not absent.good and (absent.found, absent.mend) == ("missing: a model, 7 MB", "emibook weights get absent")
-    assert not hand.good and "take a checkpoint from https://example.org" in hand.mend
-    assert not findings["OpenFace"].good and "FeatureExtraction" in findings["OpenFace"].mend
+    assert not openface.finding().good and "FeatureExtraction" in openface.finding().mend
     (tmp_path / "FeatureExtraction").touch(0o755)
-    monkeypatch.setattr(download, "_trusted", lambda: (_ for _ in ()).throw(InputError("weights.json is not readable")))
-    unknown = next(finding for finding in doctor.examine() if finding.what == "weights unknown")
-    assert not unknown.good and "not readable" in unknown.found
-    assert {finding.what: finding for finding in doctor.examine()}["OpenFace"].good
+    assert openface.finding().good
 
 
-def test_a_pair_that_does_not_load_is_told(monkeypatch):
+def test_a_pair_that_does_not_load_is_reported(monkeypatch):
     import torchvision
 
     def broken(*_):

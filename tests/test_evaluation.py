@@ -10,6 +10,7 @@ import pytest
 from emibook import InputError
 from emibook.evaluation import (
     CLIPS,
+    Bootstrap,
     bootstrap_interval,
     clusters,
     halves,
@@ -121,7 +122,8 @@ def test_where_there_is_no_difference_the_interval_misses_zero_as_rarely_as_it_s
     for seed in range(200):
         truth, first, who = people(24, 6, seed=300 + seed, within=0.5, emotions=1)
         noise = np.random.default_rng(seed).normal(size=(2, *first.shape))
-        gain = paired_difference(truth, [first + noise[0]], [first + noise[1]], who, draws=300, seed=seed)
+        gain = paired_difference(truth, [first + noise[0]], [first + noise[1]], who,
+                                 bootstrap=Bootstrap(draws=300, seed=seed))
         misses += not gain.low <= 0 <= gain.high
     assert 0.01 <= misses / 200 <= 0.11
 
@@ -140,8 +142,8 @@ def test_width_shrinks_with_people_and_grows_with_the_level():
     widths = []
     for count in (10, 160):
         truth, prediction, who = people(count, 3, seed=6)
-        wide = bootstrap_interval(truth, [prediction], who, level=0.99)
-        narrow = bootstrap_interval(truth, [prediction], who, level=0.8)
+        wide = bootstrap_interval(truth, [prediction], who, bootstrap=Bootstrap(level=0.99))
+        narrow = bootstrap_interval(truth, [prediction], who, bootstrap=Bootstrap(level=0.8))
         assert wide.high - wide.low > narrow.high - narrow.low
         widths.append(wide.high - wide.low)
     assert 2 < widths[0] / widths[1] < 8  # the root of 16 is 4
@@ -151,7 +153,8 @@ def coverage(within: float, as_clips: bool) -> float:
     hits = 0
     for seed in range(200):
         truth, prediction, who = people(24, 6, seed=100 + seed, within=within, emotions=1, rho=0.4)
-        interval = bootstrap_interval(truth, [prediction], [""] * len(who) if as_clips else who, draws=300, seed=seed)
+        known = [""] * len(who) if as_clips else who
+        interval = bootstrap_interval(truth, [prediction], known, bootstrap=Bootstrap(draws=300, seed=seed))
         hits += interval.low <= 0.4 <= interval.high
     return hits / 200
 
@@ -185,11 +188,12 @@ def test_draws_without_variation_are_dropped_and_counted():
     truth, prediction, who = people(8, 2, seed=8)
     truth[:, 1] = 0
     truth[0, 1] = 1  # one clip of one person: drawn with a chance of 1 - (7/8)^8 = .66
-    interval = bootstrap_interval(truth, [prediction], who, draws=1000)
+    interval = bootstrap_interval(truth, [prediction], who, bootstrap=Bootstrap(draws=1000))
     assert 0.25 < interval.dropped / 1000 < 0.45 and np.isfinite([interval.low, interval.high]).all()
     prediction[:, 0] = 0.1
     with pytest.warns(RuntimeWarning, match="Joy has no correlation"):
-        nothing = bootstrap_interval(truth, [prediction], who, draws=50, names=("Joy", "Amusement"))
+        nothing = bootstrap_interval(truth, [prediction], who, bootstrap=Bootstrap(draws=50),
+                                     names=("Joy", "Amusement"))
     assert np.isnan([nothing.mean, nothing.low, nothing.high]).all() and nothing.dropped == 50
 
 
@@ -197,7 +201,7 @@ def test_no_warning_on_good_input_and_refusal_of_what_does_not_fit():
     truth, prediction, who = people(6, 3, seed=9)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        bootstrap_interval(truth, [prediction], who, draws=50)
+        bootstrap_interval(truth, [prediction], who, bootstrap=Bootstrap(draws=50))
     for wrong in (([], who), ([prediction[:-1]], who), ([prediction], who[:-1])):
         with pytest.raises(InputError, match="do not fit"):
             bootstrap_interval(truth, *wrong)

@@ -33,7 +33,7 @@ def drawn_x(axis) -> list[float]:
     return [float(x) for line in axis.lines for x in np.atleast_1d(line.get_xdata())]
 
 
-def test_no_text_is_small_and_the_paper_stays_out():
+def test_no_text_is_small_and_the_papers_values_are_optional():
     figures.show_rows(ROWS)
     figure = plt.gcf()
     sizes = [text.get_fontsize() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
@@ -45,7 +45,7 @@ def test_no_text_is_small_and_the_paper_stays_out():
 
 
 @pytest.mark.parametrize("weights", ["builtin", "builtin+pretrained", "pretrained & small untrained control"])
-def test_the_papers_value_is_set_beside_no_drawing_and_no_random_weights(weights, tmp_path):
+def test_the_papers_value_is_not_shown_beside_builtin_or_random_weights(weights, tmp_path):
     table = ROWS.assign(weights=["pretrained & file:0123", weights], corpus="hume-vidmimic2", note="")
     figures.show_rows(table, paper=True)
     assert 0.77 in drawn_x(plt.gca()) and 0.66 not in drawn_x(plt.gca())
@@ -62,7 +62,7 @@ def test_an_untrained_control_is_hollow():
     assert [to_rgba(dot.get_markerfacecolor()) == to_rgba("white") for dot in dots] == [False, True]
 
 
-def test_faces_keep_their_order_and_empty_places_stay_empty():
+def test_faces_keep_their_order_and_unused_axes_stay_empty():
     images = np.stack([np.full((4, 4, 3), value, np.uint8) for value in (10, 20, 30)])
     figures.show_faces(images, ["a", "b", "c"], columns=2)
     axes = plt.gcf().axes

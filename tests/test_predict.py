@@ -15,7 +15,8 @@ from emibook import InputError
 from emibook import predict as module
 from emibook.corpus import hume_vidmimic2
 from emibook.experiments import runs
-from emibook.experiments.runs import Run, make_run
+from emibook.experiments.runs import Run
+from emibook.experiments.training_run import Experiment, make_run
 from emibook.experiments.variants import Variant
 from emibook.features import EXTRACTORS, store
 from emibook.fusion import late_fusion
@@ -43,12 +44,12 @@ def world(tmp_path_factory) -> World:
     for name in ("resnet18", "aus", "mfcc"):
         made.write(corpus, work, name, signal=3.0, empty=(NEITHER, NO_SOUND if name == "mfcc" else NO_FACE))
     made_runs = {
-        name: make_run(corpus, work, branch, seed, QUICK, progress=False)
+        name: make_run(Experiment.of(corpus, work, QUICK), branch, seed, made.QUIET)
         for name, branch, seed in (("face", "aus", 0), ("face again", "aus", 1), ("both", "resnet18+aus", 0),
                                    ("sound", "mfcc", 0), ("baseline", "mfcc (baseline)", 0))
     }
     short = Variant("short", sequence={"steps": 4, "sampling": "uniform", "packed": "bfloat16"})
-    made_runs["otherwise read"] = make_run(corpus, work, "aus", 0, QUICK, short, progress=False)
+    made_runs["otherwise read"] = make_run(Experiment.of(corpus, work, QUICK, short), "aus", 0, made.QUIET)
     return World(corpus, work, made_runs)
 
 
@@ -199,7 +200,7 @@ def test_what_cannot_be_predicted_is_refused_in_one_line(world, clips, tmp_path)
 def test_runs_of_different_corpora_are_not_fused(world, clips, tmp_path):
     other = made.corpus(tmp_path / "root", targets=hume_vidmimic2.EMOTIONS, seed=5)
     shutil.copytree(world.work / "features", tmp_path / "features")
-    run = make_run(other, tmp_path, "mfcc", 0, QUICK, progress=False)
+    run = make_run(Experiment.of(other, tmp_path, QUICK), "mfcc", 0, made.QUIET)
     assert "different corpora" in refusal(predict, [clips["00032"]], [world.runs["face"], run])
     assert "different corpora" in refusal(submit, world.corpus, [world.runs["face"], run], tmp_path / "out.csv")
 

@@ -1,8 +1,8 @@
-"""The audit: every checkable statement of the paper beside what the code, the paper's other numbers and runs say.
+"""The audit: every checkable statement of the paper, compared with the code, the paper's other numbers, and runs.
 
-Statements, their checks and their tolerances are data, ``book/claims.yml``; a verdict is computed here and written
-nowhere. ``arithmetic`` holds the checks of the paper against itself, ``steps`` and ``networks`` what our code does,
-``results`` what needs runs on the paper's own data.
+Statements, their checks and their tolerances are data, in ``book/claims.yml``. A verdict is computed here and stored
+nowhere. ``arithmetic`` holds the checks of the paper against itself, ``steps`` and ``networks`` measure our code,
+``results`` holds the checks that need runs on the paper's own data.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ REPRODUCED, PARTLY, NOT_REPRODUCED, CONTRADICTS, UNDERSPECIFIED, NEEDS_DATA = VE
 KINDS = ("arithmetic", "architecture", "procedure", "result", "citation")
 FIELDS = ("id", "section", "quotation", "kind", "check", "arguments", "tolerance", "why")
 ROUNDING = 1e-9
-"""Added to every tolerance: what binary numbers make of decimal ones."""
+"""Added to every tolerance, for the rounding of decimal numbers to binary ones."""
 
 FIXED = (
     (120, "cdfe7b3f26bb235ce1ed98941cbeb2e55bae0028a5e9184985abb5a8ce93f3e6"),
     (138, "e15844f0e2afb275436cac13c58aa498c71eba1de65ea18587317f0cd4eb9a9e"),
 )
-"""How many claims there were when tolerances were fixed, and the hash of theirs, before the last of them were checked.
+"""The number of claims when tolerances were fixed, and the hash of their tolerances, before the last were checked.
 
-The first entry is from before any check had run; each later one from before those that were added had run.
+The first entry is from before any check had run; each later one from before the added claims were checked.
 """
 
 
@@ -45,12 +45,12 @@ class Claim:
     arguments: dict[str, Any]
     tolerance: float
     why: str
-    """Why the tolerance is what it is, and in which unit."""
+    """The reason for the tolerance, and its unit."""
 
 
 @dataclass(frozen=True)
 class Paper:
-    """The claims, and what several of them refer to: the tables as printed and the titles of the works cited."""
+    """The claims, the tables as printed, and the titles of the works cited."""
 
     claims: tuple[Claim, ...]
     tables: dict[str, dict[str, float]]
@@ -59,10 +59,10 @@ class Paper:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found, in words, and the verdict that follows from it."""
+    """A verdict, and the evidence for it in words."""
 
     verdict: str
-    found: str
+    reason: str
 
     def __post_init__(self) -> None:
         if self.verdict not in VERDICTS:
@@ -70,15 +70,19 @@ class Finding:
 
 
 def read_claims(path: Path | str = "book/claims.yml") -> Paper:
-    """The statements. Raises ``InputError`` naming a claim that lacks something, occurs twice or is of no kind."""
+    """Read ``book/claims.yml``.
+
+    Raises:
+        InputError: no such file, or a claim with other fields, an id that occurs twice, or an unknown kind.
+    """
     import yaml
 
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no claims at {path}: run this in the folder of the project")
-    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
     claims = []
-    for entry in written["claims"]:
+    for entry in content["claims"]:
         name = f"{path}: claim {entry.get('id', '(without an id)')}"
         if set(entry) != set(FIELDS):
             raise InputError(f"{name}: its fields are {', '.join(entry)}; they should be {', '.join(FIELDS)}")
@@ -87,20 +91,23 @@ def read_claims(path: Path | str = "book/claims.yml") -> Paper:
         if entry["kind"] not in KINDS:
             raise InputError(f"{name}: no kind {entry['kind']!r}; there are {', '.join(KINDS)}")
         claims.append(Claim(**entry | {"section": str(entry["section"]), "tolerance": float(entry["tolerance"])}))
-    return Paper(tuple(claims), written["tables"], written["references"])
+    return Paper(tuple(claims), content["tables"], content["references"])
 
 
 def tolerances_hash(claims: Sequence[Claim]) -> str:
-    """The SHA-256 of what the tolerances are: JSON of id and tolerance in the claims' order."""
+    """The SHA-256 of the tolerances: of JSON pairs of id and tolerance in the claims' order."""
     return hashlib.sha256(json.dumps([[claim.id, claim.tolerance] for claim in claims]).encode()).hexdigest()
 
 
 def audit(paper: Paper, work: Path | str | None = None, scale: float = 1.0) -> dict[str, Finding]:
-    """The finding of each claim by its id.
+    """The finding of each claim, by its id.
 
-    ``work`` is a work folder; where it was made from Hume-Vidmimic2 itself, what needs these data gets a verdict too.
-    ``scale`` multiplies every tolerance. Raises ``InputError`` for a claim whose check does not exist or does not fit
-    its arguments.
+    Args:
+        work: a work folder; where it was made from Hume-Vidmimic2 itself, claims that need these data get a verdict.
+        scale: multiplies every tolerance.
+
+    Raises:
+        InputError: a claim whose check does not exist or does not fit its arguments.
     """
     return _audit(paper, _evidence(paper, work), scale)
 
@@ -122,26 +129,26 @@ def _audit(paper: Paper, evidence: Evidence, scale: float) -> dict[str, Finding]
         try:
             findings[claim.id] = checks[claim.check](scaled, evidence)
         except KeyError as error:
-            raise InputError(f"claim {claim.id}: its check {claim.check} knows nothing of {error}") from error
+            raise InputError(f"claim {claim.id}: its check {claim.check} has no {error}") from error
     return findings
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What checks look at: the paper itself, measures of our code by name, and the licensed data where they are."""
+    """The input of the checks: the paper, measures of our code by name, and the licensed data where available."""
 
     paper: Paper
     measures: dict[str, Any]
     licensed: Any
 
     def value(self, given: Any) -> Any:
-        """A number of the paper's as it is, or what the measure of that name finds."""
+        """A value of the paper as it is, or the result of the measure of that name."""
         return self.measures[given]() if isinstance(given, str) and given in self.measures else given
 
 
 def counts(findings: dict[str, Finding]) -> dict[str, int]:
-    """How many claims have each verdict, in the verdicts' order."""
-    return {verdict: sum(each.verdict == verdict for each in findings.values()) for verdict in VERDICTS}
+    """The number of claims with each verdict, in the verdicts' order."""
+    return {verdict: sum(finding.verdict == verdict for finding in findings.values()) for verdict in VERDICTS}
 
 
 SCALES = (0.0, 0.5, 1.0, 1.5)
@@ -155,5 +162,5 @@ def sensitivity(paper: Paper, work: Path | str | None = None) -> dict[float, dic
 
 
 def fixed_before(claims: Sequence[Claim]) -> list[bool]:
-    """For each entry of ``FIXED``, whether those first claims still have the tolerances that they had then."""
+    """For each entry of ``FIXED``, whether its claims still have the same tolerances."""
     return [tolerances_hash(claims[:count]) == digest for count, digest in FIXED]

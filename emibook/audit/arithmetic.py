@@ -1,4 +1,4 @@
-"""Checks: the paper's numbers against each other, its readings against each other, and both against our measures.
+"""Checks of the paper's numbers and readings against each other, and against measures of our code.
 
 A check takes a claim, whose tolerance is already scaled, and the evidence, and returns a ``Finding``.
 """
@@ -26,44 +26,45 @@ from emibook.audit import (
 
 
 def distance(one: Any, other: Any) -> float:
-    """How far two values are apart: the largest difference of numbers; 0 or infinity for anything else."""
-    numeric = all(not isinstance(each, str | bool) and np.asarray(each).dtype.kind in "iuf" for each in (one, other))
+    """The largest absolute difference of numbers; for anything else 0 if equal, and else infinity."""
+    numeric = all(not isinstance(value, str | bool) and np.asarray(value).dtype.kind in "iuf"
+                  for value in (one, other))  # fmt: skip
     if numeric and np.shape(one) == np.shape(other):
         return float(np.max(np.abs(np.asarray(one, float) - np.asarray(other, float)), initial=0.0))
     return 0.0 if type(one) is type(other) and one == other else np.inf
 
 
 def shown(value: Any) -> str:
-    """A value in words of a few characters."""
+    """A value as short text."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.5g}"
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-        return " ".join(f"{each:.3g}" for each in value.ravel())
+        return " ".join(f"{number:.3g}" for number in value.ravel())
     if isinstance(value, list | tuple):
         return ", ".join(map(shown, value))
     return str(value)
 
 
 def share_verdict(held: list[bool]) -> str:
-    """All, some or none of the parts of a claim hold."""
+    """Reproduced, partly or not reproduced: whether all, some or none of the parts of a claim hold."""
     return REPRODUCED if all(held) else PARTLY if any(held) else NOT_REPRODUCED
 
 
 def measured(claim: Claim, evidence: Evidence) -> Finding:
-    """Each argument is a measure of ours and the paper's value."""
-    found = {name: evidence.measures[name]() for name in claim.arguments}
-    held = [distance(found[name], paper) <= claim.tolerance for name, paper in claim.arguments.items()]
-    words = [f"{name.replace('_', ' ')}: {shown(found[name])}" + ("" if good else f", not {shown(paper)}")
+    """Each argument is a measure of our code, with the paper's value."""
+    ours = {name: evidence.measures[name]() for name in claim.arguments}
+    held = [distance(ours[name], paper) <= claim.tolerance for name, paper in claim.arguments.items()]
+    words = [f"{name.replace('_', ' ')}: {shown(ours[name])}" + ("" if good else f", not {shown(paper)}")
              for good, (name, paper) in zip(held, claim.arguments.items(), strict=True)]
     return Finding(share_verdict(held), "; ".join(words))
 
 
 def readings(claim: Claim, evidence: Evidence) -> Finding:
-    """Ways to read the sentence, each with what follows from it; ``taken`` is what our code does.
+    """Readings of the sentence, each with its consequence; ``taken`` is the one of our code.
 
-    Underspecified where they differ, and not reproduced where ours is none of them.
+    Underspecified where they differ; not reproduced where ours is none of them.
     """
     values = {name: evidence.value(given) for name, given in claim.arguments["readings"].items()}
     words = "; ".join(f"{name}: {shown(value)}" for name, value in values.items())
@@ -79,7 +80,7 @@ def readings(claim: Claim, evidence: Evidence) -> Finding:
 
 
 def repeated(claim: Claim, evidence: Evidence) -> Finding:
-    """One thing that the paper gives in several ways."""
+    """A value that the paper gives in several places."""
     values = {name: evidence.value(given) for name, given in claim.arguments["values"].items()}
     first, *others = values.values()
     same = all(distance(first, other) <= claim.tolerance for other in others)
@@ -88,7 +89,7 @@ def repeated(claim: Claim, evidence: Evidence) -> Finding:
 
 
 def in_table(claim: Claim, evidence: Evidence) -> Finding:
-    """A number of the text that a table holds as well."""
+    """A number of the text that a table contains as well."""
     table, row = claim.arguments["table"], claim.arguments["row"]
     printed = evidence.paper.tables[table][row]
     same = distance(printed, claim.arguments["value"]) <= claim.tolerance
@@ -106,7 +107,7 @@ def above_in_table(claim: Claim, evidence: Evidence) -> Finding:
 
 
 def above_both(claim: Claim, evidence: Evidence) -> Finding:
-    """Rows of Table 3 lie above both rows of Table 2 that they average."""
+    """Rows of Table 3 lie above both of the rows of Table 2 that they average."""
     single, both = evidence.paper.tables["2"], evidence.paper.tables["3"]
     above = [all(both[row] > single[branch] + claim.tolerance for branch in branches)
              for row, branches in claim.arguments["rows"].items()]
@@ -149,14 +150,14 @@ def per_cent(claim: Claim, evidence: Evidence) -> Finding:
     for row, baseline, given in claim.arguments["pairs"]:
         difference = 100 * (table[row] - table[baseline])
         share = difference / table[baseline]
-        held = [distance(each, float(given)) <= claim.tolerance for each in (share, difference)]
+        held = [distance(value, float(given)) <= claim.tolerance for value in (share, difference)]
         verdicts.append(REPRODUCED if held[0] else PARTLY if held[1] else CONTRADICTS)
         words.append(f"{row}: {share:.0f} per cent of the baseline, {difference:.2f} percentage points")
     return Finding(max(verdicts, key=VERDICTS.index), "; ".join(words))
 
 
 def digits(claim: Claim, evidence: Evidence) -> Finding:
-    """A difference, given with no more decimals than its two numbers have; all three as printed."""
+    """A difference has no more decimals than its two numbers; all three as printed."""
     difference, (one, other) = claim.arguments["difference"], claim.arguments["of"]
     places = min(_decimals(one), _decimals(other))
     follows = abs(abs(float(one) - float(other)) - float(difference)) <= 1e-9
@@ -184,9 +185,9 @@ def seconds(value: Any) -> float:
 def adds_up(claim: Claim, evidence: Evidence) -> Finding:
     """A sum of numbers, or of durations as ``h:mm:ss``."""
     total, terms = claim.arguments["total"], claim.arguments["terms"]
-    found = sum(map(seconds, terms))
-    same = abs(found - seconds(total)) <= claim.tolerance
-    words = f"{' + '.join(map(str, terms))} = {_clock(found) if isinstance(total, str) else f'{found:g}'}"
+    result = sum(map(seconds, terms))
+    same = abs(result - seconds(total)) <= claim.tolerance
+    words = f"{' + '.join(map(str, terms))} = {_clock(result) if isinstance(total, str) else f'{result:g}'}"
     return Finding(REPRODUCED if same else CONTRADICTS, words)
 
 
@@ -204,14 +205,14 @@ def more_than(claim: Claim, evidence: Evidence) -> Finding:
 
 
 def mean_length(claim: Claim, evidence: Evidence) -> Finding:
-    """The mean that follows from durations and samples, beside one that is stated elsewhere."""
-    found, stated = seconds(claim.arguments), claim.arguments["stated"]
-    words = f"{found:.3f} s follow; {stated} s are {claim.arguments['source']}"
-    return Finding(REPRODUCED if abs(found - stated) <= claim.tolerance else NOT_REPRODUCED, words)
+    """The mean that follows from durations and samples, compared with one that is stated elsewhere."""
+    mean, stated = seconds(claim.arguments), claim.arguments["stated"]
+    words = f"{mean:.3f} s follow; {stated} s are {claim.arguments['source']}"
+    return Finding(REPRODUCED if abs(mean - stated) <= claim.tolerance else NOT_REPRODUCED, words)
 
 
 def divides(claim: Claim, evidence: Evidence) -> Finding:
-    """A width that is shared equally."""
+    """A width that is divided equally."""
     whole, parts = claim.arguments["whole"], claim.arguments["parts"]
     words = f"{whole} = {parts} x {whole // parts}" + (f" + {whole % parts}" if whole % parts else "")
     return Finding(CONTRADICTS if whole % parts else REPRODUCED, words)
@@ -221,11 +222,11 @@ def one_of_these(claim: Claim, evidence: Evidence) -> Finding:
     """Several sentences about one thing name the same of several ``things``."""
     named = [[thing for thing in claim.arguments["things"] if thing in text] for text in claim.arguments["statements"]]
     words = "; ".join(f"{', '.join(things) or 'none'}" for things in named)
-    return Finding(REPRODUCED if all(each == named[0] for each in named) else CONTRADICTS, f"named are: {words}")
+    return Finding(REPRODUCED if all(things == named[0] for things in named) else CONTRADICTS, f"named are: {words}")
 
 
 def as_cited(claim: Claim, evidence: Evidence) -> Finding:
-    """What the paper lists of another work, beside what that work lists."""
+    """What the paper lists of another work, compared with that work's own list."""
     said, cited = (set(claim.arguments[name]) for name in ("said", "cited"))
     parts = [f"{words}: {', '.join(sorted(rest))}" for words, rest in (("not named", cited - said),
                                                                      ("not there", said - cited)) if rest]
@@ -254,28 +255,28 @@ def cites_original(claim: Claim, evidence: Evidence) -> Finding:
 
 
 def fused(claim: Claim, evidence: Evidence) -> Finding:
-    """An average that two calibrated branches whose predictions do not contradict each other (r12 = 0) can reach."""
+    """An average that two calibrated branches with uncorrelated predictions (r12 = 0) can reach."""
     single, both = evidence.paper.tables["2"], evidence.paper.tables["3"]
     first, second = single[claim.arguments["first"]], single[claim.arguments["second"]]
     average = both[claim.arguments["average"]]
     reach = float(fusion_bounds.calibrated(first, second, 0.0))
-    agreement = fusion_bounds.implied(first, second, average)["calibrated"]
-    words = f"reach of branches that know nothing of each other: {reach:.4f}; implied correlation: {agreement:+.2f}"
+    r12 = fusion_bounds.implied(first, second, average)["calibrated"]
+    words = f"reach of uncorrelated branches: {reach:.4f}; implied correlation: {r12:+.2f}"
     if average <= reach + claim.tolerance:
         return Finding(REPRODUCED, words)
-    if agreement < -1:
+    if r12 < -1:
         return Finding(CONTRADICTS, words)
-    return Finding(UNDERSPECIFIED, f"{words}; possible where branches contradict each other, or emotions differ, and "
+    return Finding(UNDERSPECIFIED, f"{words}; possible where branches correlate negatively, or emotions differ, and "
                                    "no emotion's value is given")
 
 
 def fused_gain(claim: Claim, evidence: Evidence) -> Finding:
-    """What one branch's gain adds to the average while the branches agree as much as before."""
+    """What one branch's gain adds to the average, with the correlation between the branches as before."""
     single, both = evidence.paper.tables["2"], evidence.paper.tables["3"]
     second = single[claim.arguments["second"]]
     (before, fused_before), (after, fused_after) = claim.arguments["before"], claim.arguments["after"]
-    agreement = fusion_bounds.implied(single[before], second, both[fused_before])["calibrated"]
-    expected = float(fusion_bounds.calibrated(single[after], second, agreement)) - both[fused_before]
+    r12 = fusion_bounds.implied(single[before], second, both[fused_before])["calibrated"]
+    expected = float(fusion_bounds.calibrated(single[after], second, r12)) - both[fused_before]
     gain = both[fused_after] - both[fused_before]
     words = (f"the branch gains {single[after] - single[before]:.4f}, the average {gain:.4f}, where "
              f"{expected:.4f} follow")

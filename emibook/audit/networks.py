@@ -1,11 +1,11 @@
-"""Measures of our networks, their training, the average and the metric. Each is run, not quoted."""
+"""Measures of our networks, their training, the late fusion and the metric. Each runs the code."""
 
 from __future__ import annotations
 
 import functools
-import inspect
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ import numpy as np
 import pandas
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from emibook import InputError
 from emibook.device import seeded
-from emibook.experiments.paper_tables import RECIPES
+from emibook.experiments.recipes import RECIPES
 from emibook.experiments.variants import MODELS
 from emibook.fusion import late_fusion
 from emibook.metrics import mean_pearson, pearson
@@ -25,10 +26,10 @@ from emibook.models.tcn import causal
 from emibook.sequences.load import modality
 from emibook.sequences.packed import Sequences
 from emibook.training import loop
-from emibook.training.loop import Recipe, train
+from emibook.training.loop import Partitions, Recipe, TrainingConfig, train
 
 CLIPS, TARGETS = 12, 6
-FLAT = 1e-30  # a rate that moves no weight, so that the metric stays what it is
+FLAT = 1e-30  # a learning rate that changes no weight, so that the metric stays the same
 PATIENCE = 10
 
 
@@ -63,14 +64,14 @@ def _steps_changed_before() -> int:
 
 @functools.cache
 def _steps_depended_on() -> int:
-    """How many steps of its input a step of the TCN's output depends on: those whose gradient is not nothing."""
+    """How many steps of its input a step of the TCN's output depends on: those with a gradient."""
     values = _values(1024).clone().requires_grad_()
     _branch("A").tcn(values)[0, 100].sum().backward()
     return int((values.grad[0].abs().amax(dim=1) > 0).sum())
 
 
 def _plain() -> TCN:
-    """One layer of one channel, so that a step of the output can be followed to the steps that made it."""
+    """Two layers of one channel, all weights 1 and biases 0.1."""
     with seeded(3):
         tcn = TCN(1, channels=1, layers=2).eval()
     for layer in tcn.convolutions:
@@ -80,7 +81,7 @@ def _plain() -> TCN:
 
 
 def _taps() -> int:
-    """How many steps of its input a layer reads: those whose gradient is not nothing."""
+    """How many steps of its input a layer reads: those with a gradient."""
     tcn, values = _plain(), torch.ones(1, 50, 1, requires_grad=True)
     causal(tcn.convolutions[0], values)[0, 40, 0].backward()
     return int((values.grad[0, :, 0] != 0).sum())
@@ -88,7 +89,7 @@ def _taps() -> int:
 
 @torch.inference_mode()
 def _layer_follows_equation() -> bool:
-    """Two layers of one channel, all weights 1 and biases 0.1, beside the sums and maxima written out."""
+    """Whether ``_plain`` equals the sums and maxima written out."""
     values = torch.randn(1, 30, 1, generator=torch.Generator().manual_seed(1))
     expected = np.pad(values[0, :, 0].numpy().astype(float), (2, 0))
     expected = np.maximum(expected[2:] + expected[1:-1] + expected[:-2] + 0.1, 0)
@@ -110,9 +111,9 @@ def _ffn_follows_equation_3() -> bool:
     if len(layers) != 2:
         return False
     first, second = layers
-    given = torch.randn(3, first.in_features, generator=torch.Generator().manual_seed(2))
-    written = torch.relu(given @ first.weight.T + first.bias) @ second.weight.T + second.bias
-    return torch.allclose(ffn(given), written, atol=1e-5)
+    inputs = torch.randn(3, first.in_features, generator=torch.Generator().manual_seed(2))
+    expected = torch.relu(inputs @ first.weight.T + first.bias) @ second.weight.T + second.bias
+    return torch.allclose(ffn(inputs), expected, atol=1e-5)
 
 
 @torch.inference_mode()
@@ -122,13 +123,13 @@ def _outputs(kind: str, width: int) -> int:
 
 @torch.inference_mode()
 def _pooled(how: str) -> np.ndarray:
-    """The acoustic branch's six outputs where its steps become one vector in a given way."""
+    """The acoustic branch's six outputs, its steps pooled in the given way."""
     branch, values = _branch("A"), _values(1024)
     if how == "ours":
         return branch(values, torch.ones(1, 120))[0].numpy()
     hidden = branch.tcn(values)
-    one = {"mean": hidden.mean(dim=1), "last": hidden[:, -1], "largest": hidden.amax(dim=1)}[how]
-    return branch.ffn(one)[0].numpy()
+    pooled = {"mean": hidden.mean(dim=1), "last": hidden[:, -1], "largest": hidden.amax(dim=1)}[how]
+    return branch.ffn(pooled)[0].numpy()
 
 
 def _one_run_may_hold_both() -> bool:
@@ -140,18 +141,18 @@ def _one_run_may_hold_both() -> bool:
 
 
 def _ffns_of_two_branches() -> int:
-    """Sets of weights among the feedforward networks of both branches."""
+    """The number of different weights among the feedforward networks of both branches."""
     return len({id(_branch(kind).ffn[0].weight) for kind in ("V", "A")})
 
 
 def _tables() -> tuple[np.ndarray, np.ndarray]:
-    """Labels and predictions drawn from a seed, (clip, emotion)."""
+    """(clip, emotion) random labels and predictions."""
     rng = np.random.default_rng(7)
     return rng.random((40, TARGETS)), rng.random((40, TARGETS))
 
 
 def _written_pearson() -> np.ndarray:
-    """Equation (9), as it is written."""
+    """Equation (9), as printed."""
     truth, predicted = (table - table.mean(axis=0) for table in _tables())
     covariance = (truth * predicted).mean(axis=0)
     return covariance / np.sqrt((truth**2).mean(axis=0) * (predicted**2).mean(axis=0))
@@ -174,9 +175,17 @@ def _loss_over_samples() -> float:
     return float(sum(np.sum((y - p) ** 2) for y, p in zip(truth, predicted, strict=True)) / len(truth))
 
 
+@dataclass(frozen=True)
+class FlatTraining:
+    """A training whose weights do not change: its log, the mean square of its errors, and the optimizers' classes."""
+
+    log: pandas.DataFrame
+    mean_square: float
+    optimizers: frozenset[str]
+
+
 @functools.cache
-def _flat_training() -> tuple[pandas.DataFrame, float]:
-    """The log of a training whose weights cannot move, and the mean square of its predictions, written out."""
+def _flat_training() -> FlatTraining:
     rng = np.random.default_rng(0)
 
     def partition(name: str) -> Sequences:
@@ -189,34 +198,37 @@ def _flat_training() -> tuple[pandas.DataFrame, float]:
 
     parts = partition("t"), partition("v")
     recipe = Recipe("flat", learning_rate=FLAT, batch=CLIPS, epochs=PATIENCE + 2, patience=PATIENCE, threads=1)
-    with tempfile.TemporaryDirectory() as folder:
-        train(*parts, recipe, 0, Path(folder) / "run", model={"kind": "linear"}, device="cpu", progress=False)
-        log = pandas.read_csv(Path(folder) / "run" / loop.LOG)
-        predicted = loop.predict(loop.load_model(Path(folder) / "run"), parts[0])
+    optimizers: set[str] = set()
+    hook = register_optimizer_step_post_hook(lambda optimizer, *_: optimizers.add(type(optimizer).__name__))
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            config = TrainingConfig(recipe, model={"kind": "linear"})
+            train(Partitions(*parts), config, Path(folder) / "run", device="cpu", progress=False)
+            log = pandas.read_csv(Path(folder) / "run" / loop.LOG)
+            predicted = loop.predict(loop.load_model(Path(folder) / "run"), parts[0])
+    finally:
+        hook.remove()
     squares = (parts[0].targets.astype(float) - predicted) ** 2
-    return log, float(squares.mean())
+    return FlatTraining(log, float(squares.mean()), frozenset(optimizers))
 
 
 def _rate_after_flat_epochs() -> float:
-    """The rate once ``PATIENCE`` epochs have passed without a rise, as a share of the first one."""
-    rates = _flat_training()[0]["learning_rate"].to_numpy()
+    """The learning rate after ``PATIENCE`` epochs without an improvement, as a share of the initial one."""
+    rates = _flat_training().log["learning_rate"].to_numpy()
     return float(rates[PATIENCE + 1] / rates[0]) if rates[PATIENCE] == rates[0] else float("nan")
 
 
 def _logged_loss_apart() -> float:
-    log, squares = _flat_training()
-    return abs(float(log["loss"].iloc[-1]) - squares)
+    return abs(float(_flat_training().log["loss"].iloc[-1]) - _flat_training().mean_square)
 
 
 def _optimizer() -> str:
-    """The class of torch.optim that training makes."""
-    source = inspect.getsource(loop)
-    made = [name for name in dir(torch.optim) if f"torch.optim.{name}(" in source]
-    return ", ".join(made)
+    """The classes of the optimizers that take the steps of a training."""
+    return ", ".join(sorted(_flat_training().optimizers))
 
 
 def _recurrent_layers() -> int:
-    return sum(isinstance(each, nn.RNNBase | nn.RNNCellBase) for kind in "VA" for each in _branch(kind).modules())
+    return sum(isinstance(module, nn.RNNBase | nn.RNNCellBase) for kind in "VA" for module in _branch(kind).modules())
 
 
 MEASURES: dict[str, Callable[[], Any]] = {
@@ -255,4 +267,4 @@ MEASURES: dict[str, Callable[[], Any]] = {
     "recipe_patience": lambda: RECIPES["paper"].patience,
     "rate_after_ten_flat_epochs": _rate_after_flat_epochs,
 }
-"""Measure to what finds it; a claim names the measure and what the paper says."""
+"""Measures by name; a claim gives the name and the paper's value."""

@@ -1,8 +1,8 @@
-"""Checks that need runs on the paper's own data; without them a claim waits for the data, and says so.
+"""Checks that need runs on the paper's own data; without them the verdict is "needs the licensed data".
 
-A work folder counts where its ``corpus.json`` names Hume-Vidmimic2 and nothing has to be said of it: a corpus of
-drawings in the same layout has a note. A row or a run counts where its encoders are the published ones, the reader's
-or the data set's own features: what was fitted on drawings, or has random weights, is evidence of nothing here.
+A work folder counts where its ``corpus.json`` names Hume-Vidmimic2 and has no note: a puppet corpus in the same layout
+has one. A row or a run counts where its encoders are published ones, the user's own, or the data set's own features:
+encoders that were fitted on the puppet or have random weights are no evidence here.
 
 Whose features the paper's ViT and wav2vec 2.0 rows hold is a claim of its own. A row is judged with the data set's own
 where there are such runs (section 4.3: "retraining the official features"), and as extracted where there are none.
@@ -33,12 +33,12 @@ CORPUS, RECIPE = "hume-vidmimic2", "paper"
 WAITS = Finding(NEEDS_DATA, "no runs on Hume-Vidmimic2 in the work folder")
 BRANCHES = {row.features: row.branches for row in (*TABLE2, *TABLE3, *OFFICIAL)}
 OFFICIALLY = {row.features: other.features for row, other in zip((*TABLE2, *TABLE3), OFFICIAL, strict=True)}
-STAND_INS = ("builtin", "untrained")  # what labels of weights say of encoders that are none of the paper's
-FILES = 200  # whose frames are counted, drawn from the corpus at random
+SUBSTITUTES = ("builtin", "untrained")  # labels of weights of encoders that are none of the paper's
+FILES = 200  # a random sample of the corpus, whose frames are counted
 
 
 class Licensed:
-    """A work folder that was made from Hume-Vidmimic2: its corpus, tables and runs, each read when first wanted."""
+    """A work folder that was made from Hume-Vidmimic2: its corpus, tables and runs, each read when first needed."""
 
     def __init__(self, work: Path, root: Path) -> None:
         self.work, self.root = work, root
@@ -59,19 +59,19 @@ class Licensed:
     @functools.cached_property
     def runs(self) -> dict[str, dict[int, Run]]:
         """The runs of the paper's recipe on these clips and labels, by branch and seed."""
-        found: dict[str, dict[int, Run]] = {}
+        runs: dict[str, dict[int, Run]] = {}
         labels = labels_of(self.corpus)
         for path in sorted((self.work / "runs").glob("*/metrics.json")):
             try:
                 run = Run.open(path.parent)
-            except InputError:  # another version's
+            except InputError:  # of another version
                 continue
             about = run.config
             ours = about["corpus"] == CORPUS and not about["note"] and about.get("variant", "base") == "base"
             ours = ours and about["labels"] == labels
-            if ours and about["recipe"]["name"] == RECIPE and not stands_in(run.metrics["weights"]):
-                found.setdefault(run.branch, {})[about["seed"]] = run
-        return found
+            if ours and about["recipe"]["name"] == RECIPE and not is_substitute(run.metrics["weights"]):
+                runs.setdefault(run.branch, {})[about["seed"]] = run
+        return runs
 
     def read_as(self, features: str) -> str:
         """The row with the data set's own features where there are runs of it, else as it is."""
@@ -83,19 +83,19 @@ class Licensed:
 
     @functools.cache  # noqa: B019 - one folder an audit
     def predictions(self, features: str) -> list[np.ndarray] | None:
-        """Of a row of the tables (clip, emotion) a seed on the validation partition; None where a run is missing."""
+        """A row's predictions of the validation clips, (clip, emotion) per seed; None where a run is missing."""
         branches, seeds = BRANCHES[features], self._seeds(features)
         clips = self.corpus.partition("valid")["clip"]
-        made = []
+        by_seed = []
         for seed in seeds:
             parts = [self.runs[branch][seed].predictions("valid", clips) for branch in branches]
             values, present = zip(*parts, strict=True)
-            made.append(late_fusion(*values, present=present) if len(parts) > 1 else values[0])
-        return made or None
+            by_seed.append(late_fusion(*values, present=present) if len(parts) > 1 else values[0])
+        return by_seed or None
 
     @functools.cache  # noqa: B019 - one folder an audit
     def gain(self, one: str, other: str) -> Interval | None:
-        """What the first row scores more than the second, seed by seed; None where runs are missing."""
+        """The difference of the first row's score from the second's, paired by seed; None where runs are missing."""
         first, second = self.predictions(one), self.predictions(other)
         if first is None or second is None:
             return None
@@ -105,28 +105,32 @@ class Licensed:
 
     @functools.cached_property
     def rates(self) -> np.ndarray:
-        """(file,) frames a second on the average, of at most ``FILES`` videos that can be read."""
-        found = []
+        """(file,) mean frames per second of at most ``FILES`` videos that can be read."""
+        rates = []
         paths = self.corpus.clips["path"]
         for path in paths.sample(min(FILES, len(paths)), random_state=0).sort_index():
             try:
                 with av.open(path) as file:
                     times = sorted(packet.pts * packet.time_base for packet in file.demux(video=0)
                                    if packet.pts is not None)
-            except (av.FFmpegError, IndexError):  # preprocessing says what is the matter with it
+            except (av.FFmpegError, IndexError):  # preprocessing reports why
                 continue
             if len(times) > 1 and times[-1] > times[0]:
-                found.append(float((len(times) - 1) / (times[-1] - times[0])))
-        return np.array(found)
+                rates.append(float((len(times) - 1) / (times[-1] - times[0])))
+        return np.array(rates)
 
 
-def stands_in(weights: str) -> bool:
-    """Whether an encoder of a row or run was fitted on drawings or has random weights."""
-    return any(word in weights for word in STAND_INS)
+def is_substitute(weights: str) -> bool:
+    """Whether an encoder of a row or run was fitted on the puppet or has random weights."""
+    return any(word in weights for word in SUBSTITUTES)
 
 
 def licensed(work: Path | str | None) -> Licensed | None:
-    """The work folder, where it was made from the paper's own data."""
+    """The work folder where it was made from the paper's own data, else None.
+
+    Raises:
+        InputError: no ``corpus.json`` in it.
+    """
     if work is None:
         return None
     about = Path(work) / "corpus.json"
@@ -137,7 +141,7 @@ def licensed(work: Path | str | None) -> Licensed | None:
 
 
 def _with_data(check: Callable[[Claim, Licensed], Finding]) -> Callable[[Claim, Evidence], Finding]:
-    """The check, or the claim waits."""
+    """The check where the data are available, else ``WAITS``."""
 
     @functools.wraps(check)
     def checked(claim: Claim, evidence: Evidence) -> Finding:
@@ -155,7 +159,7 @@ def row(claim: Claim, data: Licensed) -> Finding:
     if read_as is None:
         return Finding(NEEDS_DATA, f"{table}.csv has no row {features} yet")
     made = rows.loc[read_as]
-    if stands_in(made["weights"]) or made["recipe"] != RECIPE:
+    if is_substitute(made["weights"]) or made["recipe"] != RECIPE:
         return Finding(NEEDS_DATA, f"made with weights {made['weights']} and the recipe {made['recipe']}")
     mean, low, high = (float(made[name]) for name in ("mean", "low", "high"))
     words = f"{read_as}: {mean:.4f}, {low:.4f} to {high:.4f} over {made['interval_over']}, {made['seeds']} seeds"
@@ -166,13 +170,13 @@ def row(claim: Claim, data: Licensed) -> Finding:
 
 @_with_data
 def better(claim: Claim, data: Licensed) -> Finding:
-    """Of each pair of rows the first beats the second: the interval of the paired difference lies above nothing."""
+    """Of each pair of rows the first beats the second: the interval of the paired difference lies above zero."""
     held, words = [], []
     for one, other in (map(data.read_as, pair) for pair in claim.arguments["pairs"]):
         gain = data.gain(one, other)
         if gain is None:
-            lacking = one if data.predictions(one) is None else other
-            return Finding(NEEDS_DATA, f"no runs of the recipe {RECIPE} and published weights of {lacking} yet")
+            missing = one if data.predictions(one) is None else other
+            return Finding(NEEDS_DATA, f"no runs of the recipe {RECIPE} and published weights of {missing} yet")
         held.append(gain.low > claim.tolerance)
         words.append(f"{one} less {other}: {gain.mean:+.4f}, {gain.low:+.4f} to {gain.high:+.4f} over {gain.over}")
     return Finding(share_verdict(held), "; ".join(words))
@@ -180,21 +184,21 @@ def better(claim: Claim, data: Licensed) -> Finding:
 
 @_with_data
 def partition(claim: Claim, data: Licensed) -> Finding:
-    """Samples of a partition, counted, and their duration, within per cents of it."""
+    """The number of samples of a partition, and their duration within some per cent."""
     clips = data.corpus.partition(claim.arguments["name"])["clip"]
     measured = pandas.read_csv(data.work / "preprocess.csv", dtype={"clip": str}, keep_default_na=False)
     lengths = pandas.to_numeric(measured.set_index("clip")["seconds"]).reindex(clips)
     if lengths.isna().any():
         return Finding(NEEDS_DATA, f"{int(lengths.isna().sum())} of {len(clips)} clips have no duration yet")
-    wanted, found = seconds(claim.arguments["duration"]), float(lengths.sum())
-    off = 100 * (found / wanted - 1)
+    printed, total = seconds(claim.arguments["duration"]), float(lengths.sum())
+    off = 100 * (total / printed - 1)
     held = [len(clips) == claim.arguments["samples"], abs(off) <= claim.tolerance]
-    return Finding(share_verdict(held), f"{len(clips)} samples, {found:,.0f} s, {off:+.2f} % of what is printed")
+    return Finding(share_verdict(held), f"{len(clips)} samples, {total:,.0f} s, {off:+.2f} % of what is printed")
 
 
 @_with_data
 def participants(claim: Claim, data: Licensed) -> Finding:
-    """How many people are named."""
+    """The number of participants that are named."""
     people = set(data.corpus.clips["participant"])
     if "" in people:
         return Finding(UNDERSPECIFIED, "the tables as distributed do not say who is in which clip")
@@ -204,9 +208,9 @@ def participants(claim: Claim, data: Licensed) -> Finding:
 
 @_with_data
 def speaker_independent(claim: Claim, data: Licensed) -> Finding:
-    """Nobody is in two partitions."""
+    """No participant is in two partitions."""
     sets = [set(data.corpus.partition(name)["participant"]) for name in PARTITIONS]
-    if any("" in each for each in sets):
+    if any("" in names for names in sets):
         return Finding(UNDERSPECIFIED, "the tables as distributed do not say who is in which clip")
     shared = sum(map(len, sets)) - len(set.union(*sets))
     return Finding(NOT_REPRODUCED if shared else REPRODUCED, f"{shared} participants are in more than one partition")
@@ -214,7 +218,7 @@ def speaker_independent(claim: Claim, data: Licensed) -> Finding:
 
 @_with_data
 def frame_rates(claim: Claim, data: Licensed) -> Finding:
-    """Videos come at more than one rate."""
+    """Videos have more than one frame rate."""
     rates = data.rates
     if len(rates) < 2:
         return Finding(NEEDS_DATA, f"{len(rates)} videos could be read")

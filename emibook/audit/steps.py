@@ -1,4 +1,4 @@
-"""Measures of what our code does before the networks: clock, sound, faces, features, steps. Each is run, not quoted."""
+"""Measures of our code before the networks: clock, sound, faces, features, sequences. Each runs the code."""
 
 from __future__ import annotations
 
@@ -6,28 +6,38 @@ import functools
 import inspect
 import tempfile
 import wave
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import av
+import cv2
 import numpy as np
 import torch
 
 from emibook import preprocess
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
 from emibook.device import seeded
-from emibook.features import EXTRACTORS, acoustic, aus, store, visual
+from emibook.features import EXTRACTORS, action_units, mfcc, resnet18, store, wav2vec2
 from emibook.features.weights import Weights
-from emibook.preprocess import detector, media
+from emibook.preprocess import alignment, detector, media
 from emibook.sequences.load import joined
 
-TILT = 20.0  # degrees by which a head is tilted, to see what a crop leaves of it
+TILT = 20.0  # degrees by which a head is tilted, to measure what remains of it in a crop
 
 
 def _video_frames(rate: int) -> int:
-    """How many frames of the clock one second of a video of ``rate`` becomes."""
+    """The number of frames on the clock of a one-second video of ``rate`` frames."""
+    with _video(rate) as path:
+        return sum(1 for _ in media.frames(path))
+
+
+@contextmanager
+def _video(rate: int) -> Iterator[Path]:
+    """A one-second video of ``rate`` frames."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "second.mp4"
         with av.open(str(path), "w") as container:
@@ -38,12 +48,12 @@ def _video_frames(rate: int) -> int:
                 picture.pts, picture.time_base = number, Fraction(1, rate)
                 container.mux(stream.encode(picture))
             container.mux(stream.encode(None))
-        return sum(1 for _ in media.frames(path))
+        yield path
 
 
 @functools.cache
 def _sound() -> np.ndarray:
-    """What becomes of a second of a quiet stereo tone at 44.1 kHz."""
+    """The audio that is read from one second of a quiet stereo tone at 44.1 kHz."""
     time = np.arange(44100) / 44100
     tone = (1000 * np.sin(2 * np.pi * 440 * time)).astype("<i2")
     with tempfile.TemporaryDirectory() as folder:
@@ -62,11 +72,11 @@ def _sequence(name: str, values: np.ndarray, times: np.ndarray) -> store.Feature
 
 
 def _face(rows: int, *, name: str = "resnet18", skipped: int = 0) -> store.FeatureSequence:
-    """A sequence of faces 30 times a second, without ``skipped`` of them in the middle; columns as in the registry."""
+    """A sequence of faces at 30 per second, ``skipped`` of them missing in the middle; as wide as in the registry."""
     frames = np.arange(rows + skipped)
     frames = np.delete(frames, np.arange(rows // 2, rows // 2 + skipped))
     values = np.random.default_rng(rows).normal(size=(rows, EXTRACTORS[name].width))
-    return _sequence(name, values, frames / media.RATE)
+    return _sequence(name, values, frames / media.FRAME_RATE)
 
 
 def _joined_is_side_by_side() -> bool:
@@ -75,7 +85,7 @@ def _joined_is_side_by_side() -> bool:
 
 
 def _seconds_of_300_audio_steps() -> float:
-    """How much sound 300 steps span, by the steps that five seconds at the extractor's own rate become."""
+    """The seconds of sound in 300 steps, from the number of steps of five seconds at the extractor's own rate."""
     rate = EXTRACTORS["wav2vec2"].rate
     times = (np.arange(5 * int(rate)) + 0.5) / rate
     return 300 * 5 / len(joined([_sequence("wav2vec2", times[:, None], times)], "A")[0])
@@ -85,71 +95,71 @@ def _tilted() -> np.ndarray:
     """(5, 2) landmarks of an upright face, turned by ``TILT`` about the middle of a picture of 320 x 240."""
     angle = np.radians(TILT)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return (2 * (detector.TEMPLATE - detector.CROP / 2)) @ turn.T + [160, 120]
+    return (2 * (alignment.TEMPLATE - alignment.CROP_SIZE / 2)) @ turn.T + [160, 120]
 
 
 def _tilt_left_by_a_box() -> float:
-    """Cutting along the picture's edges turns nothing: what is left is what the landmarks themselves have."""
+    """A crop along the image's axes rotates nothing: all of the landmarks' tilt remains."""
     left, right = _tilted()[:2]
     return round(float(np.degrees(np.arctan2(*(right - left)[::-1]))), 3)
 
 
 def _tilt_left_by_our_crop() -> float:
-    """A bright and a dark dot are put on the eyes of a tilted head; the angle between them is measured in the crop."""
+    """The angle in the crop between a bright and a dark dot, drawn on the eyes of a tilted head."""
     points = _tilted()
     picture = np.full((240, 320, 3), 128, np.uint8)
     across, down = np.meshgrid(np.arange(320), np.arange(240))
     for point, shade in zip(points[:2], (0, 255), strict=True):
         picture[np.hypot(across - point[0], down - point[1]) < 5] = shade
-    crop = detector.align(picture, points)[..., 0].astype(int)
-    (x1, y1), (x2, y2) = ([axis.mean() for axis in np.nonzero(seen)[::-1]] for seen in (crop < 64, crop > 192))
+    crop = alignment.align(picture, points)[..., 0].astype(int)
+    (x1, y1), (x2, y2) = ([axis.mean() for axis in np.nonzero(dot)[::-1]] for dot in (crop < 64, crop > 192))
     return round(float(np.degrees(np.arctan2(y2 - y1, x2 - x1))), 1)
 
 
 def _crop_shape() -> list[int]:
-    return list(detector.align(np.zeros((240, 320, 3), np.uint8), _tilted()).shape)
+    return list(alignment.align(np.zeros((240, 320, 3), np.uint8), _tilted()).shape)
 
 
 @torch.inference_mode()
 def _resnet18_is_a_mean() -> bool:
-    """Whether the features are the mean over the last convolution's map."""
+    """Whether the features are the mean over the last convolution's feature map."""
     with seeded(0):
-        trunk, pixels = visual.resnet18_trunk().eval(), torch.randn(1, 3, detector.CROP, detector.CROP)
+        trunk, pixels = resnet18.resnet18_trunk().eval(), torch.randn(1, 3, alignment.CROP_SIZE, alignment.CROP_SIZE)
     maps: list[torch.Tensor] = []
-    trunk.layer4.register_forward_hook(lambda module, given, made: maps.append(made))
+    trunk.layer4.register_forward_hook(lambda module, inputs, output: maps.append(output))
     return torch.allclose(trunk(pixels), maps[0].mean(dim=(2, 3)), atol=1e-5) if trunk(pixels).numel() else False
 
 
 def _units(offset: float) -> np.ndarray:
-    """(column,) what our estimator of action units gives of a face whose every unit it puts at ``offset``."""
-    encoder = object.__new__(aus.ActionUnits)  # its weights are fitted on drawings, which takes minutes
+    """(column,) the output of our estimator of action units where its regression gives ``offset`` for every unit."""
+    encoder = object.__new__(action_units.ActionUnitEstimator)  # a fit of its weights takes minutes
     encoder.label = "builtin"
-    encoder.slopes = np.zeros((aus.DESCRIPTION, encoder.width), np.float32)
+    encoder.slopes = np.zeros((action_units.DESCRIPTION, encoder.width), np.float32)
     encoder.offsets = np.full(encoder.width, offset, np.float32)
-    crop = np.zeros((1, detector.CROP, detector.CROP, 3), np.uint8)
-    return encoder(crop, np.zeros(1), detector.TEMPLATE[None]).values[0]
+    crop = np.zeros((1, alignment.CROP_SIZE, alignment.CROP_SIZE, 3), np.uint8)
+    return encoder(crop, np.zeros(1), alignment.TEMPLATE[None]).values[0]
 
 
 def _unit_columns() -> list[float]:
-    """The ends of the scale of our columns: what an estimator far beyond both ends gives."""
+    """The range of our columns: the output of an estimator far beyond both ends."""
     return [float(_units(offset)[0]) for offset in (-100.0, 100.0)]
 
 
 def _presence_is_yes_or_no() -> bool:
-    """Whether a unit of which our estimator is not sure is called absent or present, and nothing between."""
-    presences = _units(0.4)[[name.endswith("_c") for name in aus.NAMES]]
+    """Whether an uncertain unit is reported as absent or present, with no value between."""
+    presences = _units(0.4)[[name.endswith("_c") for name in action_units.NAMES]]
     return bool(np.isin(presences, (0, 1)).all())
 
 
 def _gain_left_by_wav2vec2_extractor() -> float:
-    """How much of a doubling of the sound is left in what our wav2vec 2.0 is given: 1 all, 0 nothing."""
-    encoder = acoustic.Wav2Vec2(Weights("small"), Path())
+    """The share of a doubling in amplitude that remains in the input of our wav2vec 2.0: 1 all, 0 none."""
+    encoder = wav2vec2.Wav2Vec2(Weights("small"), Path())
     quiet, loud = (float(encoder._windows((gain * _sound()).astype(np.int16))[0].std()) for gain in (0.5, 1.0))
     return round(loud / quiet - 1, 3)
 
 
 def _steps_of_a_second() -> int:
-    return acoustic.rows(media.SAMPLE_RATE)
+    return wav2vec2.rows(media.SAMPLE_RATE)
 
 
 def _exhaustive_is_default() -> bool:
@@ -157,21 +167,27 @@ def _exhaustive_is_default() -> bool:
 
 
 def _mfcc_coefficients() -> int:
-    return acoustic.MFCC.coefficients
+    return mfcc.MFCC.coefficients
 
 
 def _kinds(kind: str) -> int:
-    return sum(name.endswith(f"_{kind}") for name in aus.NAMES)
+    return sum(name.endswith(f"_{kind}") for name in action_units.NAMES)
 
 
 def _width(*names: str) -> int:
     return sum(EXTRACTORS[name].width for name in names)
 
 
+@functools.cache
 def _reader() -> str:
-    """The library that turns a file into pictures, by what the function that does it is made of."""
-    source = inspect.getsource(media)
-    return "OpenCV" if "VideoCapture" in source else "PyAV" if "av.open" in source else "another"
+    """The library that opens a video when its frames are read."""
+    with (
+        _video(24) as path,
+        patch.object(av, "open", wraps=av.open) as by_pyav,
+        patch.object(cv2, "VideoCapture", wraps=cv2.VideoCapture) as by_opencv,
+    ):
+        next(media.frames(path))
+    return "OpenCV" if by_opencv.called else "PyAV" if by_pyav.called else "another"
 
 
 MEASURES: dict[str, Callable[[], Any]] = {
@@ -179,14 +195,14 @@ MEASURES: dict[str, Callable[[], Any]] = {
     "mfcc_coefficients": _mfcc_coefficients,
     "frames_from_one_second_at_24": functools.cache(lambda: _video_frames(24)),
     "frames_from_one_second_at_60": functools.cache(lambda: _video_frames(60)),
-    "clock_rate": lambda: media.RATE,
+    "clock_rate": lambda: media.FRAME_RATE,
     "reader": _reader,
     "exhaustive_is_possible": lambda: "exhaustive" in inspect.signature(preprocess.preprocess).parameters,
     "exhaustive_is_default": _exhaustive_is_default,
     "steps_of_ten_faces_with_a_gap": lambda: len(joined([_face(10, skipped=7)], "V")[0]),
     "detector": lambda: detector.MTCNN.__name__,
     "networks_of_the_cascade": lambda: len(list(detector.MTCNN().children())),
-    "landmarks": lambda: len(detector.LANDMARKS),
+    "landmarks": lambda: len(alignment.LANDMARKS),
     "tilt_left_by_a_box": _tilt_left_by_a_box,
     "tilt_left_by_our_crop": _tilt_left_by_our_crop,
     "crop_shape": _crop_shape,
@@ -195,13 +211,13 @@ MEASURES: dict[str, Callable[[], Any]] = {
     "width_vit": lambda: _width("vit"),
     "width_resnet18": lambda: _width("resnet18"),
     "resnet18_is_the_mean_of_its_last_maps": functools.cache(_resnet18_is_a_mean),
-    "action_units": lambda: len(aus.UNITS),
+    "action_units": lambda: len(action_units.UNITS),
     "action_unit_intensities": lambda: _kinds("r"),
     "action_unit_presences": lambda: _kinds("c"),
     "width_aus": lambda: _width("aus"),
     "action_unit_column_range": _unit_columns,
     "action_unit_presence_is_0_or_1": _presence_is_yes_or_no,
-    "action_unit_intensity_scale": lambda: [0.0, aus.HIGHEST],
+    "action_unit_intensity_scale": lambda: [0.0, action_units.MAX_INTENSITY],
     "aus_can_come_from_openface": lambda: "openface" in EXTRACTORS["aus"].sources,
     "sound_peak_db": lambda: round(20 * float(np.log10(np.abs(_sound().astype(float)).max() / 32767)), 3),
     "sound_rate": lambda: len(_sound()),
@@ -216,4 +232,4 @@ MEASURES: dict[str, Callable[[], Any]] = {
     "steps_of_a_long_clip": lambda: len(joined([_face(1000)], "V")[0]),
     "seconds_of_300_audio_steps": functools.cache(_seconds_of_300_audio_steps),
 }
-"""Measure to what finds it; a claim names the measure and what the paper says."""
+"""Measures by name; a claim gives the name and the paper's value."""

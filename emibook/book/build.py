@@ -206,10 +206,11 @@ def _stages(values: dict[str, Any], declared: set[str]) -> None:
         with _timed(work, "extract"):
             extract(corpus, work, TABLE_FEATURES, weights=values["weights"])
     if "seeds" in declared:
-        from emibook.experiments.paper_tables import tables
+        from emibook.experiments import tables
+        from emibook.studies.human.people import rows
 
         with _timed(work, "tables"):
-            tables(corpus, work, seeds=values["seeds"])
+            tables(corpus, work, seeds=values["seeds"], reference_rows=rows(corpus))
 
 
 @contextmanager

@@ -35,10 +35,7 @@ def sweep(
     runs: Runs | Path | str,
     out: Path | str,
     *,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    slurm: str | None = None,
-    progress: bool = True,
+    resources: compute.Resources = compute.Resources(),  # noqa: B008 (frozen)
 ) -> pandas.DataFrame:
     """Run ``notebook`` once for each of ``runs``.
 
@@ -49,8 +46,7 @@ def sweep(
         notebook: a percent file or an .ipynb, with a cell tagged ``parameters``.
         runs: the parameters of each run by its name, or a YAML file with them. Under the single name ``grid``, lists of
             values; every combination is a run.
-        workers, scheduler, slurm: as in ``cluster.run``; ``out`` and the notebook's own paths have to be reachable
-            from there.
+        resources: as in ``compute.run``; the workers need ``out`` and the notebook's own paths.
 
     Returns:
         The table that is in ``OUT/sweep.csv``.
@@ -74,8 +70,8 @@ def sweep(
     rows = {name: _previous(out, name, hashes[name]) for name in runs}
     todo = [name for name, row in rows.items() if row["status"] != "ok"]
     task = functools.partial(_run, notebook=notebook.absolute(), runs=runs, out=out, folder=Path.cwd())
-    for name, result in compute.run(task, todo, label="sweep", unit="notebook", workers=workers, scheduler=scheduler,
-                                    slurm=slurm, limits=compute.Limits(seconds=None, memory=None), progress=progress):
+    for name, result in compute.run(task, todo, label="sweep", unit="notebook", resources=resources,
+                                    limits=compute.Limits(seconds=None, memory=None)):
         if isinstance(result, Exception):
             rows[name] = {"status": "failed", "error": " ".join(str(result).split()), "seconds": None}
         else:

@@ -1,6 +1,6 @@
-"""The commands, by what they work on; ``cli`` parses and calls them. What all of them share is here.
+"""The commands in three modules, and what they share; ``cli`` parses the command line and calls them.
 
-The library is imported inside each command, so that --help answers before torch and pandas could load.
+The library is imported inside each command, so that --help does not wait for torch and pandas.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ Ratings = Literal["voice", "face", "both"] | None
 Fold = Annotated[str | None, arg(metavar="K/N")]
 
 SHOWN = 10
-"""Failures told one by one; the others by their number."""
+"""Failures that are listed; of the others, the number is given."""
 
 LARGEST_SEED = 2**63 - 1
-"""Torch takes no larger one, and nothing takes one below 0."""
+"""The largest seed of torch; the smallest is 0."""
 
 app = tyro.extras.SubcommandApp()
 
 
 def command(function: Callable[..., int]) -> Callable[..., int]:
-    """Register a command. Parsing hands back the call instead of making it, so that complaints of the two differ."""
+    """Register a command. Parsing returns the call instead of making it, so that their errors can be told apart."""
 
     @functools.wraps(function)
     def parsed(*values: object, **options: object) -> Callable[[], int]:
@@ -46,8 +46,8 @@ def command(function: Callable[..., int]) -> Callable[..., int]:
 
 
 def _checked(function: Callable[..., int], *values: object, **options: object) -> int:
-    """Call a command after a look at what several of them have."""
+    """Check the options that several commands share, then call the command."""
     seed = options.get("seed", 0)
     if not 0 <= seed <= LARGEST_SEED:
-        raise InputError(f"--seed {seed}: give a whole number from 0 to {LARGEST_SEED}")
+        raise InputError(f"--seed {seed}: give an integer from 0 to {LARGEST_SEED}")
     return function(*values, **options)

@@ -1,4 +1,4 @@
-"""From a corpus to its features."""
+"""Commands from a corpus to its features."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from emibook.commands import SHOWN, Device, Features, Root, Scheduler, Slurm, Wo
 
 @command
 def make_corpus(root: Root, /, *, clips: int = 240, seed: int = 0, workers: int | None = None) -> int:
-    """Write a corpus of drawn faces and made voices, as real video files in the data set's layout.
+    """Write a corpus of synthetic faces and voices, as video files in the layout of the challenge's data set.
 
     Args:
-        root: folder to write; a run that was stopped goes on
-        clips: how many clips
+        root: folder to write; a stopped run resumes
+        clips: number of clips
         seed: the same seed gives the same bytes
-        workers: worker processes (default: one a core)
+        workers: worker processes (default: one per core)
     """
     from emibook.puppet.corpus import make_corpus
 
@@ -31,7 +31,7 @@ def make_corpus(root: Root, /, *, clips: int = 240, seed: int = 0, workers: int 
 
 @command
 def check(root: Root, /) -> int:
-    """Say which layout ROOT has and list everything in it that is not as it should be.
+    """Report the layout of ROOT, its counts, and every problem in it.
 
     Args:
         root: a data set in any known layout, or any folder of clips
@@ -62,38 +62,39 @@ def preprocess(
     scheduler: Scheduler = None,
     slurm: Slurm = None,
 ) -> int:
-    """Put every clip on the 30 fps clock: faces found, followed, aligned to 112x112; sound as 16 kHz mono.
+    """Resample every clip to 30 frames per second, detect, track and align faces (112x112), extract 16 kHz mono sound.
 
-    A clip that cannot be used is a row with its reason in WORK/preprocess.csv and stops nothing; the exit code is 1
-    where no clip could be used.
+    A clip that cannot be used does not stop the run: its reason is in WORK/preprocess.csv. The exit code is 1 if no
+    clip could be used.
 
     Args:
         root: a data set in any known layout, or any folder of videos
-        work: folder to write; a run that was stopped goes on
-        exhaustive: the full cascade on every frame, to the letter of the paper, instead of following a face;
-            a WORK that was made so stays so
-        crop: warp, which turns a face upright, or box, an upright box about its landmarks (default: as WORK was
-            made, else warp)
-        workers: worker processes (default: one a core)
+        work: folder to write; a stopped run resumes
+        exhaustive: run the whole cascade on every frame, as in the paper, instead of tracking faces; applies to
+            later runs on WORK too
+        crop: warp rotates a face upright, box cuts an upright box around its landmarks (default: as in earlier runs on
+            WORK, else warp)
+        workers: worker processes (default: one per core)
         scheduler: address of a running Dask scheduler to use instead
-        slurm: partition of a SLURM cluster to ask for the workers
+        slurm: partition of a SLURM cluster that runs the workers
     """
+    from emibook.compute import Resources
     from emibook.corpus import open_corpus
     from emibook.preprocess import preprocess
 
-    table = preprocess(open_corpus(root), work, exhaustive=exhaustive or None, crop=crop, workers=workers,
-                       scheduler=scheduler, slurm=slurm)
+    table = preprocess(open_corpus(root), work, exhaustive=exhaustive or None, crop=crop,
+                       resources=Resources(workers=workers, scheduler=scheduler, slurm=slurm))
     counts = table["status"].value_counts()
     print(", ".join(f"{counts.get(status, 0)} {status}" for status in ("ok", "no_face", "failed")))
     failed, path = table[table["status"] == "failed"], Path(work) / "preprocess.csv"
     if len(failed) == len(table):
         first = failed.iloc[0]
         raise InputError(f"none of the {len(table)} clips of {root} can be used: clip {first['clip']}: {first['error']}"
-                         + (f", and {len(table) - 1} more; the reasons are in {path}" if len(table) > 1 else ""))
+                         + (f", and {len(table) - 1} more; see {path} for the reasons" if len(table) > 1 else ""))
     for row in failed[:SHOWN].itertuples():
         print(f"failed: clip {row.clip}: {row.error}", file=sys.stderr)
     if len(failed) > SHOWN:
-        print(f"failed: {len(failed) - SHOWN} more; the reasons are in the table", file=sys.stderr)
+        print(f"failed: {len(failed) - SHOWN} more; see {path} for the reasons", file=sys.stderr)
     print(path)
     return 0
 
@@ -112,28 +113,29 @@ def extract(
     scheduler: Scheduler = None,
     slurm: Slurm = None,
 ) -> int:
-    """Turn faces and sound into feature sequences, one safetensors file a clip and feature set.
+    """Extract feature sequences from faces and sound, one safetensors file per clip and feature set.
 
     Args:
-        root: the corpus that WORK was made from
+        root: the corpus of WORK
         work: folder of the preprocessed clips
         features: feature sets, for example resnet18 aus mfcc
-        weights: where a set's weights come from: builtin, pretrained, small, untrained or a file; of aus also openface,
-            the path of OpenFace's FeatureExtraction, or a folder of its tables (or py-feat's), <clip>.csv each
-        aus_from: what OpenFace looks at, the aligned crops (as the paper does) or the whole video
-        device: cpu or cuda (default: a GPU where there is one)
-        workers: worker processes (default: one a core)
+        weights: source of a set's weights: builtin, pretrained, small, untrained or a file; for aus also openface,
+            the path of OpenFace's FeatureExtraction, or a folder of its tables (or py-feat's), one <clip>.csv each
+        aus_from: input of OpenFace, the aligned crops (as in the paper) or the whole video
+        device: cpu or cuda (default: cuda if there is a GPU)
+        workers: worker processes (default: one per core)
         scheduler: address of a running Dask scheduler to use instead
-        slurm: partition of a SLURM cluster to ask for the workers
+        slurm: partition of a SLURM cluster that runs the workers
     """
+    from emibook.compute import Resources
     from emibook.corpus import open_corpus
     from emibook.device import on_device
     from emibook.features import extract, parse_weights
 
-    if device is not None and not (device == "cuda" and (scheduler or slurm)):  # whose workers may have a GPU
+    if device is not None and not (device == "cuda" and (scheduler or slurm)):  # those workers may have a GPU
         on_device(device)
     folders = extract(open_corpus(root), work, list(features), weights=parse_weights(weights), aus_from=aus_from,
-                      device=device, workers=workers, scheduler=scheduler, slurm=slurm)
+                      resources=Resources(device, workers, scheduler, slurm))
     for folder in folders.values():
         print(folder)
     return 0
@@ -145,18 +147,18 @@ def weights(
     names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME...")] = (),
     /,
 ) -> int:
-    """List the published weights that encoders can use, or get some of them.
+    """List the published weights that encoders can use, or download some of them.
 
     Args:
-        action: list says what there is, under which licence, and what this machine has; get fetches and verifies
-        names: which weights to get
+        action: list shows names, licences and which of them are on this machine; get downloads and verifies
+        names: the weights to download
     """
     import pandas
 
     from emibook.features import download
 
     if (action == "get") != bool(names):
-        raise InputError("emibook weights lists them; emibook weights get NAME... fetches some")
+        raise InputError("give emibook weights to list them, or emibook weights get NAME... to download some")
     for name in names:
         print(download.get(name))
     if action == "list":

@@ -1,4 +1,4 @@
-"""The book, its audit, and the machine."""
+"""Commands for the book, the audit of the paper, and this machine."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def book(
     """Run the chapters and build the site in _build/html.
 
     Args:
-        profile: builtin makes its own corpus; open and paper take theirs from ROOT
-        root: the data set (builtin: made where it is missing)
-        work: folder to work in
+        profile: builtin makes its own corpus; open and paper read a data set from ROOT
+        root: the data set (builtin: made if missing)
+        work: folder for intermediate results
         chapter: only these chapters (default: all)
     """
     from emibook.book.build import book
@@ -34,10 +34,10 @@ def book(
 
 @command
 def audit(*, work: Work | None = None) -> int:
-    """Check every statement of the paper in book/claims.yml, and say what came of it.
+    """Check the statements of the paper in book/claims.yml and report a verdict on each.
 
     Args:
-        work: a work folder; one that was made from Hume-Vidmimic2 turns what needs these data into verdicts
+        work: a work folder made from Hume-Vidmimic2, for the statements that need these data
     """
     from emibook.audit import FIXED, audit, counts, fixed_before, read_claims
 
@@ -45,7 +45,7 @@ def audit(*, work: Work | None = None) -> int:
     findings = audit(paper, work)
     for claim in paper.claims:
         finding = findings[claim.id]
-        print(f"{finding.verdict:23}  {claim.id}  ({claim.section}) {finding.found}")
+        print(f"{finding.verdict:23}  {claim.id}  ({claim.section}) {finding.reason}")
     for verdict, count in counts(findings).items():
         print(f"{verdict:23} {count:4}")
     for (count, digest), same in zip(FIXED, fixed_before(paper.claims), strict=True):
@@ -56,10 +56,16 @@ def audit(*, work: Work | None = None) -> int:
 
 @command
 def doctor() -> int:
-    """Say what this machine has, what it lacks, and the command that mends it."""
+    """Report what this machine has and what is missing, with the command that installs it."""
     from emibook.doctor import examine
 
-    findings = examine()
+    try:
+        from emibook.features import download, openface
+
+        extra = [*download.findings(), openface.finding()]
+    except ImportError:  # of a package that is reported as missing
+        extra = []
+    findings = examine(extra)
     for finding in findings:
         mark = "ok" if finding.good else "MISSING" if finding.needed else "without"
         print(f"{mark:8} {finding.what}: {finding.found}" + (f"  ->  {finding.mend}" if not finding.good else ""))

@@ -1,11 +1,11 @@
-"""Spreads one function over many items: worker processes on this machine, on a Dask cluster, or on SLURM's nodes.
+"""Run one function over many items in worker processes: on this machine, on a Dask cluster, or on SLURM's nodes.
 
-Worker processes rather than threads, because a decoder that crashes then kills a worker and not the run. Each worker
-uses one thread (OpenMP, BLAS, torch, OpenCV; the decoders in ``preprocess.media`` ask FFmpeg for one themselves),
-because a core a clip beats many cores sharing one clip.
+Processes rather than threads, because a decoder that crashes then ends one worker and not the run. Each worker uses
+one thread (OpenMP, BLAS, torch, OpenCV; the decoders in ``preprocess.media`` set FFmpeg's own), because many clips with
+one core each are faster than one clip with many cores.
 
-A worker is handed one item at a time, and by name. So it is known which item a worker that died was busy with, and
-the scheduler holds no more than one item a worker, however many there are.
+A worker gets one item at a time, and the scheduler chooses the worker. So it is known which item a worker that died was
+busy with, and the Dask scheduler holds no more than one item per worker, however many items there are.
 """
 
 from __future__ import annotations
@@ -14,17 +14,34 @@ import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from emibook import InputError
 from emibook.compute.backends import connect, workers_on_gpu
-from emibook.compute.scheduler import NO_ROOM, EndRun, Job, LimitExceeded, Spread, WorkerDied
+from emibook.compute.scheduler import NO_ROOM, Dispatcher, EndRun, Job, LimitExceeded, WorkerDied
 from emibook.compute.worker import Limits
 
 BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
-"""Slow work too is told in items a second."""
+"""Format of the progress bar; slow work is reported in items per second too."""
 
-__all__ = ["NO_ROOM", "EndRun", "LimitExceeded", "Limits", "WorkerDied", "run", "workers_on_gpu"]
+__all__ = ["NO_ROOM", "EndRun", "LimitExceeded", "Limits", "Resources", "WorkerDied", "run", "workers_on_gpu"]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Where and with how many processes work is done, and whether its progress is shown.
+
+    ``device``: ``cpu`` or ``cuda``, by default ``cuda`` where there is one. ``workers``: worker processes on this
+    machine, by default one per core. ``scheduler``: address of a running Dask scheduler, used instead. ``slurm``: a
+    partition of SLURM whose nodes provide the workers.
+    """
+
+    device: str | None = None
+    workers: int | None = None
+    scheduler: str | None = None
+    slurm: str | None = None
+    progress: bool = True
 
 
 def run(
@@ -32,47 +49,53 @@ def run(
     items: Iterable[Any],
     *,
     label: str,
+    resources: Resources = Resources(),  # noqa: B008 (frozen)
     unit: str = "clip",
-    workers: int | None = None,
-    scheduler: str | None = None,
-    slurm: str | None = None,
     limits: Limits = Limits(),  # noqa: B008 (frozen)
     failed: Callable[[Any], bool] = lambda result: isinstance(result, Exception),
-    progress: bool = True,
 ) -> Iterator[tuple[Any, Any]]:
     """Yield ``(item, function(item))`` for every item, in the order in which they are done.
 
-    Where ``function`` raises, the exception itself is the result, and the other items go on. An item whose worker
-    process dies is tried again by another, after those that wait; at the third death its result is a ``WorkerDied``.
-    Beyond ``limits`` its result is a ``LimitExceeded``, and its worker is replaced. ``function`` and the items have
-    to be picklable, and a script that calls this needs the usual ``if __name__ == "__main__":``.
+    Where ``function`` raises, the exception itself is the result, and the other items continue. An item whose worker
+    process dies is retried by another worker, after the items that wait; at the third death its result is a
+    ``WorkerDied``. Beyond ``limits`` its result is a ``LimitExceeded``, and its worker is replaced. No process is
+    started where there are no items.
 
-    ``workers``: worker processes on this machine, by default one a core. ``scheduler``: the address of a running
-    Dask scheduler (``tcp://host:8786``), used instead; it and its workers have this package and see the same paths.
-    Start them with ``dask worker ADDRESS --nworkers N --nthreads 1 --memory-limit 0``, because a worker does one item
-    at a time, and Dask's own limit stops a worker without a word. ``slurm``: a partition of SLURM whose nodes are
-    asked for ``workers`` workers. ``label`` and ``unit`` name work and items in the progress bar, where those for
-    which ``failed`` holds are counted. No process is started where there are no items.
+    Args:
+        function: what to do with an item. It and the items have to be picklable, and a script that calls ``run`` needs
+            the usual ``if __name__ == "__main__":``.
+        items: what to work on.
+        label: name of the work, in the progress bar and in messages.
+        resources: the workers; ``device`` is not used here. The workers of a running Dask ``scheduler``
+            (``tcp://host:8786``) need this package and the same paths. Start them with
+            ``dask worker ADDRESS --nworkers N --nthreads 1 --memory-limit 0``, because a worker does one item at a
+            time, and Dask's own limit stops a worker without a message.
+        unit: name of an item in the progress bar.
+        limits: what one item may take.
+        failed: whether a result is a failure; the progress bar counts them.
 
-    Raises ``InputError`` where the workers cannot be had or cannot load the work, where the scheduler is lost, and
-    where there is no room left to write: what is done is done, and a repeated command goes on.
+    Raises:
+        InputError: the workers cannot be started or cannot load the work, the Dask scheduler is lost, or there is no
+            disk space left. Finished work is kept, and a repeated command resumes.
     """
     waiting = deque(Job(item) for item in items)
-    if workers is not None and workers < 1:
-        raise InputError(f"{workers} workers asked for {label}; give 1 or more, or none for one a core")
-    if scheduler is not None and slurm is not None:
-        raise InputError(f"{label}: both the scheduler {scheduler} and the SLURM partition {slurm}; give one of them")
+    if resources.workers is not None and resources.workers < 1:
+        raise InputError(f"{label}: {resources.workers} workers; give 1 or more, or leave it out for one per core")
+    if resources.scheduler is not None and resources.slurm is not None:
+        raise InputError(f"{label}: both the scheduler {resources.scheduler} and the SLURM partition "
+                         f"{resources.slurm}; give one of them")
     if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise SystemExit(1)  # a worker that starts by importing a script without a guard; the parent says so
+        raise SystemExit(1)  # a worker that starts by importing a script without a guard; the parent reports it
     if not waiting:
         return
     from tqdm.auto import tqdm
 
     with ExitStack() as stack:
-        client = connect(stack, label, len(waiting), workers, scheduler, slurm, progress)
-        bar = stack.enter_context(tqdm(total=len(waiting), desc=label, unit=unit, disable=not progress, bar_format=BAR))
+        client = connect(stack, label, len(waiting), resources)
+        bar = stack.enter_context(tqdm(total=len(waiting), desc=label, unit=unit, disable=not resources.progress,
+                                       bar_format=BAR))
         failures = 0
-        for item, result in Spread(client, function, waiting, label, limits).results():
+        for item, result in Dispatcher(client, function, waiting, label, limits).results():
             failures += failed(result)
             bar.set_postfix_str(f"{failures} failed", refresh=False)
             bar.update()

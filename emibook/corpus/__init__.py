@@ -39,6 +39,8 @@ class Corpus:
     people: Mapping[str, numpy.ndarray] = field(default_factory=dict)
     """What people predict who had less of a clip than those behind the targets: ``V``, who only saw it, and ``A``, who
     only heard it, each (clip, target) in the order of ``clips``. Empty where nobody was asked."""
+    made_with: str = ""
+    """Stands for the settings of a corpus that was simulated, as its features note it; empty for any other."""
 
     def __post_init__(self) -> None:
         expected = [*COLUMNS, *self.targets]

@@ -31,11 +31,11 @@ class Row:
     against: str | None = None
 
 
-def _one(features: str, modality: str, paper: float | None = None, against: str | None = None) -> Row:
+def _unimodal(features: str, modality: str, paper: float | None = None, against: str | None = None) -> Row:
     return Row(features, modality, paper, (features,), against)
 
 
-def _two(video: str, sound: str, paper: float | None = None, against: str | None = None) -> Row:
+def _fused(video: str, sound: str, paper: float | None = None, against: str | None = None) -> Row:
     return Row(f"{video} & {sound}", "V+A", paper, (*_branches(video), *_branches(sound)), against)
 
 
@@ -50,26 +50,26 @@ def _apart(name: str, modality: str) -> Row:
 
 # The paper compares each row with the organisers' of its modality (section 4.3), the joined channels with one alone.
 TABLE2 = (
-    _one("vit (baseline)", "V", 0.09),
-    _one("vit", "V", 0.10, "vit (baseline)"),
-    _one("resnet18", "V", 0.1236, "vit (baseline)"),
-    _one("aus", "V", 0.1352, "vit (baseline)"),
-    _one("resnet18+aus", "V", 0.1479, "aus"),
-    _one("wav2vec2 (baseline)", "A", 0.24),
-    _one("wav2vec2", "A", 0.2808, "wav2vec2 (baseline)"),
+    _unimodal("vit (baseline)", "V", 0.09),
+    _unimodal("vit", "V", 0.10, "vit (baseline)"),
+    _unimodal("resnet18", "V", 0.1236, "vit (baseline)"),
+    _unimodal("aus", "V", 0.1352, "vit (baseline)"),
+    _unimodal("resnet18+aus", "V", 0.1479, "aus"),
+    _unimodal("wav2vec2 (baseline)", "A", 0.24),
+    _unimodal("wav2vec2", "A", 0.2808, "wav2vec2 (baseline)"),
 )
 BOTH_BASELINES = "vit & wav2vec2 (baseline)"
 TABLE3 = (
     Row(BOTH_BASELINES, "V+A", 0.25, ("vit (baseline)", "wav2vec2 (baseline)")),
-    _two("vit", "wav2vec2", 0.2835, BOTH_BASELINES),
-    _two("resnet18", "wav2vec2", 0.2983, BOTH_BASELINES),
-    _two("aus", "wav2vec2", 0.3026, BOTH_BASELINES),
-    _two("resnet18+aus", "wav2vec2", 0.3288, BOTH_BASELINES),
+    _fused("vit", "wav2vec2", 0.2835, BOTH_BASELINES),
+    _fused("resnet18", "wav2vec2", 0.2983, BOTH_BASELINES),
+    _fused("aus", "wav2vec2", 0.3026, BOTH_BASELINES),
+    _fused("resnet18+aus", "wav2vec2", 0.3288, BOTH_BASELINES),
 )
 # Not in the paper: a sound feature that needs no weights, so that fusion shows where there are none for wav2vec 2.0.
 # A fused row is compared with its sound alone.
-EXTRA_TABLE2 = (_one("mfcc", "A"),)
-EXTRA_TABLE3 = tuple(_two(video, "mfcc", against="mfcc") for video in ("vit", "resnet18", "aus", "resnet18+aus"))
+EXTRA_TABLE2 = (_unimodal("mfcc", "A"),)
+EXTRA_TABLE3 = tuple(_fused(video, "mfcc", against="mfcc") for video in ("vit", "resnet18", "aus", "resnet18+aus"))
 
 
 def _officially(row: Row) -> Row:
@@ -123,16 +123,17 @@ def chosen_rows(
     known = {row.branches: row for row in (*OFFICIAL, *table2, *table3)}
     if any(name.startswith("official_") for name in names):
         known |= {row.branches: row for row in OFFICIAL}
-    ones = tuple(known.get((name,)) or (_apart if " & " in name else _one)(name, kind) for name, kind in kinds.items())
+    ones = tuple(known.get((name,)) or (_apart if " & " in name else _unimodal)(name,
+                                                                                kind) for name, kind in kinds.items())
     pairs = [(video, sound) for video in names for sound in names if (kinds[video], kinds[sound]) == ("V", "A")]
-    return ones, tuple(known.get(pair) or _two(*pair, against=pair[1]) for pair in pairs)
+    return ones, tuple(known.get(pair) or _fused(*pair, against=pair[1]) for pair in pairs)
 
 
 def _modality(name: str) -> str:
     branches = _branches(name)
     if len(set(branches)) < len(branches):
         raise InputError(f"row {name}: a branch is named twice")
-    kinds = {modality(each.removesuffix(BASELINE)) for each in branches}
+    kinds = {modality(branch.removesuffix(BASELINE)) for branch in branches}
     if len(kinds) > 1:
         raise InputError(f"row {name} has both modalities; name each by itself, and their pair is a row of Table 3")
     return kinds.pop()

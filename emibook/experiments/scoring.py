@@ -1,4 +1,4 @@
-"""A row of a table from its runs: its mean, how sure it is, what it gains, and what an unseen half says.
+"""A row of a table from its runs: mean, interval, difference from another row, and the cross-fitted estimate.
 
 Source: paper section 4.2, equation (8); section 3.5 for fused rows.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from emibook.corpus import Corpus
 from emibook.evaluation import bootstrap_interval, halves, paired_difference
 from emibook.experiments.runs import Run
-from emibook.fusion import RIVALS, late_fusion, rival_fusion
+from emibook.fusion import FUSION_ALTERNATIVES, cross_fitted_fusion, late_fusion
 from emibook.metrics import pearson
 
 
@@ -42,8 +42,8 @@ def score(runs: Sequence[Sequence[Run]], against: Sequence[Sequence[Run]] | None
         "interval_over": interval.over,
         "dropped_draws": interval.dropped,
         **{f"pearson {target}": value for target, value in zip(corpus.targets, by_target, strict=True)},
-        "honest": float(np.mean([honest(branches, corpus) for branches in runs])),
-        "averaged": float(pearson(truth, np.mean(fused, axis=0), names=corpus.targets).mean()),
+        "cross_fitted": float(np.mean([cross_fitted(branches, corpus) for branches in runs])),
+        "ensemble": float(pearson(truth, np.mean(fused, axis=0), names=corpus.targets).mean()),
         "difference": np.nan,
         "difference_low": np.nan,
         "difference_high": np.nan,
@@ -62,11 +62,11 @@ def fuse(branches: Sequence[Run], clips: Sequence[str]) -> np.ndarray:
     return late_fusion(*predicted, present=present)
 
 
-def honest(branches: Sequence[Run], corpus: Corpus) -> float:
-    """The mean correlation where rate and epoch were chosen on one half of the validation participants, one seed.
+def cross_fitted(branches: Sequence[Run], corpus: Corpus) -> float:
+    """The mean correlation where learning rate and epoch were chosen on half of the validation participants, one seed.
 
-    Either half is scored by the choice that saw the other, and the two correlations are averaged. They are never
-    pooled: two trainings differ in level and scale, which one correlation over both would mistake for error.
+    Each half is scored by the choice that saw the other, and the two correlations are averaged. They are never
+    pooled: two trainings differ in level and scale, which one correlation over both would count as error.
     NaN where a half is too small to have a correlation.
     """
     valid = corpus.partition("valid")
@@ -80,27 +80,28 @@ def honest(branches: Sequence[Run], corpus: Corpus) -> float:
         return float(np.mean([pearson(truth[half == number], fused[half == number]).mean() for number in (0, 1)]))
 
 
-def rivals(runs: Sequence[Sequence[Run]], corpus: Corpus) -> list[dict]:
-    """What could stand in the average's place, a row each: its mean correlation, and the difference from the average.
+def fusion_alternatives(runs: Sequence[Sequence[Run]], corpus: Corpus) -> list[dict]:
+    """Alternatives to the average, one row each: its mean correlation, and the difference from the average.
 
     Weights are fitted on one half of the validation participants and scored on the other, both ways; the average is
-    scored in the same way. Of branches whose rate and epoch were chosen on all of them, as in the row itself.
+    scored in the same way. Of branches whose learning rate and epoch were chosen on all of them, as in the row itself.
     """
     valid = corpus.partition("valid")
     truth, participants = valid[list(corpus.targets)].to_numpy(float), list(valid["participant"])
-    half, found = halves(participants), []
-    told = [list(zip(*(run.predictions("valid", valid["clip"]) for run in branches), strict=True)) for branches in runs]
-    average = [late_fusion(*predicted, present=present) for predicted, present in told]
+    half, rows = halves(participants), []
+    predictions = [list(zip(*(run.predictions("valid", valid["clip"]) for run in branches),
+                            strict=True)) for branches in runs]
+    average = [late_fusion(*predicted, present=present) for predicted, present in predictions]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        for rival in RIVALS:
-            fused = [rival_fusion(rival, *predicted, truth=truth, half=half, present=present)
-                     for predicted, present in told]
+        for name in FUSION_ALTERNATIVES:
+            fused = [cross_fitted_fusion(name, *predicted, truth=truth, half=half, present=present)
+                     for predicted, present in predictions]
             gain = paired_difference(truth, fused, average, participants, half=half)
-            scores = [pearson(truth[half == number], each[half == number]).mean() for each in fused
+            scores = [pearson(truth[half == number], seed[half == number]).mean() for seed in fused
                       for number in (0, 1)]
             mean = float(np.mean(scores))
-            found.append({"fusion": rival, "mean": mean, "average": mean - gain.mean, "difference": gain.mean,
-                          "difference_low": gain.low, "difference_high": gain.high, "seeds": len(runs),
-                          "interval_over": gain.over})
-    return found
+            rows.append({"fusion": name, "mean": mean, "average": mean - gain.mean, "difference": gain.mean,
+                         "difference_low": gain.low, "difference_high": gain.high, "seeds": len(runs),
+                         "interval_over": gain.over})
+    return rows

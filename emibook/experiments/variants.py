@@ -1,4 +1,4 @@
-"""The models of the branches, and what can be otherwise than in the paper as this project reads it."""
+"""The models of the branches, and variants: differences from the paper as this project reads it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MODELS = {
     "V (baseline)": {"kind": "recurrent"},
     "A (baseline)": {"kind": "linear"},
 }
-ENCODERS_OWN = ("attention", "positions", "dropout")  # options of the Transformer, which sound does not go through
+TRANSFORMER_OPTIONS = ("attention", "positions", "dropout")  # the acoustic branch has no Transformer
 MODEL_OPTIONS = tuple(signature(IntensityRegressor).parameters)[2:]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What is otherwise than in the paper as this project reads it; every option left out is as there.
+    """A difference from the paper as this project reads it; every option left out is as in the paper.
 
     ``sequence``: options of ``SequenceConfig``; ``model``: of ``models.IntensityRegressor`` (the organisers'
     baselines have none of them); ``recipe``: of ``training.Recipe``. ``one | other`` is both together.
@@ -40,22 +40,22 @@ class Variant:
 
     def __post_init__(self) -> None:
         known = {
-            "sequence": [each.name for each in fields(SequenceConfig)],
+            "sequence": [option.name for option in fields(SequenceConfig)],
             "model": MODEL_OPTIONS,
-            "recipe": [each.name for each in fields(Recipe)],
+            "recipe": [option.name for option in fields(Recipe)],
         }
-        for place, options in known.items():
-            if unknown := sorted(set(getattr(self, place)) - set(options)):
-                raise InputError(f"variant {self.name}: {place} has no {unknown[0]}; it has {', '.join(options)}")
+        for part, options in known.items():
+            if unknown := sorted(set(getattr(self, part)) - set(options)):
+                raise InputError(f"variant {self.name}: {part} has no {unknown[0]}; it has {', '.join(options)}")
 
     def __or__(self, other: Variant) -> Variant:
         joined = {}
-        for place in ("sequence", "model", "recipe"):
-            one, two = getattr(self, place), getattr(other, place)
+        for part in ("sequence", "model", "recipe"):
+            one, two = getattr(self, part), getattr(other, part)
             if both := sorted(set(one) & set(two)):
                 raise InputError(f"variants {self.name} and {other.name} both change {both[0]}")
-            joined[place] = {**one, **two}
-        name = "+".join(each.name for each in (self, other) if each != BASE)
+            joined[part] = {**one, **two}
+        name = "+".join(variant.name for variant in (self, other) if variant != BASE)
         return Variant(name or BASE.name, **joined)
 
     def model_of(self, kind: str) -> dict:
@@ -65,8 +65,8 @@ class Variant:
         options = dict(self.model)
         if kind == "A":
             # "As wide as the input" is said of the visual branch.
-            apart = [*ENCODERS_OWN, *(["channels"] if options.get("channels", 0) is None else [])]
-            options = {name: value for name, value in options.items() if name not in apart}
+            visual_only = [*TRANSFORMER_OPTIONS, *(["channels"] if options.get("channels", 0) is None else [])]
+            options = {name: value for name, value in options.items() if name not in visual_only}
         return MODELS[kind] | options
 
 

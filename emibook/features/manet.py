@@ -1,7 +1,7 @@
-"""``manet``: a network for expressions, of the whole face at several scales and of its quarters with attention.
+"""``manet``: a network for expressions: the whole face at several scales, and its quarters with attention.
 
 Our implementation of the published architecture, under the parameter names of its authors' checkpoints. It is not
-verified against their weights, which they hand out by hand.
+verified against their weights, which are not available for download.
 Source: Zhao, Liu, Wang, "Learning Deep Global Multi-Scale and Local Attention Features for Facial Expression
 Recognition in the Wild" (2021), for the network; Woo et al., "CBAM" (2018), for the attention.
 """
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from emibook.features.visual import (
-    VisualEncoder,
+from emibook.features.image_encoder import (
+    ImageEncoder,
     built,
     layout,
     matched,
@@ -38,7 +38,7 @@ def _shortcut(before: int, after: int, stride: int) -> nn.Module | None:
 
 
 class _Attention(nn.Module):
-    """A weight for every channel, then one for every place: (face, channel, height, width) to the same."""
+    """A weight for every channel, then one for every position: (face, channel, height, width) to the same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -51,11 +51,11 @@ class _Attention(nn.Module):
         self.SpatialGate.spatial.add_module("bn", nn.BatchNorm2d(1))
 
     def forward(self, maps: Tensor) -> Tensor:
-        judge = self.ChannelGate.mlp
-        channels = judge(maps.mean((2, 3))) + judge(maps.amax((2, 3)))
+        gate = self.ChannelGate.mlp
+        channels = gate(maps.mean((2, 3))) + gate(maps.amax((2, 3)))
         maps = maps * channels.sigmoid()[:, :, None, None]
-        seen = torch.cat([maps.amax(1, keepdim=True), maps.mean(1, keepdim=True)], 1)
-        return maps * self.SpatialGate.spatial(seen).sigmoid()
+        pooled = torch.cat([maps.amax(1, keepdim=True), maps.mean(1, keepdim=True)], 1)
+        return maps * self.SpatialGate.spatial(pooled).sigmoid()
 
 
 class _AttentionBlock(BasicBlock):
@@ -66,14 +66,14 @@ class _AttentionBlock(BasicBlock):
         self.cbam = _Attention(after)
 
     def forward(self, maps: Tensor) -> Tensor:
-        found = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(maps)))))
-        return self.relu(self.cbam(found) + (maps if self.downsample is None else self.downsample(maps)))
+        convolved = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(maps)))))
+        return self.relu(self.cbam(convolved) + (maps if self.downsample is None else self.downsample(maps)))
 
 
 class _ScalesBlock(nn.Module):
     """A residual block whose second convolution is a chain over four groups of channels, once from either end.
 
-    Each group is convolved with what the one before it in the chain gave, so that it sees further than that one.
+    Each group is convolved with the output of the one before it in the chain, so its receptive field is larger.
     """
 
     def __init__(self, before: int, after: int, stride: int = 1) -> None:
@@ -92,12 +92,12 @@ class _ScalesBlock(nn.Module):
         return (both + (maps if self.downsample is None else self.downsample(maps))).relu()
 
     def _chain(self, chain: int, groups: tuple[Tensor, ...], order: range) -> Tensor:
-        found: dict[int, Tensor] = {}
+        outputs: dict[int, Tensor] = {}
         for before, group in zip([None, *order], order, strict=False):
-            seen = groups[group] if before is None else groups[group] + found[before].relu()
-            convolved = getattr(self, f"conv{chain}_2_{group + 1}")(seen)
-            found[group] = getattr(self, f"bn{chain}_2_{group + 1}")(convolved)
-        return torch.cat([found[group] for group in range(SCALES)], 1)
+            inputs = groups[group] if before is None else groups[group] + outputs[before].relu()
+            convolved = getattr(self, f"conv{chain}_2_{group + 1}")(inputs)
+            outputs[group] = getattr(self, f"bn{chain}_2_{group + 1}")(convolved)
+        return torch.cat([outputs[group] for group in range(SCALES)], 1)
 
 
 def _layer(block: type[nn.Module], before: int, after: int, stride: int) -> nn.Sequential:
@@ -135,8 +135,8 @@ class Network(nn.Module):
         return torch.cat([torch.stack(local).mean(0), whole], 1)  # quarters are of one size
 
 
-class MANet(VisualEncoder):
-    """Both branches' global averages, 1,024 a face; not verified against its authors' weights.
+class MANet(ImageEncoder):
+    """Both branches' global averages, 1,024 features per face; not verified against its authors' weights.
 
     The crop is enlarged to 224 pixels and its bytes mapped to 0..1, without further standardisation, as its authors do.
     """
@@ -156,7 +156,7 @@ class MANet(VisualEncoder):
     def convert(path: Path) -> dict[str, Tensor]:
         """The tensors to keep of a checkpoint of the authors' (``state_dict``): all but the two classifiers.
 
-        Their script saves an object along, which would need code to be run; such a file is refused, its state dict
-        saved alone is not.
+        Their script also saves an object that would need code to be run; such a file is refused, its state dict saved
+        alone is not.
         """
         return matched(plain_state(path, "state_dict"), layout(Network), path, "MANet (in its authors' layout)")

@@ -1,14 +1,15 @@
 """The data set's own feature files: ``ROOT/vit/<clip>.pkl`` and ``ROOT/wav2vec2/<clip>.pkl``, an array each.
 
-A pickle is a program that its reader runs. This reader knows the few steps that NumPy writes into one, carries them out
-itself, and refuses every other: nothing that a file names is imported or called.
-Source: the data set's files (6th ABAW); arrays (row, 384), about 6 a second, and (row, 768), 50 a second.
+A pickle is a program that its reader runs. The reader here knows the few names that NumPy writes into the pickle of an
+array and replaces each by a function of its own; it refuses every other name, so a file imports and calls nothing.
+Source: the data set's files (6th ABAW); arrays (row, 384), about 6 per second, and (row, 768), 50 per second.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,21 +18,21 @@ from typing import Any
 import numpy as np
 
 from emibook import InputError
-from emibook.features.registry import Clip
+from emibook.features.base import Clip
 from emibook.features.store import FeatureSequence
 from emibook.features.weights import Weights
+from emibook.preprocess.media import FRAME_RATE, SAMPLE_RATE
 
-NUMBERS = re.compile("[fiu][1248]")  # NumPy's codes of floating-point numbers and integers
-MOST_BYTES = 2**31
-CLOCK = 30  # steps a second
+MAX_BYTES = 2**30
+MAX_OPCODES = 200  # an array's pickle has about 50
 TEST = "test_data"  # the folder below ROOT that holds the test clips' folders
 
 
-class _Kind:
-    """Stands for ``numpy.dtype``: numbers of one kind, and the order of their bytes."""
+class _DType:
+    """Replaces ``numpy.dtype``: numbers of one kind. A real one, changed by a pickle, could reach foreign memory."""
 
-    def __init__(self, code: str = "", align: Any = False, copy: Any = False) -> None:
-        if not (isinstance(code, str) and NUMBERS.fullmatch(code)):
+    def __init__(self, code: Any = "", *_: Any) -> None:
+        if not (isinstance(code, str) and re.fullmatch("[fiu][1248]", code)):
             raise InputError(f"holds values of the kind {code!r}, expected numbers")
         self.dtype = np.dtype(code)
 
@@ -40,32 +41,21 @@ class _Kind:
 
 
 class _Array:
-    """Stands for ``numpy.ndarray`` while a file is read; ``values`` is the array once it is complete."""
+    """Replaces ``numpy.ndarray``; ``values`` is the array once it is complete."""
 
     values: np.ndarray | None = None
 
     def __setstate__(self, state: Sequence[Any]) -> None:
-        _version, shape, kind, by_column, numbers = state
-        if isinstance(numbers, str):  # Python 2's text of bytes
-            numbers = numbers.encode("latin1")
-        self.values = _shaped(numbers, kind, shape, "F" if by_column else "C")
+        _version, shape, dtype, by_column, data = state
+        self.fill(data, dtype, shape, "F" if by_column else "C")
 
-
-def _shaped(numbers: Any, kind: Any, shape: Any, order: Any) -> np.ndarray:
-    """The array of these bytes; refuses what is no ``_Kind``, and so an array of Python objects."""
-    if not (isinstance(kind, _Kind) and isinstance(numbers, bytes | bytearray)):
-        raise InputError("holds Python objects, expected an array of numbers")
-    return np.frombuffer(numbers, kind.dtype).reshape(shape, order=order)
-
-
-def _empty(*_: Any) -> _Array:
-    return _Array()
-
-
-def _from_buffer(numbers: Any, kind: Any, shape: Any, order: Any) -> _Array:
-    array = _Array()
-    array.values = _shaped(numbers, kind, shape, order)
-    return array
+    def fill(self, data: Any, dtype: Any, shape: Any, order: Any) -> _Array:
+        """Take the numbers. Refuses any other dtype, and so arrays of Python objects."""
+        data = data.encode("latin1") if isinstance(data, str) else data  # of Python 2
+        if not (isinstance(dtype, _DType) and isinstance(data, bytes | bytearray)):
+            raise InputError("holds Python objects, expected an array of numbers")
+        self.values = np.frombuffer(data, dtype.dtype).reshape(shape, order=order)
+        return self
 
 
 def _bytes(text: str = "", encoding: str = "latin1") -> bytes:
@@ -73,58 +63,48 @@ def _bytes(text: str = "", encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
-class _Step:
-    """A step as a file gets it: it can be called, and nothing of it can be changed, which a pickle might ask for."""
-
-    __slots__ = ("_does",)
-
-    def __init__(self, does: Callable[..., Any]) -> None:
-        object.__setattr__(self, "_does", does)
-
-    def __call__(self, *given: Any) -> Any:
-        return self._does(*given)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise InputError("asks to change what reads it")
-
-
-# What NumPy 1 and 2 write, under protocol 0 to 5, and what stands for it here.
-STEPS = {
-    ("numpy", "dtype"): _Step(_Kind),
-    ("numpy", "ndarray"): _Step(_empty),
-    ("_codecs", "encode"): _Step(_bytes),
-    ("__builtin__", "bytes"): _Step(_bytes),
-    ("builtins", "bytes"): _Step(_bytes),
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Step(_empty) for core in ("core", "_core")},
-    **{(f"numpy.{core}.numeric", "_frombuffer"): _Step(_from_buffer) for core in ("core", "_core")},
+# The names that NumPy 1 and 2 write under protocol 0 to 5.
+NAMES: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "dtype"): _DType,
+    ("numpy", "ndarray"): lambda *_: _Array(),
+    ("_codecs", "encode"): _bytes,
+    ("__builtin__", "bytes"): _bytes,
+    ("builtins", "bytes"): _bytes,
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): lambda *_: _Array() for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): lambda *given: _Array().fill(*given) for core in ("core", "_core")},
 }
 
 
-class _ArrayReader(pickle.Unpickler):
-    """Looks every name up in ``STEPS`` and nowhere else."""
+class _ArrayUnpickler(pickle.Unpickler):
+    """Looks every name up in ``NAMES`` and nowhere else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in STEPS:
-            raise InputError(f"asks for {module}.{name}, which no array needs; it may do harm and was not read")
-        return STEPS[module, name]
+        if (module, name) not in NAMES:
+            raise InputError(f"asks for {module}.{name}, which no array needs; it may be malicious and was not read")
+        # Wrapped anew, because a pickle can set attributes of what it gets.
+        return lambda *given: NAMES[module, name](*given)
 
 
 def read_array(path: Path) -> np.ndarray:
-    """The array (row, feature) in a pickle, float32. Raises ``InputError`` for anything else, and runs nothing."""
-    if path.stat().st_size > MOST_BYTES:
+    """The array (row, feature) in a pickle, float32.
+
+    Raises:
+        InputError: the file holds anything else; nothing of it is run.
+    """
+    if path.stat().st_size > MAX_BYTES:
         raise InputError(f"{path} has {path.stat().st_size} bytes, far more than a clip's features")
+    content = path.read_bytes()
     try:
-        found = _ArrayReader(io.BytesIO(path.read_bytes()), encoding="latin1").load()
+        _check_opcodes(content)
+        result = _ArrayUnpickler(io.BytesIO(content), encoding="latin1").load()
     except InputError as error:
         raise InputError(f"{path} {error}") from None
-    except OSError:
-        raise
     except Exception as error:  # a damaged pickle can fail in any way
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{path} is no pickle of an array ({words}); fetch it again") from None
-    values = found.values if isinstance(found, _Array) else None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"{path} is no pickle of an array ({reason}); fetch it again") from None
+    values = result.values if isinstance(result, _Array) else None
     if values is None:
-        raise InputError(f"{path} holds a {type(found).__name__.strip('_').lower()}, expected one array")
+        raise InputError(f"{path} holds a {type(result).__name__.strip('_').lower()}, expected one array")
     values = values.astype(np.float32)
     if values.ndim == 3 and values.shape[0] == 1:
         values = values[0]
@@ -133,16 +113,27 @@ def read_array(path: Path) -> np.ndarray:
     return values
 
 
-class OfficialViT:
-    """The data set's ViT features, 384 a row, about 6 rows a second, each put at the clock's nearest frame.
+def _check_opcodes(content: bytes) -> None:
+    """Refuse what would take much time or memory: many opcodes, a huge memo, lengths beyond the file's end.
 
-    The files say nothing of time. Their rows are spread evenly over the clip; ``facts`` tells by the ``rate`` that
-    comes of it whether they fit its length. A clip without a file has no rows. Called with a ``Clip``.
+    Extension codes are refused too, because they bypass ``find_class``. Raises ``InputError`` for these, and
+    ``pickletools`` a ``ValueError`` for lengths beyond the end.
+    """
+    for count, (opcode, argument, _position) in enumerate(pickletools.genops(content)):
+        if count > MAX_OPCODES or ("PUT" in opcode.name and argument > MAX_OPCODES) or opcode.name.startswith("EXT"):
+            raise InputError(f"holds more than an array ({opcode.name}); it may be malicious and was not read")
+
+
+class OfficialViT:
+    """The data set's ViT features, 384 per row, about 6 rows per second, each at the clock's nearest frame.
+
+    The files have no times. Their rows are placed evenly over the clip; ``facts`` holds the resulting ``rate`` and
+    whether it fits the clip's length. A clip without a file has no rows.
     """
 
     name, version, width = "official_vit", "1", 384
     folder, sound = "vit", False
-    slowest, fastest = 4.0, 9.0  # rows a second between which a file fits its clip
+    slowest, fastest = 4.0, 9.0  # rows per second between which a file fits its clip
     reads_clip = of_the_corpus = True
 
     def __init__(self, weights: Weights, encoders: Path, device: str = "cpu") -> None:
@@ -150,13 +141,13 @@ class OfficialViT:
 
     @classmethod
     def file(cls, clip: Clip) -> Path:
-        """The clip's file, whether it is there or not."""
+        """The path of the clip's file, whether it exists or not."""
         below = clip.root / TEST if clip.partition == "test" else clip.root
         return below / cls.folder / f"{clip.id}.pkl"
 
     @classmethod
-    def made_from(cls, clip: Clip) -> Path:
-        """What the clip's features become older than."""
+    def input_file(cls, clip: Clip) -> Path:
+        """The file whose change makes the clip's features out of date."""
         return cls.file(clip)
 
     @classmethod
@@ -167,26 +158,27 @@ class OfficialViT:
                              "own files")
 
     def __call__(self, clip: Clip) -> FeatureSequence:
+        """The clip's features."""
         path = self.file(clip)
         if not path.is_file():
             return self._sequence(np.zeros((0, self.width), np.float32), np.zeros(0), {"files": 0})
         values = read_array(path)
         if values.shape[1] != self.width:
-            raise InputError(f"{path} holds {values.shape[1]} features a row, expected {self.width}")
+            raise InputError(f"{path} holds {values.shape[1]} features per row, expected {self.width}")
         seconds = clip.audio_seconds if self.sound and clip.audio_seconds > 0 else clip.seconds
         rate = len(values) / seconds if seconds > 0 else 0.0
-        # A row more or less than fits is no disagreement, however short the clip.
+        # One row more or less is allowed, however short the clip.
         fits = not seconds or self.slowest * seconds - 2 <= len(values) <= self.fastest * seconds + 2
         times = self._times(len(values), seconds)
         facts = {"files": 1, "rate": round(rate, 4), "fits": int(fits)}
         return self._sequence(values[: len(times)], times, facts)
 
     def _times(self, count: int, seconds: float) -> np.ndarray:
-        """Seconds at which ``count`` rows are, evenly over the clip; on frames of the clock where they are apart."""
+        """Times of ``count`` rows, evenly over the clip; on frames of the clock where no two share a frame."""
         length = seconds if seconds > 0 else count / 6
         middles = (np.arange(count) + 0.5) * length / max(1, count)
-        frames = np.floor(middles * CLOCK)
-        return frames / CLOCK if (np.diff(frames) > 0).all() else middles
+        frames = np.floor(middles * FRAME_RATE)
+        return frames / FRAME_RATE if (np.diff(frames) > 0).all() else middles
 
     def _sequence(self, values: np.ndarray, times: np.ndarray, facts: dict[str, float]) -> FeatureSequence:
         names = tuple(f"{self.name}_{index:03d}" for index in range(self.width))
@@ -194,31 +186,31 @@ class OfficialViT:
 
     @classmethod
     def summary(cls, facts: Sequence[dict[str, float]]) -> str:
-        """One line about all clips. Raises ``InputError`` where most files do not fit their clips' lengths."""
-        found = [each for each in facts if each.get("files")]
-        misfits = sum(not each["fits"] for each in found)
-        text = f"{cls.folder}/: {len(found)} of {len(facts)} clips have a file"
-        if not found:
+        """A line about all clips. Raises ``InputError`` where most files do not fit their clips' lengths."""
+        with_file = [clip for clip in facts if clip.get("files")]
+        misfits = sum(not clip["fits"] for clip in with_file)
+        text = f"{cls.folder}/: {len(with_file)} of {len(facts)} clips have a file"
+        if not with_file:
             return text
-        usual = float(np.median([each["rate"] for each in found]))
-        text += f"; {usual:.2f} rows a second (median)"
+        median = float(np.median([clip["rate"] for clip in with_file]))
+        text += f"; {median:.2f} rows per second (median)"
         if misfits:
-            text += (f"; in {misfits} the rows do not fit the clip's length ({cls.slowest:g} to {cls.fastest:g} a "
+            text += (f"; in {misfits} the rows do not fit the clip's length ({cls.slowest:g} to {cls.fastest:g} per "
                      "second)")
-        if misfits > len(found) / 2:
+        if misfits > len(with_file) / 2:
             raise InputError(f"{cls.name}: {text}: these files belong to other clips")
         return text
 
 
 class OfficialWav2Vec2(OfficialViT):
-    """The data set's wav2vec 2.0 features, 768 a row, 50 rows a second. Called with a ``Clip``."""
+    """The data set's wav2vec 2.0 features, 768 per row, 50 rows per second."""
 
     name, version, width = "official_wav2vec2", "1", 768
     folder, sound = "wav2vec2", True
     slowest, fastest = 48.0, 51.0
 
     def _times(self, count: int, seconds: float) -> np.ndarray:
-        """The centres of wav2vec 2.0's 25 ms where the rows are 50 a second, else spread over the sound."""
+        """The centres of wav2vec 2.0's 25 ms where there are 50 rows per second, else evenly over the sound."""
         if self.slowest * seconds - 2 <= count <= self.fastest * seconds + 2:
-            return (np.arange(count) * 320 + 199.5) / 16000
+            return (np.arange(count) * 320 + 199.5) / SAMPLE_RATE
         return (np.arange(count) + 0.5) * (seconds if seconds > 0 else count / 50) / max(1, count)

@@ -1,4 +1,4 @@
-"""Sound seen as pictures: spectrograms drawn with a colour map, through a network that was trained on photographs.
+"""``deepspectrum``: spectrograms as images, rendered with a colour map, through a network trained on photographs.
 
     sound -> mel spectrogram, decibels -> windows of a second -> colours (viridis), 224x224 -> AlexNet -> 4,096
 
@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from emibook import InputError
 from emibook.device import seeded
-from emibook.features.acoustic import SAMPLE_RATE, as_float
+from emibook.features.image_encoder import BATCH, imagenet_normalised
 from emibook.features.store import FeatureSequence
-from emibook.features.visual import BATCH, imagenet_normalised
+from emibook.features.waveform import as_float
 from emibook.features.weights import Weights, load_state, tensors
+from emibook.preprocess.media import SAMPLE_RATE
 
 LAST = "classifier.6."  # the layer of ImageNet's thousand classes, which is left out
 
@@ -37,17 +38,17 @@ def alexnet() -> nn.Module:
 
 
 class DeepSpectrum:
-    """4,096 features of each second of sound, 10 rows a second; a row's time is the middle of its second.
+    """4,096 features of each second of sound, 10 rows per second; a row's time is the middle of its second.
 
-    The picture shows ``floor`` to 0 decibels of full scale on 128 mel bands up to 8 kHz, low ones at the bottom;
-    before and after the sound it is silent. Called with ``samples`` (sample,) int16 at 16 kHz, or None.
+    The image shows ``floor`` to 0 dBFS on 128 mel bands up to 8 kHz, low ones at the bottom; before and after the sound
+    there is silence.
 
     ``pretrained``: torchvision's weights, trained on ImageNet. ``untrained``: random ones from a seed.
     """
 
     name, version, width = "deepspectrum", "1", 4096
     settings = {"n_fft": 1024, "win_length": 400, "hop_length": 160, "n_mels": 128}
-    columns, step = 101, 10  # of the spectrogram, 10 ms each: in a picture, and from one to the next
+    columns, step = 101, 10  # of the spectrogram, 10 ms each: in an image, and from one to the next
     floor, pixels = -80.0, 224
 
     def __init__(self, weights: Weights, folder: Path, device: str = "cpu") -> None:
@@ -84,12 +85,11 @@ class DeepSpectrum:
         return (colormaps["viridis"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
     def pictures(self, samples: np.ndarray | None) -> np.ndarray:
-        """(row, 224, 224, 3) uint8 RGB: what the network sees of each second."""
-        drawn = [np.zeros((0, self.pixels, self.pixels, 3), np.uint8), *self._batches(samples)]
-        return np.concatenate(drawn)
+        """The network's input for each second: (row, 224, 224, 3) uint8 RGB."""
+        return np.concatenate([np.zeros((0, self.pixels, self.pixels, 3), np.uint8), *self._batches(samples)])
 
     def _batches(self, samples: np.ndarray | None) -> Iterator[np.ndarray]:
-        """The same, ``batch`` of them at a time: those of a quarter of an hour would be gigabytes."""
+        """The same in batches of ``batch``, because those of a quarter of an hour would be gigabytes."""
         import librosa
 
         sound, half = as_float(samples), self.columns // 2
@@ -104,14 +104,15 @@ class DeepSpectrum:
         bytes_ = np.pad(bytes_, ((0, 0), (half, half)))
         starts = range(0, bytes_.shape[1] - 2 * half, self.step)
         for first in range(0, len(starts), self.batch):
-            yield np.stack([self._picture(bytes_[:, at : at + self.columns])
-                            for at in starts[first : first + self.batch]])
+            yield np.stack([self._picture(bytes_[:, start : start + self.columns])
+                            for start in starts[first : first + self.batch]])
 
     def _picture(self, levels: np.ndarray) -> np.ndarray:
         return cv2.resize(self.colours[levels], (self.pixels, self.pixels), interpolation=cv2.INTER_LINEAR)
 
     @torch.inference_mode()
     def __call__(self, samples: np.ndarray | None) -> FeatureSequence:
+        """The features of one clip's sound, int16 (sample,) at 16 kHz, or None."""
         rows = [np.zeros((0, self.width), np.float32)]
         for pictures in self._batches(samples):
             batch = torch.from_numpy(pictures).to(self.device)

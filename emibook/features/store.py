@@ -1,13 +1,12 @@
-"""Feature sequences on disk: one safetensors file a clip, one folder a feature set and its settings.
+"""Feature sequences on disk: one safetensors file per clip, one folder per feature set and its settings.
 
-A leaf: anyone may import it, and it imports nothing of ours but ``InputError``.
+It imports nothing of the other feature modules.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,19 +16,28 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as pack
 
 from emibook import InputError
+from emibook.files import replacing, write_text
 
 SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureSequence:
-    """What one extractor says of one clip, at the extractor's own rate.
+    """The features of one clip by one extractor, at the extractor's own rate.
 
-    ``values`` (time, feature) float32, finite; ``times`` (time,) float64 seconds on the clip's zero, rising;
-    ``names`` one text a feature. ``extractor`` is its name in the registry, ``weights`` what its numbers are
-    (``builtin``, ``formula``, ``untrained control``, ``file:...``), ``version`` the extractor's. A clip that is empty
-    in the modality has no rows. ``facts`` are numbers that the extractor tells of the clip besides.
-    Raises ``ValueError`` where the parts do not fit together.
+    A clip that is empty in the modality has no rows.
+
+    Attributes:
+        values: (time, feature) float32, finite.
+        times: (time,) float64, seconds from the clip's start, rising.
+        names: one text per feature.
+        extractor: its name in the registry.
+        weights: label of its weights (``builtin``, ``formula``, ``untrained control``, ``file:...``).
+        version: the extractor's version.
+        facts: further numbers about the clip, for the extractor's summary.
+
+    Raises:
+        ValueError: the parts do not fit together.
     """
 
     values: np.ndarray
@@ -70,17 +78,10 @@ def save(sequence: FeatureSequence, path: Path) -> None:
     about = {key: getattr(sequence, key) for key in ("names", "extractor", "weights", "version")}
     if sequence.facts:
         about["facts"] = sequence.facts
-    temporary = path.with_name(f".{path.name}.part")
     tensors = {"values": np.ascontiguousarray(sequence.values), "times": np.ascontiguousarray(sequence.times)}
-    try:
+    with replacing(path) as temporary:
         # One metadata entry, because the order of several is not fixed by the format's writer.
         temporary.write_bytes(pack(tensors, metadata={"sequence": json.dumps(about)}))
-        os.replace(temporary, path)
-    except OSError as error:  # a full disk does not say where it is
-        error.filename = error.filename or str(path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def load(path: Path) -> FeatureSequence:
@@ -108,12 +109,12 @@ def load_facts(path: Path) -> dict[str, float]:
 
 
 def fingerprint(settings: dict[str, Any]) -> str:
-    """Twelve hexadecimal digits that stand for these settings."""
+    """Twelve hexadecimal digits that identify these settings."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def feature_folder(work: Path, name: str) -> Path:
-    """Where the feature set in use called ``name`` lies."""
+    """The folder of the feature set ``name`` that is in use."""
     return Path(work) / "features" / name
 
 
@@ -134,12 +135,15 @@ def read_settings(work: Path, name: str) -> dict[str, Any] | None:
 def open_folder(work: Path, name: str, settings: dict[str, Any]) -> Path:
     """Make ``WORK/features/<name>/`` the folder of exactly these settings, and return it.
 
-    A folder made with other settings is moved to ``<name>@<fingerprint>/``, and one that was moved there earlier comes
-    back when its settings are wanted again, so features of two kinds are never mixed and none are lost.
+    A folder made with other settings is moved to ``<name>@<fingerprint>/``, and one that was moved there earlier is
+    moved back when its settings are needed again, so features of two kinds are never mixed and none are lost. Nothing
+    else may write to the folder at this time.
     """
     folder = feature_folder(work, name)
     present = read_settings(work, name)
     if present == settings:
+        for unfinished in folder.glob(".*.safetensors.*"):  # of a process that was killed
+            unfinished.unlink(missing_ok=True)
         return folder
     if present is not None:
         aside = folder.with_name(f"{name}@{fingerprint(present)}")
@@ -148,10 +152,10 @@ def open_folder(work: Path, name: str, settings: dict[str, Any]) -> Path:
         folder.rename(aside)
     wanted = folder.with_name(f"{name}@{fingerprint(settings)}")
     if not wanted.exists():
-        # Made aside and renamed, so that a folder without its settings is never seen.
+        # Made under another name and renamed, so that no folder is ever without its settings.
         building = folder.with_name(f".{name}.part")
         building.mkdir(parents=True, exist_ok=True)
-        (building / SETTINGS).write_text(json.dumps(settings, indent=1, sort_keys=True) + "\n")
+        write_text(building / SETTINGS, json.dumps(settings, indent=1, sort_keys=True) + "\n")
         building.rename(wanted)
     wanted.rename(folder)
     return folder

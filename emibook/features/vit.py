@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from emibook import InputError
 from emibook.device import seeded
-from emibook.features.visual import IMAGENET_DEVIATION, IMAGENET_MEAN, VisualEncoder, matched, plain_state
+from emibook.features.image_encoder import IMAGENET_MEAN, IMAGENET_STD, ImageEncoder, matched, plain_state
 from emibook.features.weights import Weights, load_state
 
 LAYERS, PIXELS, PATCH = 12, 224, 16
 SMALL_LAYERS, SMALL_PIXELS = 2, 112
 BILINEAR = 2  # in Pillow's numbering, which the image processor's file uses
-# What is done with an image where a checkpoint comes without its preprocessor_config.json: as published for DINO.
-PREPARED = {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_DEVIATION, "resample": BILINEAR}
+# Of an image, where a checkpoint comes without its preprocessor_config.json: as published for DINO.
+PREPROCESSING = {"image_mean": IMAGENET_MEAN, "image_std": IMAGENET_STD, "resample": BILINEAR}
 
 
 def published_layout(width: int = 384) -> dict[str, Tensor]:
@@ -43,13 +43,12 @@ def published_layout(width: int = 384) -> dict[str, Tensor]:
     return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
 
-class ViT(VisualEncoder):
-    """The class token of ViT-S/16's last hidden state, 384 a face.
+class ViT(ImageEncoder):
+    """The class token of ViT-S/16's last hidden state, 384 features per face.
 
     A crop is resized and standardised as the checkpoint's ``preprocessor_config.json`` says, where it lies beside it,
     and else as DINO's does. ``untrained``: random weights from a seed. ``small``: two layers and 112-pixel input
-    instead of twelve and 224, the true width and patch, random weights: it shows that the row runs, and is the control
-    that a machine without a GPU can afford.
+    instead of twelve and 224, the true width and patch, random weights: a control for machines without a GPU.
     """
 
     name, version, width = "vit", "2", 384
@@ -63,7 +62,7 @@ class ViT(VisualEncoder):
         prepared: dict[str, Any] = {}
         if weights.file:
             state = load_state(weights.path(folder))
-            prepared = {key: state.pop(f"processor.{key}").tolist() for key in PREPARED}
+            prepared = {key: state.pop(f"processor.{key}").tolist() for key in PREPROCESSING}
             model = _loaded(config, state)
         else:
             with seeded(weights.seed):
@@ -72,7 +71,7 @@ class ViT(VisualEncoder):
         super().__init__(model, self.processed, weights, device)
 
     def processed(self, images: Tensor) -> Tensor:
-        """(face, height, width, 3) bytes as the model wants them: its own size, its own mean and deviation."""
+        """(face, height, width, 3) bytes as the model's input, with its own size, mean and standard deviation."""
         planes = images.permute(0, 3, 1, 2)
         return self.processor(images=planes, return_tensors="pt", device=self.device)["pixel_values"]
 
@@ -81,21 +80,21 @@ class ViT(VisualEncoder):
 
     @staticmethod
     def convert(path: Path) -> dict[str, Tensor]:
-        """The tensors to keep of a checkpoint in the public layout, and how its images are prepared."""
+        """The tensors to keep of a checkpoint in the public layout, and its image preprocessing."""
         state = {key.removeprefix("vit."): value for key, value in plain_state(path, "state_dict").items()}
         kept = matched(state, published_layout(), path, "ViT-S/16 (in the layout of facebook/dino-vits16)")
-        beside, prepared = path.parent / "preprocessor_config.json", dict(PREPARED)
-        if beside.is_file():
+        config, prepared = path.parent / "preprocessor_config.json", dict(PREPROCESSING)
+        if config.is_file():
             try:
-                said = json.loads(beside.read_text(encoding="utf-8"))
-                prepared |= {key: said[key] for key in PREPARED}
+                published = json.loads(config.read_text(encoding="utf-8"))
+                prepared |= {key: published[key] for key in PREPROCESSING}
             except (ValueError, KeyError, TypeError) as error:
-                raise InputError(f"{beside} does not say how images are prepared ({error})") from None
+                raise InputError(f"{config} does not describe the preprocessing of images ({error})") from None
         return kept | {f"processor.{key}": torch.tensor(value) for key, value in prepared.items()}
 
 
 def _loaded(config: Any, state: dict[str, Tensor]) -> nn.Module:
-    """The model with these weights; transformers knows the public layout under names of its own."""
+    """The model with these weights; transformers renames the tensors of the public layout."""
     from transformers import ViTModel
 
     model, info = ViTModel.from_pretrained(

@@ -1,12 +1,14 @@
 """What an encoder's numbers are and where they come from; reading them without running anything that a file brings.
 
-A leaf: anyone may import it, and it imports nothing of ours but ``InputError``.
+It imports nothing of the other feature modules.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
+import tempfile
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from emibook import InputError
+from emibook.files import write_text
 
 if TYPE_CHECKING:
     import torch
@@ -28,11 +31,20 @@ ANYONE = "anyone"
 class Pretrained:
     """Published weights: one row of ``emibook weights``.
 
-    ``source`` is a repository of the Hugging Face hub (``owner/name``), the address of the file itself, or, where
-    ``file`` is empty, the page on which their owners hand them out. ``revision`` is the hub's commit and ``sha256`` the
-    file's; where either is None, what the first download brought is written down and held to ever after.
-    ``beside`` are small files that describe the model, kept next to it. ``use`` says who may use them, ``ANYONE`` or
-    fewer; ``megabytes`` is the size of the download.
+    Attributes:
+        about: what they are.
+        source: a repository of the Hugging Face hub (``owner/name``), the URL of the file itself, or, where ``file`` is
+            empty, the page on which the owners distribute them.
+        file: name of the file.
+        licence: their licence.
+        use: who may use them, ``ANYONE`` or fewer.
+        megabytes: size of the download.
+        revision: the hub's commit, which identifies the bytes.
+        sha256: of the file; None where only the revision is known, and the hub's own record is checked instead.
+        beside: small files that describe the model, kept next to it.
+
+    Raises:
+        ValueError: neither revision nor SHA-256 identifies the bytes.
     """
 
     about: str
@@ -46,11 +58,12 @@ class Pretrained:
     beside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.is_url and self.file and not self.sha256:  # a hub's revision names the bytes; an address does not
-            raise ValueError(f"{self.source} needs its SHA-256")
+        if self.file and not (self.sha256 if self.is_url else self.revision):
+            raise ValueError(f"{self.source} needs its {'SHA-256' if self.is_url else 'revision'}")
 
     @property
     def is_url(self) -> bool:
+        """Whether the source is the URL of a file or page, not a repository of the hub."""
         return "://" in self.source
 
     @property
@@ -60,6 +73,7 @@ class Pretrained:
 
     @property
     def restricted(self) -> bool:
+        """Whether not everyone may use them."""
         return self.use != ANYONE
 
 
@@ -90,7 +104,7 @@ PRETRAINED: dict[str, Pretrained] = {
         "ResNet-18 trained on AffectNet (DAN's checkpoint, LibreFace's, or torchvision's layout)",
         "https://github.com/yaoing/DAN", "", "MIT", ANYONE, None),
     "manet": Pretrained(
-        "MANet trained on RAF-DB (its authors hand out one trained on MS-Celeb)",
+        "MANet trained on RAF-DB (its authors distribute one trained on MS-Celeb)",
         "https://github.com/zengqunzhao/MA-Net", "", "none stated", "ask its authors", None),
 }
 
@@ -99,11 +113,15 @@ PRETRAINED: dict[str, Pretrained] = {
 class Weights:
     """The identity of an encoder's numbers: equal ``Weights`` and equal input give equal features.
 
-    ``kind`` is ``builtin`` (fitted on drawings), ``formula`` (needs none), ``untrained`` (the true architecture, random
-    numbers from ``seed``), ``small`` (the same in a reduced size), ``pretrained`` (see ``PRETRAINED``), ``file`` (given
-    by a user) or one of the ways to action units and official features. ``file`` is a file beside the description, with
-    its SHA-256. ``precision`` is that of the arithmetic: rows in ``bfloat16`` differ from those in ``float32`` by up to
-    a hundredth of the largest value, so the two are not mixed.
+    Attributes:
+        kind: ``builtin`` (fitted on synthetic faces), ``formula`` (needs none), ``untrained`` (the true architecture,
+            random numbers from ``seed``), ``small`` (the same in a reduced size), ``pretrained`` (see ``PRETRAINED``),
+            ``file`` (given by a user) or one of the sources of action units and official features.
+        file: name of the file that holds or describes them, or empty.
+        sha256: of that file.
+        seed: of random numbers.
+        precision: of the arithmetic. Rows in ``bfloat16`` differ from those in ``float32`` by up to a hundredth of the
+            largest value, so the two are not mixed.
     """
 
     kind: str
@@ -118,7 +136,7 @@ class Weights:
 
     @property
     def label(self) -> str:
-        """The words that tables and pictures use."""
+        """Their name in tables and figures."""
         names = {"untrained": "untrained control", "small": "small untrained control",
                  "file": f"file:{self.sha256[:12]}", "official": "the data set's own", "openface": "OpenFace on crops",
                  "openface-video": "OpenFace on whole videos", "openface-tables": "OpenFace's tables",
@@ -126,7 +144,7 @@ class Weights:
         return names.get(self.kind, self.kind)
 
     def path(self, folder: Path) -> Path:
-        """The file in ``folder``, after a check that it is the one described. Raises ``InputError``."""
+        """The file in ``folder``. Raises ``InputError`` where it is missing or its SHA-256 differs."""
         path = Path(folder) / self.file
         if not path.is_file():
             raise InputError(f"{path} is missing; give the weights again with --weights")
@@ -157,11 +175,50 @@ def file_fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def keep_weights(name: str, kind: str, state: dict[str, torch.Tensor], encoders: Path) -> Weights:
+    """Write tensors into ``encoders`` under the fingerprint of their file, so that equal weights are the same file.
+
+    Raises:
+        InputError: they cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        encoders.mkdir(parents=True, exist_ok=True)
+        # In a folder of its own: the final name is known once the file is written.
+        with tempfile.TemporaryDirectory(dir=encoders, prefix=f".{name}-") as folder:
+            temporary = Path(folder) / name
+            save_file(state, temporary)
+            digest = file_fingerprint(temporary)
+            path = temporary.replace(encoders / f"{name}-{digest[:12]}.safetensors")
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{name}: its weights cannot be written to {encoders} ({_one_line(error)}); free disk space"
+                         ) from None
+    return Weights(kind, path.name, digest)
+
+
+def keep_description(name: str, kind: str, about: dict[str, Any], encoders: Path) -> Weights:
+    """Write the description of a program or of tables into ``encoders``, under the fingerprint of its text."""
+    text = json.dumps(about, indent=1, sort_keys=True) + "\n"
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    path = encoders / f"{name}-{kind}-{digest[:12]}.json"
+    write_text(path, text)
+    return Weights(kind, path.name, digest)
+
+
+def read_description(weights: Weights, encoders: Path) -> dict[str, Any]:
+    """The description that ``keep_description`` wrote."""
+    return json.loads(weights.path(encoders).read_text())
+
+
 def load_state(path: Path) -> dict[str, Any]:
     """The contents of a checkpoint: safetensors, or a PyTorch file read with ``weights_only``.
 
-    A PyTorch file may nest dictionaries (``{"model": {...}}``); a safetensors file is flat. Raises ``InputError``, in
-    one line, for a file that is absent, damaged, no checkpoint, or holds objects that would need code to be run.
+    A PyTorch file may nest dictionaries (``{"model": {...}}``); a safetensors file is flat.
+
+    Raises:
+        InputError: the file is absent, damaged, no checkpoint, or holds objects that would need code to be run.
     """
     import torch
 
@@ -193,7 +250,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def _is_pickle(path: Path) -> bool:
-    """Whether a file could be what PyTorch writes; of anything else, too, it says that reading it would run code."""
+    """Whether PyTorch may have written the file. PyTorch reports of any other file too that reading it runs code."""
     with path.open("rb") as file:
         return zipfile.is_zipfile(path) or file.read(1) == b"\x80"  # which pickles begin with
 

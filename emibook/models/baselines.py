@@ -1,14 +1,15 @@
 """The challenge organisers' kinds of model, for the tables' "(baseline)" rows.
 
 Source: Kollias et al. (2024), arXiv 2402.19344: ViT features go through a recurrent network; wav2vec 2.0 features,
-averaged over time, through a linear layer. The recurrent network here is one GRU layer of 128.
+averaged over time, through a linear layer. The recurrent network here is one GRU layer of 128 units.
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from emibook.models.regressor import Branch, at_last_step, masked_mean
+from emibook.models.base import Branch
+from emibook.models.pooling import last_step, masked_mean
 
 
 class RecurrentBaseline(Branch):
@@ -22,7 +23,7 @@ class RecurrentBaseline(Branch):
 
     def predict(self, values: Tensor, mask: Tensor) -> Tensor:
         states, _ = self.recurrent(values)  # (batch, time, channels)
-        return self.output(at_last_step(states, mask))
+        return self.output(last_step(states, mask))
 
 
 class LinearBaseline(Branch):

@@ -1,9 +1,9 @@
-"""A clip on the clock: its pictures 30 times a second and its sound at 16 kHz, both counted from the first picture.
+"""Resampling a clip to one clock: frames at 30 per second and sound at 16 kHz, both from the first frame on.
 
-                 first picture                       time is what the timestamps say: neither the container's frame
-                 | 1/30 s                            rate nor the number of frames is believed
-    pictures     |.|.|.|.|.|.|.|.|.|
-    sound    xxxx|________________|....              what comes before is cut, a late start is padded with zeros
+                 first frame                         times come from the timestamps, never from the container's frame
+                 | 1/30 s                            rate or the number of frames
+    frames       |.|.|.|.|.|.|.|.|.|
+    sound    xxxx|________________|....              earlier sound is cut, a late start is padded with zeros
 
 Source: section 3.2.1 and 3.2.2 of the paper (30 frames a second by FFmpeg; sound at 16 kHz, peak at -3 dB).
 """
@@ -23,53 +23,55 @@ from av.video.reformatter import VideoReformatter
 
 from emibook import InputError
 
-RATE = 30
-"""Pictures a second on the clock."""
+FRAME_RATE = 30
+"""Frames per second of the clock."""
 SAMPLE_RATE = 16000
-"""Samples of sound a second."""
+"""Samples of sound per second."""
 PEAK = 32767 * 10 ** (-3 / 20)
-"""-3 dB below the largest 16-bit sample."""
+"""The peak of a sound: -3 dB relative to the largest 16-bit sample."""
 SILENCE = 1e-4
-"""A peak below this (-80 dB, three steps of 16 bits) is a codec's rounding: it is left as it is."""
+"""A peak below this (-80 dB, three steps of 16 bits) is a codec's rounding error and is not amplified."""
 GAP_SECONDS = 0.05
-"""Sound whose timestamp is this far from the end of what came before is put where its timestamp says."""
+"""Sound whose timestamp differs by more than this from the end of the sound before is placed by its timestamp."""
 
 
 def frames(path: Path | str) -> Iterator[np.ndarray]:
-    """Yield the pictures of a video on the 30 fps clock, each (height, width, 3) uint8 RGB, upright.
+    """Yield the frames of a video on the 30 fps clock, each (height, width, 3) uint8 RGB, upright.
 
-    Frame i is the picture at i/30 s after the first picture's timestamp, as FFmpeg's ``fps`` filter decides it: the
+    Frame i is the picture at i/30 s after the first picture's timestamp, as FFmpeg's ``fps`` filter chooses it: the
     last one whose timestamp, rounded to the clock, is not later than i. The file's display matrix is applied; where the
-    size changes midway, later pictures are scaled to the first one's size. Of a damaged file comes what decodes.
-    A picture that stands for several frames is the same array each time: do not write into it.
+    size changes midway, later pictures are scaled to the first one's size. Of a damaged file, the pictures that decode
+    are used. A picture that is used for several frames is the same array each time: do not write into it.
 
-    Raises ``InputError`` where the file cannot be opened, has no video stream, or no picture of it decodes.
+    Raises:
+        InputError: the file cannot be opened, has no video stream, or none of its pictures decodes.
     """
-    size = last = image = turn = None
-    reformatter = VideoReformatter()  # one for the clip: a picture's own one is set up anew for each
+    size = last = image = upright = None
+    reformatter = VideoReformatter()  # one per clip: setting one up for each picture is slow
     with _opened(path) as container:
         for picture in _clocked(_decoded(container, _stream(container, "video", path))):
             if last is None or picture.planes[0].buffer_ptr != last.planes[0].buffer_ptr:
-                # Asked once: a picture whose side data were read is held until the next garbage collection, and
+                # Read once: a picture whose side data were read is kept until the next garbage collection, and
                 # hundreds of megabytes with it.
-                turn = _turn(picture) if turn is None else turn
-                image = turn(_pixels(reformatter.reformat(picture, format="rgb24", threads=1)))
+                upright = _display_transform(picture) if upright is None else upright
+                image = upright(_pixels(reformatter.reformat(picture, format="rgb24", threads=1)))
                 size = size or image.shape[1::-1]
                 if image.shape[1::-1] != size:
                     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-                last = picture  # held, so that its memory is no other picture's
+                last = picture  # kept, so that its memory is not reused for another picture
             yield image
     if size is None:
         raise InputError(f"no picture of {path} decodes; the file is damaged, fetch it again")
 
 
 def audio(path: Path | str) -> np.ndarray | None:
-    """The sound of a video or sound file: int16 (sample,), 16 kHz, mono, its peak at -3 dBFS; None where it has none.
+    """The sound of a video or sound file: int16 (sample,), 16 kHz, mono, its peak at -3 dBFS; None without sound.
 
-    Sample 0 belongs to the video's first picture; a sound file of its own starts with the video that it belongs to.
-    Sound is placed by its timestamps: what is earlier is cut, a late start and gaps are zeros. Silence stays silence.
+    Sample 0 is at the time of the video's first frame; a separate sound file starts with its video. Sound is placed by
+    its timestamps: earlier sound is cut, a late start and gaps are zeros. Silence stays silence.
 
-    Raises ``InputError`` where the file cannot be opened, or has a sound stream of which nothing decodes.
+    Raises:
+        InputError: the file cannot be opened, or nothing of its sound stream decodes.
     """
     zero = _first_picture_seconds(path)
     with _opened(path) as container:
@@ -82,12 +84,12 @@ def audio(path: Path | str) -> np.ndarray | None:
         raise InputError(f"no sound of {path} decodes; the file is damaged, fetch it again")
     zero = runs[0][0] if zero is None else zero
     placed = [(round((start - zero) * SAMPLE_RATE), samples) for start, samples in runs]
-    sound = np.zeros(max(0, *(at + len(samples) for at, samples in placed)), dtype=np.float32)
-    for at, samples in placed:
-        kept = samples[max(0, -at):]
-        sound[max(0, at):max(0, at) + len(kept)] = kept
+    sound = np.zeros(max(0, *(first + len(samples) for first, samples in placed)), dtype=np.float32)
+    for first, samples in placed:
+        kept = samples[max(0, -first):]
+        sound[max(0, first):max(0, first) + len(kept)] = kept
     if end is not None and 0 < len(sound) - (kept_to := round((end - zero) * SAMPLE_RATE)) < SAMPLE_RATE // 10:
-        sound = sound[:max(0, kept_to)]  # a codec fills its last block up with what was never recorded
+        sound = sound[:max(0, kept_to)]  # a codec pads its last block
     if not len(sound):
         return None
     sound = np.nan_to_num(sound, posinf=0, neginf=0)
@@ -97,7 +99,7 @@ def audio(path: Path | str) -> np.ndarray | None:
 
 @contextmanager
 def _opened(path: Path | str) -> Iterator[av.container.InputContainer]:
-    """The open file, or FFmpeg's own reason why it is none."""
+    """The open file; an ``InputError`` holds FFmpeg's own reason."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -105,13 +107,13 @@ def _opened(path: Path | str) -> Iterator[av.container.InputContainer]:
         raise InputError(f"{path} has zero bytes; fetch it again")
     level, skip = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
-    av.logging.set_skip_repeated(False)  # two damaged files in a row are both told their reason
+    av.logging.set_skip_repeated(False)  # so that each of two damaged files in a row gets its reason
     try:
-        with av.logging.Capture() as said:
+        with av.logging.Capture() as messages:
             container = av.open(str(path), metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
-        reason = said[-1][2].strip() if said else error.strerror
-        raise InputError(f"{path} is no video or sound that FFmpeg knows, or is damaged ({reason})") from None
+        reason = messages[-1][2].strip() if messages else error.strerror
+        raise InputError(f"{path} is not a video or sound file that FFmpeg knows, or is damaged ({reason})") from None
     finally:
         av.logging.set_level(level)
         av.logging.set_skip_repeated(skip)
@@ -120,7 +122,7 @@ def _opened(path: Path | str) -> Iterator[av.container.InputContainer]:
 
 
 def _best(container: av.container.InputContainer, kind: str) -> av.stream.Stream | None:
-    """The stream that FFmpeg takes for the main one; a cover picture is no video."""
+    """The stream that FFmpeg takes as the main one; a cover picture is not a video."""
     stream = container.streams.best(kind)
     if stream is None or stream.disposition & av.stream.Disposition.attached_pic or stream.codec_context is None:
         return None
@@ -135,8 +137,8 @@ def _stream(container: av.container.InputContainer, kind: str, path: Path | str)
 
 
 def _decoded(container: av.container.InputContainer, stream: av.stream.Stream) -> Iterator[av.frame.Frame]:
-    """What decodes of a stream, in order of time: a bad packet is left out, and a file that breaks off ends there."""
-    stream.codec_context.thread_count = 1  # a process a clip; see ``cluster``
+    """The frames of a stream in order of time; a damaged packet is skipped, and a truncated file ends early."""
+    stream.codec_context.thread_count = 1  # one process per clip; see ``emibook.compute``
     packets = container.demux(stream)
     while True:
         try:
@@ -154,11 +156,11 @@ def _decoded(container: av.container.InputContainer, stream: av.stream.Stream) -
 
 
 def _clocked(pictures: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-    """Pictures at any times through FFmpeg's ``fps`` filter; the first one is at zero, and at least it is kept."""
+    """Pictures resampled to the clock by FFmpeg's ``fps`` filter; the first is at zero and is always kept."""
     graph = None
     first = last = None
-    step = Fraction(1, RATE)
-    given = 0
+    step = Fraction(1, FRAME_RATE)
+    count = 0
     for picture in pictures:
         unit = picture.time_base
         if picture.pts is None:
@@ -172,24 +174,24 @@ def _clocked(pictures: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
             graph = av.filter.Graph()
             source = graph.add_buffer(width=picture.width, height=picture.height, format=picture.format,
                                       time_base=unit)
-            clock, sink = graph.add("fps", str(RATE)), graph.add("buffersink")
+            clock, sink = graph.add("fps", str(FRAME_RATE)), graph.add("buffersink")
             source.link_to(clock)
             clock.link_to(sink)
             graph.configure()
         if not picture.duration:
-            picture.duration = round(step / unit)  # at the end the filter asks how long the last picture stays
+            picture.duration = round(step / unit)  # the filter needs the duration of the last picture
         picture.pts -= zero
         graph.push(picture)
-        for done in _pulled(graph):
-            given += 1
-            yield done
+        for output in _pulled(graph):
+            count += 1
+            yield output
     if graph is None:
         return
     graph.push(None)
-    for done in _pulled(graph):
-        given += 1
-        yield done
-    if not given:
+    for output in _pulled(graph):
+        count += 1
+        yield output
+    if not count:
         yield first
 
 
@@ -202,13 +204,13 @@ def _pulled(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
 
 
 def _pixels(picture: av.VideoFrame) -> np.ndarray:
-    """The pixels of an RGB picture where they lie, (height, width, 3) uint8, without a copy."""
+    """The pixels of an RGB picture, (height, width, 3) uint8, without a copy."""
     plane = picture.planes[0]
     return np.ndarray((picture.height, picture.width, 3), np.uint8, plane, strides=(plane.line_size, 3, 1))
 
 
-def _turn(picture: av.VideoFrame) -> Callable[[np.ndarray], np.ndarray]:
-    """What turns and mirrors an image as the display matrix of ``picture`` asks, in quarter turns.
+def _display_transform(picture: av.VideoFrame) -> Callable[[np.ndarray], np.ndarray]:
+    """A function that rotates (by quarter turns) and mirrors an image by the display matrix of ``picture``.
 
     Source: libavutil's display.h; a pixel (x, y) is shown at (a x + c y, b x + d y) for the matrix a b . c d . . . .
     """
@@ -225,7 +227,7 @@ def _turn(picture: av.VideoFrame) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _first_picture_seconds(path: Path | str) -> Fraction | None:
-    """When the first picture is shown, in the container's time; None where there is no video in it."""
+    """The time of the first picture on the container's clock; None without a video."""
     with _opened(path) as container:
         stream = _best(container, "video")
         if stream is None:
@@ -236,9 +238,9 @@ def _first_picture_seconds(path: Path | str) -> Fraction | None:
 
 
 def _runs(pieces: Iterable[av.AudioFrame]) -> Iterator[tuple[Fraction, np.ndarray]]:
-    """Sound that hangs together, each run with its start in seconds and float32 (sample,) at 16 kHz, mono."""
+    """Stretches of sound without a gap, each with its start in seconds and float32 (sample,) at 16 kHz, mono."""
     resampler = None
-    kind = None
+    layout = None
     start = end = Fraction(0)
     run: list[np.ndarray] = []
 
@@ -247,17 +249,17 @@ def _runs(pieces: Iterable[av.AudioFrame]) -> Iterator[tuple[Fraction, np.ndarra
         return start, np.concatenate(run) if run else np.zeros(0, np.float32)
 
     for piece in pieces:
-        at = end if piece.pts is None else piece.pts * piece.time_base
-        if resampler is None or kind != (piece.format.name, piece.layout.name, piece.sample_rate) \
-                or abs(at - end) > GAP_SECONDS:
+        time = end if piece.pts is None else piece.pts * piece.time_base
+        if resampler is None or layout != (piece.format.name, piece.layout.name, piece.sample_rate) \
+                or abs(time - end) > GAP_SECONDS:
             if resampler is not None:
                 yield finished()
             resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-            kind = (piece.format.name, piece.layout.name, piece.sample_rate)
-            start = end = at
+            layout = (piece.format.name, piece.layout.name, piece.sample_rate)
+            start = end = time
             run = []
         end += Fraction(piece.samples, piece.sample_rate)
         piece.pts = None  # the run is placed as a whole
-        run.extend(done.to_ndarray()[0] for done in resampler.resample(piece))
+        run.extend(output.to_ndarray()[0] for output in resampler.resample(piece))
     if resampler is not None:
         yield finished()

@@ -1,8 +1,9 @@
-"""Every clip of a corpus through preprocessing, each on its own: a bad clip is a row with its reason."""
+"""Preprocess every clip of a corpus; a clip that cannot be used is a row with its reason."""
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import functools
 import io
 import json
@@ -15,48 +16,55 @@ import pandas as pd
 import torch
 
 from emibook import InputError, compute
+from emibook.compute import Resources
 from emibook.corpus import Corpus
-from emibook.files import lock
+from emibook.files import lock, write_text
+from emibook.preprocess.alignment import CROP_SIZE, CROPS
 from emibook.preprocess.clip import QUALITY, SETTINGS, Row, clear, crop_of, one_line, preprocess_clip, read_settings
-from emibook.preprocess.detector import CROP, CROPS
-from emibook.preprocess.media import RATE
+from emibook.preprocess.media import FRAME_RATE
 
 VERSION = 4
-"""Of what is done to a clip; another one means that every clip is done again."""
+"""Version of the processing; with another one, every clip is processed again."""
 GPU_WORKER_BYTES = 3 * 2**30
-"""Of a GPU: the cascade on several pictures of 1080p."""
+"""GPU memory of one worker: the cascade on a batch of 1080p frames."""
 COLUMNS = ("clip", "status", "error", "frames", "faces", "seconds", "audio_seconds")
 Item = tuple[str, str, str]
-"""A clip's id, its video and its sound, which is empty where the video has it."""
+"""A clip's id, its video and its separate sound file, which is empty where the video has the sound."""
 
 
 def preprocess(
     corpus: Corpus,
     work: Path | str,
     *,
-    workers: int | None = None,
-    scheduler: str | None = None,
-    slurm: str | None = None,
     exhaustive: bool | None = None,
     crop: str | None = None,
-    progress: bool = True,
+    resources: Resources = Resources(),  # noqa: B008 (frozen)
 ) -> pd.DataFrame:
-    """Put every clip on the clock, find and align its faces, bring out its sound; returns ``WORK/preprocess.csv``.
+    """Resample every clip to the clock, detect and align its faces, extract its sound.
 
-    Writes what ``emibook.preprocess.clip`` describes, and one row a clip into ``WORK/preprocess.csv``: it grows as
-    clips are done and is sorted by clip at the end. Repeated, it does what is not done yet: clips without a row,
-    clips that failed, and clips whose video or sound is newer than their faces.
+    Writes the files that ``emibook.preprocess.clip`` describes, and one row per clip into ``WORK/preprocess.csv``,
+    which grows as clips are done and is sorted by clip at the end. A repeated call resumes: it processes clips without
+    a row, clips that failed, and clips whose video or sound is newer than their faces. Clips that were processed with
+    other settings are all processed again.
 
-    ``exhaustive``: the full cascade on every frame, to the letter of the paper, instead of following a face; None is
-    what WORK already has, else following. ``crop``: a key of ``faces.CROPS``; None is what WORK already has, else
-    ``warp``. Clips that were done another way are all done again. See
-    ``emibook.compute.run`` for ``workers``, ``scheduler`` and ``slurm``. Raises ``InputError`` where WORK belongs to
-    another corpus or cannot be written into.
+    Args:
+        corpus: the clips.
+        work: folder to write into.
+        exhaustive: the whole cascade on every frame, as in the paper, instead of tracking faces; None: as WORK was
+            made, else tracking.
+        crop: a key of ``alignment.CROPS``; None: as WORK was made, else ``warp``.
+        resources: as in ``emibook.compute.run``.
+
+    Returns:
+        ``WORK/preprocess.csv``, as ``read_table`` reads it.
+
+    Raises:
+        InputError: WORK belongs to another corpus or cannot be written into.
     """
     work = Path(work).absolute()
-    _claim(work, corpus)
-    with lock(work / "faces", progress=progress):
-        settings = _settle_on(work, exhaustive, crop, progress)
+    _record_corpus(work, corpus)
+    with lock(work / "faces", progress=resources.progress):
+        settings = _record_settings(work, exhaustive, crop, resources.progress)
         exhaustive = settings["faces"] == "exhaustive"
         rows = {str(row["clip"]): row for row in _read_rows(work / "preprocess.csv")}
         todo, done = [], []
@@ -66,33 +74,33 @@ def preprocess(
                 done.append(row)
             else:
                 todo.append((clip, path, sound))
-        todo.sort(key=_size, reverse=True)  # so that no core waits for a long clip at the end
+        todo.sort(key=_size, reverse=True)  # so that the last core is not left with a long clip
         if todo and (reason := _unwritable(work)):
-            raise InputError(f"{reason}; give another work folder, or the right to write into this one")
+            raise InputError(f"{reason}; give another work folder, or make this one writable")
         task = functools.partial(_preprocess_item, work=work, exhaustive=exhaustive, crop=crop_of(settings))
         # The whole cascade takes hours for a quarter of an hour at 1080p.
         limits = compute.Limits(seconds=24 * 3600.0) if exhaustive else compute.Limits()
-        if exhaustive and todo and workers is scheduler is slurm is None and torch.cuda.is_available():
-            workers = compute.workers_on_gpu(GPU_WORKER_BYTES)
-        results = compute.run(task, todo, label="preprocess", workers=workers, scheduler=scheduler, slurm=slurm,
-                              limits=limits, failed=_is_failure, progress=progress)
+        given = resources.workers, resources.scheduler, resources.slurm
+        if exhaustive and todo and given == (None, None, None) and torch.cuda.is_available():
+            resources = dataclasses.replace(resources, workers=compute.workers_on_gpu(GPU_WORKER_BYTES))
+        results = compute.run(task, todo, label="preprocess", resources=resources, limits=limits, failed=_is_failure)
         try:
             if todo:
                 _write_rows(work / "preprocess.csv", done)
             with open(work / "preprocess.csv", "a", encoding="utf-8", newline="") as table:
                 for (clip, *_), result in results:
-                    done.append(_set_aside(clip, result, work) if isinstance(result, Exception) else result)
+                    done.append(_failed(clip, result, work) if isinstance(result, Exception) else result)
                     table.write(_as_csv(done[-1:]))
                     table.flush()
             _write_rows(work / "preprocess.csv", sorted(done, key=lambda row: str(row["clip"])))
         except OSError as error:
-            raise InputError(f"{error.filename or work / 'preprocess.csv'}: {error.strerror}; once that is mended, "
-                             "repeat the command to go on") from error
+            raise InputError(f"{error.filename or work / 'preprocess.csv'}: {error.strerror}; fix this, then "
+                             "repeat the command to resume") from error
     return read_table(work)
 
 
 def read_table(work: Path | str) -> pd.DataFrame:
-    """``WORK/preprocess.csv``: ids and reasons as text, numbers as numbers, NaN for a length that there is none of."""
+    """``WORK/preprocess.csv``: ids and reasons as text, the rest as numbers, NaN for a missing duration."""
     path = Path(work) / "preprocess.csv"
     if not path.is_file():
         raise InputError(f"{path}: no such file; run emibook preprocess first")
@@ -101,22 +109,22 @@ def read_table(work: Path | str) -> pd.DataFrame:
                             na_values={"seconds": [""], "audio_seconds": [""]})
         return table.astype({"frames": int, "faces": int, "seconds": float, "audio_seconds": float})
     except (ValueError, KeyError):
-        raise InputError(f"{path} is damaged; delete it, and emibook preprocess does all clips again") from None
+        raise InputError(f"{path} is damaged; delete it, and emibook preprocess processes all clips again") from None
 
 
 def _preprocess_item(item: Item, *, work: Path, exhaustive: bool, crop: str) -> Row:
     if reason := _unwritable(work):
-        raise compute.EndRun(f"{reason} on {socket.gethostname()}; its workers need the same folder")
+        raise compute.EndRun(f"{reason} on {socket.gethostname()}; workers there need the same folder")
     clip, path, sound = item
     try:
         return preprocess_clip(clip, path, sound or None, work, exhaustive=exhaustive, crop=crop)
-    except OSError as error:  # of a disk without room, which does not say where it is
+    except OSError as error:  # a full disk, whose error names no file
         error.filename = error.filename or str(work)
         raise
 
 
 def _unwritable(work: Path) -> str | None:
-    """What stands in the way of any clip's files: not the clip's fault, and so no row of it."""
+    """Why no clip's files can be written, or None. Not a clip's fault, so it is not reported in a row."""
     if not (work / "corpus.json").is_file():
         return f"{work} cannot be seen"
     for folder in (work, work / "faces", work / "audio"):
@@ -129,16 +137,16 @@ def _is_failure(result: Row | Exception) -> bool:
     return isinstance(result, Exception) or result["status"] == "failed"
 
 
-def _set_aside(clip: str, error: Exception, work: Path) -> Row:
-    """The row of a clip whose worker had to go, or went; what that left half-written is removed."""
+def _failed(clip: str, error: Exception, work: Path) -> Row:
+    """The row of a clip whose worker died or was ended; its incomplete files are removed."""
     clear(clip, work)
     reason = str(error) if isinstance(error, (compute.WorkerDied, compute.LimitExceeded)) else one_line(error)
     return {"clip": clip, "status": "failed", "error": reason, "frames": 0, "faces": 0, "seconds": None,
             "audio_seconds": None}
 
 
-def _claim(work: Path, corpus: Corpus) -> None:
-    """Note in ``WORK/corpus.json`` whose clips these are. Raises ``InputError`` where they are another corpus's."""
+def _record_corpus(work: Path, corpus: Corpus) -> None:
+    """Write ``WORK/corpus.json``. Raises ``InputError`` where WORK belongs to another corpus."""
     path = work / "corpus.json"
     about = {"root": str(Path(corpus.root).resolve()), "name": corpus.name, "targets": list(corpus.targets),
              "note": corpus.note}
@@ -153,12 +161,13 @@ def _claim(work: Path, corpus: Corpus) -> None:
                              f"or delete {path} if the corpus was only moved")
         if before == about:
             return
-    work.mkdir(parents=True, exist_ok=True)
-    _replace(path, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
 
 
-def _settle_on(work: Path, exhaustive: bool | None, crop: str | None, progress: bool) -> dict[str, str | int | float]:
-    """Note in ``WORK/preprocess.json`` how faces are found and cropped; rows of clips done otherwise are forgotten."""
+def _record_settings(
+    work: Path, exhaustive: bool | None, crop: str | None, progress: bool
+) -> dict[str, str | int | float]:
+    """Write ``WORK/preprocess.json``, how faces are detected and cropped; after a change, remove the table's rows."""
     path, table = work / SETTINGS, work / "preprocess.csv"
     before = read_settings(work)
     if exhaustive is None:
@@ -166,22 +175,22 @@ def _settle_on(work: Path, exhaustive: bool | None, crop: str | None, progress: 
     crop = crop or crop_of(before)
     if crop not in CROPS:
         raise InputError(f"no crop {crop!r}; there are {', '.join(CROPS)}")
-    settings = {"version": VERSION, "faces": "exhaustive" if exhaustive else "followed", "crop": crop, "pixels": CROP,
-                "quality": QUALITY, "clock": RATE}
+    settings = {"version": VERSION, "faces": "exhaustive" if exhaustive else "followed", "crop": crop,
+                "pixels": CROP_SIZE, "quality": QUALITY, "clock": FRAME_RATE}
     if before == settings:
         return settings
     if _unwritable(work) is None:
         if table.is_file() and _read_rows(table):
             if progress:
-                print(f"preprocess: {table} was made with other settings; all of its clips are done again",
+                print(f"preprocess: {table} was made with other settings; all of its clips are processed again",
                       file=sys.stderr)
             _write_rows(table, [])
-        _replace(path, json.dumps(settings, indent=1) + "\n")
+        write_text(path, json.dumps(settings, indent=1) + "\n")
     return settings
 
 
 def _is_current(work: Path, clip: str, path: str, sound: str) -> bool:
-    """Whether the clip's files are there and no older than what they were made from."""
+    """Whether the clip's files exist and are no older than its video and sound."""
     track = work / "faces" / f"{clip}.csv"
     sources = [Path(source) for source in (path, sound) if source]
     return track.is_file() and all(
@@ -194,7 +203,7 @@ def _size(item: Item) -> int:
 
 
 def _read_rows(path: Path) -> list[Row]:
-    """The complete rows of the table; the last one may be half a row, where a run was killed as it wrote."""
+    """The complete rows of the table; the last row is incomplete where a run was killed while it wrote."""
     if not path.is_file():
         return []
     text = path.read_text(encoding="utf-8", errors="replace")
@@ -214,10 +223,4 @@ def _as_csv(rows: list[Row]) -> str:
 def _write_rows(path: Path, rows: list[Row]) -> None:
     text = ",".join(COLUMNS) + "\n" + _as_csv(rows)
     if not path.is_file() or path.read_bytes() != text.encode():
-        _replace(path, text)
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+        write_text(path, text)

@@ -1,14 +1,16 @@
-"""The faces in every picture of a clip, found again from picture to picture instead of searched for.
+"""The faces in every frame of a clip: tracked from frame to frame instead of detected by the whole cascade each time.
 
-    first picture, a cut, every INTERVAL pictures   the cascade searches the picture, shrunk
-    every third picture, where all faces are sure   the last boxes are refined by the cascade's last two networks
-    and nearly still
-    the two between                                 a straight line
-    every picture, where one moves or is not sure   the boxes, moved on, are refined
-    a face is doubtful or gone                      boxes around the last one are tried
-    nobody is there                                 every STRIDE pictures a search; who is found is traced back
+    first frame, a cut, every INTERVAL frames      the cascade detects, on a downsampled frame
+    every third frame, while all faces are         the last boxes are refined by the cascade's last two networks
+    certain and nearly still
+    the two frames between                         linear interpolation
+    every frame, where a face moves or is          the boxes, moved on, are refined
+    uncertain
+    a face is uncertain or lost                    boxes around the last one are tried
+    no face                                        the cascade detects every STRIDE frames; a face that it finds is
+                                                   tracked back through the frames before
 
-Source: section 3.2.1 of the paper, which runs the whole cascade on every picture; ``exhaustive`` does that.
+Source: section 3.2.1 of the paper, which runs the whole cascade on every frame; ``exhaustive`` does that.
 """
 
 from __future__ import annotations
@@ -17,88 +19,88 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from emibook.preprocess.detector import NONE, SAME, Detections, Detector, shares
+from emibook.preprocess.detector import MAX_OVERLAP, NO_FACES, Detections, Detector, overlap
 
-SHARE_SEARCHED = 9
-"""A search looks for faces down to this share of the picture's shorter side."""
+SHARE_FIRST = 9
+"""The cascade detects faces down to this fraction (1/9) of the frame's shorter side, where no face is tracked."""
 SHARE_BESIDE = 5
-"""The same for who came in beside a face that is followed."""
+"""The same for further faces beside a tracked one."""
 INTERVAL = 90
-"""Pictures after which the picture is searched though its faces are followed, for who came in."""
-SOON = 6
-"""The same while somebody is gone."""
+"""Frames after which the cascade looks for further faces beside tracked ones."""
+INTERVAL_LOST = 6
+"""The same while a face is lost."""
 SKIPPED = 2
-"""Pictures between two that are looked at, while every face is sure and stands nearly still."""
+"""Frames interpolated between two refined ones, while every face is certain and nearly still."""
 STRIDE = 3
-"""Of a stretch without a face every third picture is searched."""
+"""While there is no face, the cascade runs on every third frame."""
 THOROUGH = 10
-"""Every tenth of those searches goes down to the smallest faces that the cascade finds."""
-SURE = 0.97
-"""A refined face of this probability is taken as it is; for one below it, boxes around it are tried as well."""
+"""Every tenth of these detections goes down to the smallest faces that the cascade can detect."""
+CERTAIN = 0.97
+"""A refined face of this probability is accepted; for one below it, boxes around it are tried as well."""
 STILL = 0.1
-"""A face that moves less than this share of its width is expected where it was."""
+"""A face that moves by less than this fraction of its width counts as still."""
 PATIENCE = 15
-"""For so many pictures somebody who is gone is searched for where they were."""
+"""For so many frames a lost face is looked for at its last box."""
 CUT = 28.0
-"""Grey values (of 255) by which pictures differ, on average over a coarse grid, at a cut."""
+"""Mean difference of two frames at a cut, in grey values (0..255) on a coarse grid."""
+
+Frames = Iterator[tuple[np.ndarray, Detections]]
+"""Images, each with its faces."""
 
 
-def find(
-    images: Iterable[np.ndarray], detector: Detector, *, exhaustive: bool = False
-) -> Iterator[tuple[np.ndarray, Detections]]:
-    """Each image of a clip, (height, width, 3) uint8 RGB, with its faces, in order; at most ``STRIDE`` images are held.
+def detect_faces(images: Iterable[np.ndarray], detector: Detector, *, exhaustive: bool = False) -> Frames:
+    """Yield each image of a clip with its faces, in order; at most ``STRIDE`` images are held.
 
-    An image that is the same object as the one before is looked at once. ``exhaustive`` runs the whole cascade on
-    every image and shrinks none.
+    Args:
+        images: (height, width, 3) uint8 RGB. An image that is the same object as the one before is processed once.
+        detector: MTCNN.
+        exhaustive: the whole cascade on every image at full size.
     """
     if exhaustive:
-        yield from _find_everywhere(images, detector)
+        yield from _detect_in_batches(images, detector)
         return
-    search = _Search(detector)
+    tracker = _VideoDetector(detector)
     for image in images:
-        yield from search.next(image)
-    yield from search.rest()
+        yield from tracker.add(image)
+    yield from tracker.flush()
 
 
-def _find_everywhere(images: Iterable[np.ndarray], detector: Detector) -> Iterator[tuple[np.ndarray, Detections]]:
-    """The cascade on every image, as many at once as the detector takes."""
+def _detect_in_batches(images: Iterable[np.ndarray], detector: Detector) -> Frames:
+    """The cascade on every image, in batches of the detector's size."""
     held: list[tuple[np.ndarray, int]] = []
     for image in images:
         if held and image is held[-1][0]:
             held[-1] = (image, held[-1][1] + 1)
             continue
         if len(held) == detector.batch:
-            yield from _everywhere(held, detector)
+            yield from _detect_batch(held, detector)
             held = []
         held.append((image, 1))
-    yield from _everywhere(held, detector)
+    yield from _detect_batch(held, detector)
 
 
-def _everywhere(held: list[tuple[np.ndarray, int]], detector: Detector) -> Iterator[tuple[np.ndarray, Detections]]:
-    for (image, times), faces in zip(held, detector.detect([image for image, _ in held]), strict=True):
-        yield from [(image, faces)] * times
+def _detect_batch(held: list[tuple[np.ndarray, int]], detector: Detector) -> Frames:
+    for (image, repeats), faces in zip(held, detector.detect([image for image, _ in held]), strict=True):
+        yield from [(image, faces)] * repeats
 
 
-Answer = Iterator[tuple[np.ndarray, Detections]]
-
-
-class _Search:
-    """What ``find`` remembers of a clip between its images. An image that is given several times is held once."""
+class _VideoDetector:
+    """The state of ``detect_faces`` between two images. An image that is repeated is held once, with its count."""
 
     def __init__(self, detector: Detector) -> None:
         self.detector = detector
         self.last: np.ndarray | None = None
-        self.faces = NONE  # of the last image that was looked at
-        self.motion = np.zeros((0, 4), np.float32)  # by how much each face's box moved to that image
-        # Who is gone: the last box, where it was expected to be next, and for how many images.
-        self.gone: list[tuple[np.ndarray, np.ndarray, int]] = []
-        self.skipped: list[tuple[np.ndarray, int]] = []  # images since, with how often each was given
-        self.waiting: list[tuple[np.ndarray, int]] = []  # images without a face so far, not searched yet
-        self.since = 0  # images since the picture was searched
-        self.searches = 0  # in a row that found nobody
+        self.faces = NO_FACES  # of the last image that was processed
+        self.motion = np.zeros((0, 4), np.float32)  # how far each face's box moved to that image
+        # Lost faces: the last box, its expected next position, and the number of images since.
+        self.lost: list[tuple[np.ndarray, np.ndarray, int]] = []
+        self.skipped: list[tuple[np.ndarray, int]] = []  # images since the last processed one, with their counts
+        self.waiting: list[tuple[np.ndarray, int]] = []  # images without a face so far, on which nothing ran yet
+        self.since = 0  # images since the last detection by the cascade
+        self.empty = 0  # detections in a row without a face
 
-    def next(self, image: np.ndarray) -> Answer:
-        """What is known when ``image`` has come: itself, or those before it too, or nothing yet."""
+    def add(self, image: np.ndarray) -> Frames:
+        """The images whose faces are known once ``image`` is there: none, itself, or earlier ones too."""
         if image is self.last:
             for held in (self.skipped, self.waiting):
                 if held:
@@ -106,119 +108,119 @@ class _Search:
                     return
             yield image, self.faces
             return
-        fresh = self.last is None or _difference(image, self.last) > CUT
-        if fresh:
-            yield from self.rest()
-            self.gone, self.faces, self.motion, self.searches = [], NONE, self.motion[:0], 0
+        is_cut = self.last is None or _difference(image, self.last) > CUT
+        if is_cut:
+            yield from self.flush()
+            self.lost, self.faces, self.motion, self.empty = [], NO_FACES, self.motion[:0], 0
         self.last = image
         self.since += 1
-        if fresh:
-            self.faces = self._searched(image)
-            self.motion = _grown(self.motion, len(self.faces))
+        if is_cut:
+            self.faces = self._detect(image)
+            self.motion = _extended(self.motion, len(self.faces))
             yield image, self.faces
-        elif len(self.faces) and not self.gone and not self.motion.any():
+        elif len(self.faces) and not self.lost and not self.motion.any():
             self.skipped.append((image, 1))
             if len(self.skipped) > SKIPPED:
-                yield from self._skipped_over()
+                yield from self._interpolate()
         else:
-            yield from self._looked_at(image, 1)
+            yield from self._process(image, 1)
 
-    def rest(self) -> Answer:
+    def flush(self) -> Frames:
         """The images that are still held."""
         skipped, self.skipped = self.skipped, []
-        for image, times in skipped:
-            yield from self._looked_at(image, times)
+        for image, repeats in skipped:
+            yield from self._process(image, repeats)
         if self.waiting:
-            yield from self._searched_back()
+            yield from self._detect_last_waiting()
 
-    def _skipped_over(self) -> Answer:
-        """The skipped images: a face lies on the line between two sure and steady ones, or else it is sought."""
-        image, times = self.skipped[-1]
+    def _interpolate(self) -> Frames:
+        """The skipped images: interpolated between two certain and still faces, otherwise each is processed."""
+        image, repeats = self.skipped[-1]
         before, after = self.faces, self.detector.refine(image, self.faces.boxes)
-        sure = len(before) == len(after) and min(before.probabilities.min(), after.probabilities.min()) >= SURE
-        if not sure or _motion(before.boxes, after.boxes).any():
-            yield from self.rest()
+        certain = len(before) == len(after) and min(before.probabilities.min(), after.probabilities.min()) >= CERTAIN
+        if not certain or _motion(before.boxes, after.boxes).any():
+            yield from self.flush()
             return
         self.skipped.pop()
-        frames = sum(repeats for _, repeats in self.skipped) + 1
+        frames = sum(count for _, count in self.skipped) + 1
         passed = 1
-        for between, repeats in self.skipped:
-            faces = _between(before, after, passed / frames)
-            yield from [(between, faces)] * repeats
-            passed += repeats
+        for between, count in self.skipped:
+            faces = _interpolated(before, after, passed / frames)
+            yield from [(between, faces)] * count
+            passed += count
         self.skipped, self.faces = [], after
-        yield from self._looked_round(image, times)
+        yield from self._with_new_faces(image, repeats)
 
-    def _looked_at(self, image: np.ndarray, times: int) -> Answer:
-        """An image whose faces are sought near those of the image before."""
-        self.faces = self._followed(image)
+    def _process(self, image: np.ndarray, repeats: int) -> Frames:
+        """An image whose faces are tracked from the image before."""
+        self.faces = self._tracked(image)
         if len(self.faces):
-            yield from self._looked_round(image, times)
+            yield from self._with_new_faces(image, repeats)
             return
-        self.waiting.append((image, times))
+        self.waiting.append((image, repeats))
         if len(self.waiting) >= STRIDE:
-            yield from self._searched_back()
+            yield from self._detect_last_waiting()
 
-    def _looked_round(self, image: np.ndarray, times: int) -> Answer:
-        """An image with a face; now and then it is searched for others."""
-        if self.since >= (SOON if self.gone else INTERVAL):
-            self.faces = _joined(self.faces, self._searched(image))
-        self.motion = _grown(self.motion, len(self.faces))
-        yield from self._traced_back(image)
-        yield from [(image, self.faces)] * times
+    def _with_new_faces(self, image: np.ndarray, repeats: int) -> Frames:
+        """An image with a tracked face; from time to time the cascade looks for further ones."""
+        if self.since >= (INTERVAL_LOST if self.lost else INTERVAL):
+            self.faces = _joined(self.faces, self._detect(image))
+        self.motion = _extended(self.motion, len(self.faces))
+        yield from self._tracked_back(image)
+        yield from [(image, self.faces)] * repeats
 
-    def _searched_back(self) -> Answer:
-        """The images that waited: the newest is searched, and who is found is traced back."""
-        image, times = self.waiting.pop()
-        self.faces = self._searched(image)
-        self.motion = _grown(self.motion[:0], len(self.faces))
-        yield from self._traced_back(image)
-        yield from [(image, self.faces)] * times
+    def _detect_last_waiting(self) -> Frames:
+        """The waiting images: the cascade runs on the newest, and its faces are tracked back through the others."""
+        image, repeats = self.waiting.pop()
+        self.faces = self._detect(image)
+        self.motion = _extended(self.motion[:0], len(self.faces))
+        yield from self._tracked_back(image)
+        yield from [(image, self.faces)] * repeats
 
-    def _followed(self, image: np.ndarray) -> Detections:
-        """The faces of the last image in this one, and those that had gone and are back."""
+    def _tracked(self, image: np.ndarray) -> Detections:
+        """The faces of the last image in this one, and lost faces that are there again."""
         last, expected = self.faces.boxes, self.faces.boxes + self.motion
         refined = self.detector.refine(image, expected)
-        faces = refined[refined.probabilities >= SURE]
-        doubtful = refined.boxes[refined.probabilities < SURE]
-        gone, self.gone = [*zip(last, expected, [0] * len(last), strict=True), *self.gone], []
-        for box, place, age in gone:
-            if len(faces) and _touches(place, faces.boxes):
+        faces = refined[refined.probabilities >= CERTAIN]
+        uncertain = refined.boxes[refined.probabilities < CERTAIN]
+        missing, self.lost = [*zip(last, expected, [0] * len(last), strict=True), *self.lost], []
+        for box, position, age in missing:
+            if len(faces) and _overlaps(position, faces.boxes):
                 continue
-            near = [each for each in doubtful if _touches(place, each[None])]
-            found = self.detector.refine(image, [*near, place, box], around=True)
-            faces = _joined(faces, found)
-            if not len(found) and age < PATIENCE:
-                self.gone.append((box, place, age + 1))
+            near = [other for other in uncertain if _overlaps(position, other[None])]
+            candidates = self.detector.refine(image, [*near, position, box], around=True)
+            faces = _joined(faces, candidates)
+            if not len(candidates) and age < PATIENCE:
+                self.lost.append((box, position, age + 1))
         self.motion = _motion(last, faces.boxes)
         return faces
 
-    def _searched(self, image: np.ndarray) -> Detections:
-        """The large faces of the picture; where nobody is seen, now and then the smallest as well."""
+    def _detect(self, image: np.ndarray) -> Detections:
+        """The large faces of the image, by the cascade; without any, from time to time the smallest ones too."""
         self.since = 0
-        share = SHARE_BESIDE if len(self.faces) else SHARE_SEARCHED
+        share = SHARE_BESIDE if len(self.faces) else SHARE_FIRST
         faces = self.detector.search(image, min(image.shape[:2]) / share)
         if len(faces) or len(self.faces):
-            self.searches = 0
+            self.empty = 0
             return faces
-        self.searches += 1
-        return self.detector.search(image, 0) if self.searches % THOROUGH == 1 else faces
+        self.empty += 1
+        return self.detector.search(image, 0) if self.empty % THOROUGH == 1 else faces
 
-    def _traced_back(self, image: np.ndarray) -> Answer:
-        """The images that waited for ``image``, with those of its faces that were there already."""
-        traced, after = [], self.faces
-        for earlier, times in reversed(self.waiting):
+    def _tracked_back(self, image: np.ndarray) -> Frames:
+        """The images that waited for ``image``, with those of its faces that they show already."""
+        frames, after = [], self.faces
+        for earlier, repeats in reversed(self.waiting):
             after = self.detector.refine(earlier, after.boxes)
-            traced += [(earlier, after)] * times
+            frames += [(earlier, after)] * repeats
         self.waiting = []
-        yield from reversed(traced)
+        yield from reversed(frames)
 
 
 def _motion(last: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """How far each of ``boxes`` (face, 4) has moved since ``last`` (n, 4); (face, 4), zero where it hardly did."""
+    """How far each of ``boxes`` (face, 4) has moved since ``last`` (n, 4): (face, 4), zero for a still face."""
     motion = np.zeros_like(boxes)
     for moved, box in zip(motion, boxes, strict=True):
-        if len(last) and (shared := shares(box, last)).max() > 0.2:
+        if len(last) and (shared := overlap(box, last)).max() > 0.2:
             before = last[shared.argmax()]
             step = (box[:2] + box[2:] - before[:2] - before[2:]) / 2
             if np.abs(step).max() > STILL * (box[2] - box[0]):
@@ -226,34 +228,34 @@ def _motion(last: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return motion
 
 
-def _between(before: Detections, after: Detections, share: float) -> Detections:
-    """The faces that have gone that share of the way from ``before`` to ``after``, which are the same faces."""
+def _interpolated(before: Detections, after: Detections, share: float) -> Detections:
+    """The faces at ``share`` of the way from ``before`` to ``after``, which hold the same faces."""
     return Detections(*((1 - share) * one + share * other for one, other in (
         (before.boxes, after.boxes), (before.probabilities, after.probabilities),
         (before.landmarks, after.landmarks))))
 
 
-def _grown(motion: np.ndarray, count: int) -> np.ndarray:
-    """``motion`` for ``count`` faces, of which the new ones stand still."""
+def _extended(motion: np.ndarray, count: int) -> np.ndarray:
+    """``motion`` for ``count`` faces, where new faces have none."""
     return np.concatenate([motion, np.zeros((count - len(motion), 4), np.float32)])
 
 
 def _difference(image: np.ndarray, other: np.ndarray) -> float:
-    """How much two images differ on a grid of 32 points across, in grey values; of different sizes wholly."""
+    """Mean difference in grey values on a grid of 32 points across; 255 for images of different sizes."""
     if image.shape != other.shape:
         return 255.0
     step = max(1, image.shape[1] // 32)
     return float(np.abs(image[::step, ::step].astype(np.int16) - other[::step, ::step]).mean())
 
 
-def _touches(box: np.ndarray, boxes: np.ndarray) -> bool:
-    return bool((shares(box, boxes) > 0.4).any())
+def _overlaps(box: np.ndarray, boxes: np.ndarray) -> bool:
+    return bool((overlap(box, boxes) > 0.4).any())
 
 
 def _joined(faces: Detections, more: Detections) -> Detections:
-    """All of ``faces``, and those of ``more`` that are none of them."""
+    """All of ``faces``, and those of ``more`` that are not among them."""
     if not len(faces) or not len(more):
         return faces if len(faces) else more
-    new = np.array([shares(box, faces.boxes).max() <= SAME for box in more.boxes])
-    return Detections(*(np.concatenate([some, others[new]]) for some, others in (
+    new = np.array([overlap(box, faces.boxes).max() <= MAX_OVERLAP for box in more.boxes])
+    return Detections(*(np.concatenate([known, others[new]]) for known, others in (
         (faces.boxes, more.boxes), (faces.probabilities, more.probabilities), (faces.landmarks, more.landmarks))))

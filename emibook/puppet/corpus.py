@@ -188,7 +188,8 @@ def make_corpus(
     missing = [item for item in items if not (root / "truth" / f"{item.clip}.csv").is_file()]
     missing.sort(key=lambda item: item.participant)  # a worker then seldom draws a portrait twice
     for item, result in compute.run(
-        partial(_make_clip, root=root), missing, label="draw clips", workers=workers, progress=progress
+        partial(_make_clip, root=root), missing, label="draw clips",
+        resources=compute.Resources(workers=workers, progress=progress),
     ):
         if isinstance(result, Exception):
             raise RuntimeError(f"clip {item.clip} could not be drawn ({item.trap or 'plain'})") from result

@@ -13,11 +13,11 @@ from functools import cache
 import cv2
 import numpy as np
 
+from emibook.features.action_units import UNITS
 from emibook.puppet.looks import Identity, Scene
 from emibook.puppet.portrait import Portrait
 from emibook.puppet.relief import FACE, ORIGIN, TEXTURE, UNIT, grid, mound, noise, pair, skin_light, smoothstep
 
-UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 UNIT_NAMES = tuple(f"AU{unit:02d}" for unit in UNITS)
 INDEX = {unit: place for place, unit in enumerate(UNITS)}
 

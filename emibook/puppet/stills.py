@@ -1,10 +1,8 @@
-"""Stills of drawn people, from which the built-in encoders learn: drawn once, found and aligned as any video is."""
+"""Stills of synthetic faces for the built-in encoders: rendered once, detected and aligned as any video is."""
 
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,15 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from emibook import InputError
-from emibook.compute import run
-from emibook.features.aus import UNITS
+from emibook.compute import Resources, run
+from emibook.features.action_units import UNITS
+from emibook.files import replacing
 
 VERSION = "3"  # of the drawings and the fits; an encoder of another version is fitted again
 SEED = 20240318
-STILLS = 12  # of each person drawn: a portrait takes far longer than a picture of it
+STILLS = 12  # of each person: a portrait takes far longer than a picture of it
 CHUNK = 5  # people in one file
+KEYS = ("images", "landmarks", "units", "emotions", "person")
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Stills:
 
     ``images`` (still, 112, 112, 3) uint8 RGB, ``landmarks`` (still, 5, 2) in crop pixels, ``units`` (still, 17)
     intensities 0..5, ``emotions`` (still, emotion) 0..1, ``person`` (still,) the number of the person shown. ``drawn``
-    counts those too on which no face was found.
+    counts those too on which no face was detected.
     """
 
     images: np.ndarray
@@ -49,23 +48,33 @@ class Stills:
         return Stills(*(array[rows] for array in chosen), self.drawn)
 
 
-def draw(encoders: Path, count: int, *, workers: int | None = None, progress: bool = True) -> Stills:
-    """Stills of ``count`` drawn people, detected and aligned; those already in ``encoders`` are not drawn again."""
-    folder = encoders / f"stills-{VERSION}"
+def draw(folder: Path, count: int, resources: Resources = Resources()) -> Stills:  # noqa: B008 (frozen)
+    """Stills of ``count`` people, rendered, detected and aligned.
+
+    They are kept in ``folder/stills-VERSION``. Those already there are not rendered again; a damaged file is.
+    """
+    folder = folder / f"stills-{VERSION}"
     folder.mkdir(parents=True, exist_ok=True)
-    starts = range(0, count, CHUNK)
-    paths = {start: folder / f"{start:05d}-{min(start + CHUNK, count):05d}.safetensors" for start in starts}
-    missing = [(start, min(start + CHUNK, count)) for start in starts if not paths[start].exists()]
+    paths = {(start, end): folder / f"{start:05d}-{end:05d}.safetensors"
+             for start in range(0, count, CHUNK) for end in [min(start + CHUNK, count)]}
+    chunks = {people: _read(path) for people, path in paths.items()}
+    missing = [people for people, chunk in chunks.items() if chunk is None]
     task = functools.partial(_draw_chunk, folder=folder)
-    for _, result in run(task, missing, label="draw stills", workers=workers, progress=progress):
+    for people, result in run(task, missing, label="draw stills", unit="chunk", resources=resources):
         if isinstance(result, Exception):
             raise result
-    try:
-        chunks = [load_file(path) for path in paths.values()]
-    except SafetensorError as error:
-        raise InputError(f"{folder} holds a damaged file ({error}); delete the folder") from None
-    joined = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
+        chunks[people] = load_file(paths[people])
+    joined = {key: np.concatenate([chunk[key] for chunk in chunks.values()]) for key in KEYS}
     return Stills(**joined, drawn=count * STILLS)
+
+
+def _read(path: Path) -> dict[str, np.ndarray] | None:
+    """The arrays of a chunk; None where there is no whole file of stills."""
+    try:
+        chunk = load_file(path)
+    except (OSError, SafetensorError):
+        return None
+    return chunk if set(chunk) == set(KEYS) else None
 
 
 @functools.lru_cache(maxsize=1)
@@ -78,7 +87,7 @@ def _detector() -> Any:
 def _draw_chunk(chunk: tuple[int, int], *, folder: Path) -> None:
     from emibook.puppet.corpus import random_stills
 
-    found: dict[str, list[np.ndarray]] = {"images": [], "landmarks": [], "units": [], "emotions": [], "person": []}
+    rows: dict[str, list[np.ndarray]] = {key: [] for key in KEYS}
     for person in range(*chunk):
         rng = np.random.default_rng([SEED, person])
         box = None
@@ -86,71 +95,74 @@ def _draw_chunk(chunk: tuple[int, int], *, folder: Path) -> None:
             face = _face(as_if_filmed(image, rng), box)
             if face is not None:
                 box, *crop = face
-                for key, value in zip(found, (*crop, units, emotions, person), strict=True):
-                    found[key].append(value)
+                for key, value in zip(KEYS, (*crop, units, emotions, person), strict=True):
+                    rows[key].append(value)
     shapes = {"images": (112, 112, 3), "landmarks": (5, 2), "units": (len(UNITS),), "emotions": (6,), "person": ()}
     kinds = {"images": np.uint8, "person": np.int64}
     arrays = {key: np.array(value, kinds.get(key, np.float32)).reshape(-1, *shapes[key])
-              for key, value in found.items()}
-    write_whole(folder / f"{chunk[0]:05d}-{chunk[1]:05d}.safetensors",
-                lambda temporary: save_file(arrays, temporary))
+              for key, value in rows.items()}
+    with replacing(folder / f"{chunk[0]:05d}-{chunk[1]:05d}.safetensors") as temporary:
+        save_file(arrays, temporary)
 
 
 def as_if_filmed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(height, width, 3) uint8 with the losses of a codec, because an encoder meets drawings in compressed video."""
+    """(height, width, 3) uint8 with the losses of a codec, because an encoder meets these faces in compressed video."""
     quality = int(rng.integers(40, 96))
     packed = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return np.ascontiguousarray(cv2.imdecode(packed, cv2.IMREAD_COLOR)[..., ::-1])
 
 
 def aligned(image: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """The crop (112, 112, 3) and landmarks (5, 2) in crop pixels of the face that would be followed, or None."""
+    """The crop (112, 112, 3) and landmarks (5, 2) in crop pixels of the face that would be tracked, or None."""
     face = _face(image, None)
     return None if face is None else face[1:]
 
 
 def _face(image: np.ndarray, near: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Box (1, 4), crop and landmarks; looked for at the box ``near`` first, as in a video, and then everywhere."""
-    from emibook.preprocess.detector import TEMPLATE, align, similarity
-    from emibook.preprocess.tracking import follow
+    """Box (1, 4), crop and landmarks; searched for at the box ``near`` first, as in a video, and then everywhere."""
+    from emibook.preprocess.alignment import TEMPLATE, align, similarity
+    from emibook.preprocess.tracking import track
 
-    found = _detector().refine(image, near) if near is not None else ()
-    if len(found) != 1:
-        found = _detector().detect([image])[0]
-    face = follow([found])[0]
+    faces = _detector().refine(image, near) if near is not None else ()
+    if len(faces) != 1:
+        faces = _detector().detect([image])[0]
+    face = track([faces])[0]
     if face is None:
         return None
-    landmarks = found.landmarks[face]
+    landmarks = faces.landmarks[face]
     matrix = similarity(landmarks, TEMPLATE)
     moved = (landmarks @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
-    return found.boxes[[face]], align(image, landmarks), moved
+    return faces.boxes[[face]], align(image, landmarks), moved
 
 
 @dataclass(frozen=True)
 class Hits:
-    """``found`` (person, expression): whether the detector finds the one face that is drawn, and where it is drawn.
-    ``skin`` (person,) 0 for the lightest to 1 for the darkest, ``glasses`` (person,)."""
+    """What the detector did with rendered faces.
 
-    found: np.ndarray
+    ``detected`` (person, expression): whether it detects the one face that is shown, and where it is shown. ``skin``
+    (person,) 0 for the lightest to 1 for the darkest, ``glasses`` (person,).
+    """
+
+    detected: np.ndarray
     skin: np.ndarray
     glasses: np.ndarray
 
     @property
     def rate(self) -> float:
-        """The share of pictures in which the face is found."""
-        return float(self.found.mean())
+        """The share of pictures in which the face is detected."""
+        return float(self.detected.mean())
 
 
 def hit_rate(people: int = 40, seed: int = SEED) -> Hits:
-    """How often MTCNN finds a drawn face: people drawn at random, each in every emotion's expression, the head moved.
+    """How often MTCNN detects a rendered face: random people, each in every emotion's expression, the head moved.
 
-    A face counts as found where the detector's eyes are within half a face unit, about a nose's length, of the drawn
-    ones. A check of the drawing; it says nothing about people.
+    A face counts as detected where the detector's eyes are within half a face unit, about a nose's length, of the
+    rendered ones. A check of the puppet; it says nothing about people.
     """
     from emibook.puppet.acting import EXPRESSIONS
     from emibook.puppet.renderer import Identity, Pose, Puppet, Scene
 
-    found = np.zeros((people, len(EXPRESSIONS)), bool)
+    detected = np.zeros((people, len(EXPRESSIONS)), bool)
     skin, glasses = np.zeros(people), np.zeros(people, bool)
     for person in range(people):
         rng = np.random.default_rng([seed, 1, person])
@@ -161,19 +173,9 @@ def hit_rate(people: int = 40, seed: int = SEED) -> Hits:
             pose = Pose.random(rng)
             picture = puppet.draw(units * rng.uniform(0.5, 1.2), pose=pose, noise_rng=rng)
             faces = _detector().detect([as_if_filmed(picture, rng)])[0]
-            drawn = np.array([puppet.scene.x * puppet.width, puppet.scene.y * puppet.height]) + unit * np.array(
+            truth = np.array([puppet.scene.x * puppet.width, puppet.scene.y * puppet.height]) + unit * np.array(
                 [pose.x, pose.y])
             if len(faces):
                 eyes = faces.landmarks[faces.probabilities.argmax(), :2].mean(0)
-                found[person, expression] = np.linalg.norm(eyes - drawn) < 0.5 * unit
-    return Hits(found, skin, glasses)
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` write a file beside ``path`` that becomes ``path`` only when it is whole."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+                detected[person, expression] = np.linalg.norm(eyes - truth) < 0.5 * unit
+    return Hits(detected, skin, glasses)

@@ -41,8 +41,8 @@ def load(
     if table.empty:
         raise InputError(f"{corpus.root} has no clips in partition {partition!r}")
     clips = list(table["clip"])
-    if is_drawn(work, features):
-        values, offsets, about = _drawn(work, features, partition, clips, config)
+    if not extracted_sets(work, features):
+        values, offsets, about = _given(corpus, work, features, partition, config)
     else:
         _require_files(corpus, work, names, clips, partition)
         digest = sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:8]
@@ -61,46 +61,57 @@ def load(
     )
 
 
-def drawn_file(work: Path | str, features: str, partition: str) -> Path:
-    """Where a feature set lies that was drawn and not extracted, joined ones as a set of their own.
+def packed_file(work: Path | str, features: str, partition: str) -> Path:
+    """Where a feature set lies that came packed instead of as a file per clip; joined ones are sets of their own.
 
-    It is written by ``packing.write``, its ``about`` with ``names`` (feature,), ``weights`` (what the numbers are, one
-    text), ``clips``, the partition's in their order, and all that tells one drawing from another. Such a set needs no
-    media, faces or encoders.
+    ``packed.write`` writes it, its ``about`` with ``names`` (feature,), ``weights`` (what the numbers are, one text),
+    ``clips``, the partition's in their order, and ``made_with`` where it belongs to a simulated corpus
+    (``Corpus.made_with``). Such a set needs no media, faces or encoders.
     """
     return Path(work) / "packed" / features / f"{partition}.safetensors"
 
 
-def is_drawn(work: Path | str, features: str) -> bool:
-    """Whether WORK has the feature set as one that was drawn; see ``drawn_file``."""
-    return drawn_file(work, features, "train").is_file()
-
-
-def drawn_sets(work: Path | str) -> list[str]:
-    """The feature sets in WORK that were drawn, joined ones too."""
+def packed_sets(work: Path | str) -> list[str]:
+    """The feature sets in WORK that came packed, joined ones too."""
     return sorted(path.parent.name for path in (Path(work) / "packed").glob("*/train.safetensors"))
 
 
-def _drawn(
-    work: Path, features: str, partition: str, clips: list[str], config: SequenceConfig
+def extracted_sets(work: Path | str, features: str) -> list[str]:
+    """The feature sets with a file per clip that ``features`` is joined from; none where it came packed."""
+    return [] if packed_file(work, features, "train").is_file() else feature_names(features)
+
+
+def made_with(work: Path | str, features: str) -> dict[str, dict]:
+    """What a feature set was made with: each extractor's settings, or what a set that came packed says of itself."""
+    if names := extracted_sets(work, features):
+        return {name: store.read_settings(Path(work), name) or {} for name in names}
+    return {features: read(packed_file(work, features, "train"))[2]}
+
+
+def _given(
+    corpus: Corpus, work: Path, features: str, partition: str, config: SequenceConfig
 ) -> tuple[np.ndarray, np.ndarray, dict]:
-    path = drawn_file(work, features, partition)
-    kind = modality(features)
+    """A partition of a set that came packed, if it is this corpus's and all of it is of one kind."""
+    path, kind = packed_file(work, features, partition), modality(features)
     if config.of(kind) != PAPER_SEQUENCE.of(kind):
-        raise InputError(f"features {features} were drawn as steps; they can be read in one way only")
+        raise InputError(f"features {features} came as packed steps; they can be read in one way only")
     values, offsets, about = read(path)
-    if about["clips"] != clips:
-        raise InputError(f"{path} holds other clips than the corpus; draw it again")
-    training = drawn_file(work, features, "train")
+    if about["clips"] != list(corpus.partition(partition)["clip"]):
+        raise InputError(f"{path} holds other clips than the corpus; make it again")
+    if corpus.made_with and about.get("made_with") != corpus.made_with:
+        raise InputError(f"{path} belongs to another simulation than {corpus.root}; give the work folder that was "
+                         f"made with it, or run emibook simulate {corpus.root} --work {work} --features {features} "
+                         "with its own size and seed")
+    training = packed_file(work, features, "train")
     of_training = read(training)[2]
     for what, key in (("columns", "names"), ("weights", "weights")):
         if about[key] != of_training[key]:
-            raise InputError(f"{path} has other {what} than {training.name} beside it; draw it again")
+            raise InputError(f"{path} has other {what} than {training.name} beside it; make it again")
     return values, offsets, about
 
 
 def _packed(reader: _Reader, path: Path, clips: list[str]) -> tuple[np.ndarray, np.ndarray, dict]:
-    """What is packed at ``path``, packed anew where that was not made of these files."""
+    """What is packed at ``path``, packed again where it was not made from these files."""
     state = reader.state(clips)
     try:
         packed = read(path)
@@ -109,26 +120,26 @@ def _packed(reader: _Reader, path: Path, clips: list[str]) -> tuple[np.ndarray, 
     except InputError:  # absent, or damaged
         pass
     reader.clip(reader.first)
-    about = {"names": reader.columns, "weights": [made[1] for made in reader.made.values()], "state": state}
+    about = {"names": reader.columns, "weights": [origin[1] for origin in reader.origins.values()], "state": state}
     write(path, map(reader.clip, clips), len(clips), about, reader.config.packed)
     return read(path)
 
 
 class _Reader:
-    """Reads the clips of a corpus one by one, and sees to it that one and the same extractor made them all.
+    """Reads the clips of a corpus one by one, and refuses clips that another extractor made.
 
-    A partition is read by itself, so the clips of each are held against one and the same: the corpus's ``first`` that
-    has its files.
+    A partition is read by itself, so the clips of each are compared with the same one: the corpus's ``first`` clip
+    that has its files.
     """
 
     def __init__(self, corpus: Corpus, work: Path, features: str, config: SequenceConfig) -> None:
         self.corpus, self.work, self.features, self.config = corpus, work, features, config
         self.first = next(clip for clip in corpus.clips["clip"] if not missing_files(work, features, [clip]))
         self.columns: tuple[str, ...] = ()
-        self.made: dict[str, tuple] = {}
+        self.origins: dict[str, tuple] = {}
 
     def state(self, clips: list[str]) -> str:
-        """Changes with the clips, their order, and any of their files or of the one that they are held against."""
+        """Changes with the clips, their order, and any of their files or of the one that they are compared with."""
         digest = sha256()
         for name in feature_names(self.features):
             folder = store.feature_folder(self.work, name)
@@ -141,9 +152,9 @@ class _Reader:
         """(step, feature) float32."""
         parts = [self._part(clip, name) for name in feature_names(self.features)]
         values, self.columns = joined(parts, modality(self.features), self.config)
-        beyond, largest = np.fmax.reduce(np.abs(values), axis=None, initial=0.0), LARGEST[self.config.packed]
-        if not beyond <= largest:
-            raise InputError(f"clip {clip}, features {self.features}: a value of {beyond:g} is beyond "
+        magnitude, largest = np.fmax.reduce(np.abs(values), axis=None, initial=0.0), LARGEST[self.config.packed]
+        if not magnitude <= largest:
+            raise InputError(f"clip {clip}, features {self.features}: a value of {magnitude:g} is beyond "
                              f"{self.config.packed}'s {largest:g}; rescale the features"
                              + (", or take the variant packed-bfloat16" if self.config.packed == "float16" else ""))
         return values
@@ -154,15 +165,15 @@ class _Reader:
             part = store.load(path)
         except InputError as error:
             raise InputError(f"clip {clip}, features {name}: {error}") from None
-        made = (part.extractor, part.weights, part.version, part.names)
-        others = self.made.setdefault(name, made)
-        if others != made:
-            if made[:3] == others[:3]:
-                told = _columns(part.names, others[3])
+        origin = (part.extractor, part.weights, part.version, part.names)
+        others = self.origins.setdefault(name, origin)
+        if others != origin:
+            if origin[:3] == others[:3]:
+                difference = _columns(part.names, others[3])
             else:
-                told = (f"made by {part.extractor} {part.version} ({part.weights}), others by {others[0]} {others[2]} "
-                        f"({others[1]})")
-            raise InputError(f"clip {clip}, features {name}: {told}; delete {path.parent} and run "
+                difference = (f"made by {part.extractor} {part.version} ({part.weights}), others by {others[0]} "
+                              f"{others[2]} ({others[1]})")
+            raise InputError(f"clip {clip}, features {name}: {difference}; delete {path.parent} and run "
                              f"{_extract_command(self.corpus, self.work, [name])}")
         return part
 
@@ -172,12 +183,12 @@ def _columns(names: tuple[str, ...], others: tuple[str, ...]) -> str:
     def listed(columns: list[str]) -> str:
         return ", ".join(columns[:NAMED]) + (f" and {len(columns) - NAMED} more" if len(columns) > NAMED else "")
 
-    added, lacking = [each for each in names if each not in others], [each for each in others if each not in names]
+    added, lacking = [name for name in names if name not in others], [name for name in others if name not in names]
     if not added and not lacking:
-        place = next(place for place, pair in enumerate(zip(names, others, strict=True)) if pair[0] != pair[1])
-        return f"column {place + 1} is {names[place]}, in others {others[place]}"
-    return " and ".join(f"{what} {listed(each)}, which others {do}" for what, each, do in
-                        (("has", added, "lack"), ("lacks", lacking, "have")) if each)
+        index = next(index for index, pair in enumerate(zip(names, others, strict=True)) if pair[0] != pair[1])
+        return f"column {index + 1} is {names[index]}, in others {others[index]}"
+    return " and ".join(f"{verb} {listed(columns)}, which others {others_do}" for verb, columns, others_do in
+                        (("has", added, "lack"), ("lacks", lacking, "have")) if columns)
 
 
 def feature_names(features: str) -> list[str]:

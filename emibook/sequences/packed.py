@@ -11,7 +11,6 @@ one machine share them.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import psutil
 import torch
 
 from emibook import InputError
+from emibook.files import replacing
 
 PRECISIONS = {"float16": "F16", "bfloat16": "BF16"}
 """What steps are stored in, and what the format calls it. NumPy has no bfloat16: here its bits, as ``uint16``."""
@@ -182,27 +182,21 @@ def write(path: Path, tables: Iterable[np.ndarray], clips: int, about: Mapping, 
     """
     if precision not in PRECISIONS:
         raise InputError(f"no precision {precision!r} to pack in; there are {', '.join(PRECISIONS)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     lengths, width = [0], 0
-    room = len(_header(10**12, 10**6, clips, about, precision))
-    try:
-        with temporary.open("wb") as file:
-            file.seek(8 + room + 8 * (clips + 1))
-            for table in tables:
-                width = table.shape[1]
-                lengths.append(len(table))
-                file.write(np.ascontiguousarray(stored(table, precision)).tobytes())
-            offsets = np.cumsum(lengths, dtype=np.int64)
-            file.seek(0)
-            file.write(room.to_bytes(8, "little"))
-            file.write(_header(int(offsets[-1]), width, clips, about, precision).ljust(room))
-            file.write(offsets.tobytes())
+    header_bytes = len(_header(10**12, 10**6, clips, about, precision))
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.seek(8 + header_bytes + 8 * (clips + 1))
+        for table in tables:
+            width = table.shape[1]
+            lengths.append(len(table))
+            file.write(np.ascontiguousarray(stored(table, precision)).tobytes())
+        offsets = np.cumsum(lengths, dtype=np.int64)
         if len(offsets) != clips + 1:
             raise ValueError(f"{clips} clips promised, {len(offsets) - 1} given")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        file.seek(0)
+        file.write(header_bytes.to_bytes(8, "little"))
+        file.write(_header(int(offsets[-1]), width, clips, about, precision).ljust(header_bytes))
+        file.write(offsets.tobytes())
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray, dict]:

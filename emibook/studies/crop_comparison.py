@@ -16,9 +16,11 @@ from pathlib import Path
 import pandas
 from tqdm.auto import tqdm
 
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.evaluation import paired_difference
-from emibook.experiments.paper_tables import recipe_for, train
+from emibook.experiments.paper_tables import train
+from emibook.experiments.recipes import recipe_for
 from emibook.experiments.runs import Run
 from emibook.experiments.scoring import fuse
 from emibook.features import extract
@@ -61,10 +63,11 @@ def compare(
         place = work / crop
         if crop == BOX and (work / WARP / "encoders").is_dir():  # fitted once, as a published network is
             shutil.copytree(work / WARP / "encoders", place / "encoders", dirs_exist_ok=True)
-        preprocess(corpus, place, crop=crop, progress=progress)
-        extract(corpus, place, names, weights=dict(weights or {}), progress=progress)
+        preprocess(corpus, place, crop=crop, resources=Resources(progress=progress))
+        extract(corpus, place, names, weights=dict(weights or {}), resources=Resources(progress=progress))
         of_crop[crop] = {
-            name: [Run.open(train(corpus, place, name, each, recipe, progress=False)) for each in range(seeds)]
+            name: [Run.open(train(corpus, place, name, each, recipe,
+                                  resources=Resources(progress=False))) for each in range(seeds)]
             for name in tqdm([*visual, SOUND], desc=crop, unit="branch", disable=not progress)
         }
     valid = corpus.partition("valid")

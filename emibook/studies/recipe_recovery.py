@@ -23,23 +23,22 @@ from tqdm.auto import tqdm
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
 from emibook.device import on_device
 from emibook.evaluation import halves, paired_difference
-from emibook.experiments.paper_tables import IMPROVED, IMPROVEMENTS, LR_SCALED, RECIPES
-from emibook.experiments.runs import write_text
+from emibook.experiments.recipes import IMPROVED, IMPROVEMENTS, LR_SCALED, RECIPES
 from emibook.experiments.variants import BASE, Variant
+from emibook.files import replacing, write_text
 from emibook.fusion import late_fusion
 from emibook.metrics import pearson
-from emibook.models.ridge import time_averages
+from emibook.models.ridge import RidgeOnAverages
 from emibook.sequences.packed import Sequences
 from emibook.studies.simulation import best_predictor
 from emibook.studies.simulation import features as simulated_features
-from emibook.studies.simulation.drawing import sequences
+from emibook.studies.simulation.corpus import sequences
 from emibook.studies.simulation.features import Simulation
 from emibook.training.checkpoint import HALVES, LOG
-from emibook.training.loop import Recipe, load_model, predict, replace_whole, train
+from emibook.training.loop import Partitions, Recipe, TrainingConfig, load_model, predict, train
 
 PENALTIES = np.geomspace(1, 1e6, 13)
 """Of ridge regression, in clips: what a penalty of as many clips without signal would do."""
-FOLDS = 5
 RESULT = "result.json"
 PREDICTIONS = "predictions.safetensors"
 
@@ -163,33 +162,11 @@ def cases(size: Size) -> list[Case]:
 def ridge(training: Sequences, *others: Sequences) -> list[np.ndarray]:
     """(clip, target) for each of ``others``: ridge regression on time averages, its penalty tuned within ``training``.
 
-    For each target the penalty is the one that scores best on participants left out, in ``FOLDS`` turns. A clip
-    without a step is predicted as the training mean.
+    For each target the penalty is the one that predicts participants left out best. A clip without a step is predicted
+    as the training mean.
     """
-    there = training.present
-    inputs, targets = time_averages(training)[there], training.targets[there].astype(np.float64)
-    people = pandas.factorize(np.asarray(training.participants)[there])[0]
-    left_out = np.empty((len(PENALTIES), *targets.shape))
-    for fold in range(FOLDS):
-        out = people % FOLDS == fold
-        left_out[:, out] = _fitted(inputs[~out], targets[~out], inputs[out])
-    chosen = np.argmax([pearson(targets, each) for each in left_out], axis=0)  # (target,)
-    found = []
-    for clips in others:
-        values = np.nan_to_num(time_averages(clips), nan=0.0)
-        predicted = np.take_along_axis(_fitted(inputs, targets, values), chosen[None, None], axis=0)[0]
-        found.append(np.where(clips.present[:, None], predicted, targets.mean(axis=0)))
-    return found
-
-
-def _fitted(inputs: np.ndarray, targets: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(penalty, clip, target) predictions of ``others``."""
-    centre, scale = inputs.mean(axis=0), inputs.std(axis=0)
-    inputs, others = (inputs - centre) / scale, (others - centre) / scale
-    size, turn = np.linalg.eigh(inputs.T @ inputs)
-    shared = turn.T @ (inputs.T @ (targets - targets.mean(axis=0)))  # (direction, target)
-    shrunk = shared / (size[:, None] + PENALTIES[:, None, None])  # (penalty, direction, target)
-    return others @ turn @ shrunk + targets.mean(axis=0)
+    model = RidgeOnAverages.fit(training, PENALTIES / len(training.names))
+    return [model.predict(clips) for clips in others]
 
 
 def score(case: Case, size: Size, out: Path, *, progress: bool = True) -> dict:
@@ -249,12 +226,13 @@ def _drawn(simulation: Simulation, features: str, case: Case) -> dict[str, Seque
 def _train(case: Case, parts: dict[str, Sequences], half: np.ndarray, folder: Path, progress: bool) -> None:
     """One branch of ``case`` into ``folder``, with what it says of the clips that it was not trained on."""
     recipe = replace(case.recipe, **case.variant.recipe)
-    train(parts["train"], parts["valid"], recipe, case.seed, folder, model=case.variant.model_of(case.kind),
-          halves=half, progress=progress)  # fmt: skip
+    config = TrainingConfig(recipe, case.seed, case.variant.model_of(case.kind))
+    train(Partitions(parts["train"], parts["valid"], half), config, folder, progress=progress)
     device = on_device()
     model = load_model(folder).to(device)
     predicted = {name: predict(model, parts[name], device) for name in ("valid", "test")}
-    replace_whole(folder / PREDICTIONS, lambda path: save_file(predicted, path))
+    with replacing(folder / PREDICTIONS) as path:
+        save_file(predicted, path)
 
 
 def table(every: Sequence[Case], size: Size, out: Path, *, progress: bool = True) -> pandas.DataFrame:
@@ -304,7 +282,8 @@ def _beside(simulation: Simulation, case: Case, parts: dict[str, Sequences], out
         training, *others = parts.values()
         for name, predicted in zip(("valid", "test"), ridge(training, *others), strict=True):
             found |= {f"best {name}": best_predictor.best(simulation, name, case.seen), f"ridge {name}": predicted}
-        replace_whole(path, lambda temporary: save_file(found, temporary))
+        with replacing(path) as temporary:
+            save_file(found, temporary)
     return load_file(path)
 
 

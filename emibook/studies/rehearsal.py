@@ -24,14 +24,15 @@ import pandas
 import torch
 
 from emibook import InputError, __version__
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.doctor import machine
 from emibook.experiments import paper_tables
-from emibook.experiments.runs import write_text
 from emibook.experiments.variants import Variant
+from emibook.files import write_text
 from emibook.studies import crop_comparison, recipe_recovery, specification_curve, table3_from_table2, uncertainty
 from emibook.studies.recipe_recovery import PAPER_SEQUENCE, PAPERS_CLIPS, SIZES, TEN_TIMES, Size
-from emibook.studies.simulation.drawing import write_corpus
+from emibook.studies.simulation.corpus import write_corpus, write_features
 from emibook.studies.simulation.features import CROSSING, LEGIBLE
 from emibook.studies.table3_from_table2 import AVERAGES, LEVELS, PAIRS, papers
 from emibook.training.loop import Recipe
@@ -97,7 +98,8 @@ def _tables(
     folder = out / "tables" / averages.name  # another size is another simulation
     root, work = folder / "corpus", folder / "work"
     simulate(root, work, size=averages, patterns="mean", calibrated="attained", seed=seed, progress=progress)
-    made = paper_tables.tables(open_corpus(root), work, seeds=seeds, recipe=recipe, variant=variant, progress=progress)
+    made = paper_tables.tables(open_corpus(root), work, seeds=seeds, recipe=recipe,
+                               variant=variant, resources=Resources(progress=progress))
     return pandas.concat([each.assign(table=number) for number, each in zip((2, 3), made, strict=True)])
 
 
@@ -244,7 +246,9 @@ def simulate(
         levels |= table3_from_table2.raised(table3_from_table2.by_ridge, CROSSING, averages, seed)[0]
         levels |= {official: levels[name] for official, name in OFFICIAL.items()}
     plan = size.plan({name: level * stronger for name, level in levels.items()}, patterns, seed)
-    return write_corpus(plan, root, work, features, progress=progress)
+    write_corpus(plan, root)
+    write_features(plan, work, features, progress=progress)
+    return Path(root)
 
 
 def _note(out: Path, part: Part, size: Size, seconds: float) -> None:

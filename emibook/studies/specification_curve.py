@@ -20,17 +20,19 @@ import pandas
 from tqdm.auto import tqdm
 
 from emibook import InputError
-from emibook.corpus import Corpus, open_corpus, simulated
+from emibook.compute import Resources
+from emibook.corpus import Corpus, open_corpus
 from emibook.evaluation import paired_difference
-from emibook.experiments.paper_tables import ABLATIONS, RECIPES
-from emibook.experiments.runs import Run, make_run
+from emibook.experiments.recipes import ABLATIONS, RECIPES
+from emibook.experiments.runs import Run
 from emibook.experiments.scoring import fuse
+from emibook.experiments.training_run import Experiment, make_run
 from emibook.experiments.variants import BASE, Variant
 from emibook.features import EXTRACTORS, store
 from emibook.metrics import mean_pearson
 from emibook.studies.simulation import best_predictor
 from emibook.studies.simulation import features as simulated_features
-from emibook.studies.simulation.drawing import WEIGHTS
+from emibook.studies.simulation.corpus import WEIGHTS, write_corpus
 from emibook.studies.simulation.features import Simulation
 from emibook.training.loop import Recipe
 
@@ -60,7 +62,7 @@ def draw(root: Path, work: Path, *, clips: Sequence[int] = CLIPS, seed: int = 0)
     """
     rates = {name: EXTRACTORS[name].rate or 30 for name in WIDTHS}
     plans = {rate: _plan(tuple(clips), rate, seed) for rate in set(rates.values())}
-    simulated.write(plans[30], root)
+    write_corpus(plans[30], root)
     for name, rate in rates.items():
         settings = {"extractor": name, "version": "simulated", "simulation": repr(plans[rate]),
                     "weights": {"kind": "untrained", "file": "", "sha256": "", "seed": seed}}
@@ -162,7 +164,8 @@ def curve(
 def _runs(corpus: Corpus, work: Path, variant: Variant, recipe: Recipe, seed: int) -> dict[str, Run]:
     """The run of every branch; none where one of them does not come to an end."""
     try:
-        return {name: Run.open(make_run(corpus, work, name, seed, recipe, variant, device="cpu", progress=False))
+        return {name: Run.open(make_run(Experiment.of(corpus, work, recipe, variant), name, seed,
+                                        Resources(device="cpu", progress=False)))
                 for name in BRANCHES}  # fmt: skip
     except InputError as error:
         if "not finite" not in str(error):  # a training that diverges is a result too

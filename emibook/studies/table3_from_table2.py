@@ -28,9 +28,9 @@ from emibook.studies.recipe_recovery import PAPER_SEQUENCE, PAPERS_CLIPS, TEN_TI
 from emibook.studies.simulation import best_predictor
 from emibook.studies.simulation import features as simulated_features
 from emibook.studies.simulation.attainable import best_guess
-from emibook.studies.simulation.drawing import sequences
+from emibook.studies.simulation.corpus import sequences
 from emibook.studies.simulation.features import Simulation
-from emibook.training.loop import Recipe, load_model, predict, train
+from emibook.training.loop import Partitions, Recipe, TrainingConfig, load_model, predict, train
 
 AVERAGES = Size("averages", PAPERS_CLIPS, 10, 1.0, 64)
 """Where only time averages are looked at, few steps are enough."""
@@ -132,7 +132,7 @@ def _by_training(
     digest = sha256(repr((simulation, features, recipe, seed)).encode()).hexdigest()[:12]
     folder = out / "agreement" / f"{features}-{digest}"
     model = BASE.model_of(simulated_features.MODALITY[features.split("+")[0]])
-    train(training, valid, recipe, seed, folder, model=model, progress=progress)
+    train(Partitions(training, valid), TrainingConfig(recipe, seed, model), folder, progress=progress)
     device = on_device()
     return predict(load_model(folder).to(device), valid, device)
 

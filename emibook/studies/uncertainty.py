@@ -19,23 +19,23 @@ from tqdm.auto import tqdm
 
 from emibook import InputError
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
-from emibook.device import on_device
+from emibook.device import on_device, seeded
 from emibook.evaluation import resampled
 from emibook.experiments.paper_rows import TABLE2, TABLE3
-from emibook.experiments.paper_tables import RECIPES
+from emibook.experiments.recipes import RECIPES
 from emibook.experiments.variants import MODELS
+from emibook.files import replacing
 from emibook.fusion import late_fusion
 from emibook.metrics import mean_pearson, pearson
-from emibook.models import rebuild
 from emibook.sequences.packed import Feed, Sequences
 from emibook.studies.recipe_recovery import Size
 from emibook.studies.simulation import best_predictor
 from emibook.studies.simulation import features as simulated_features
-from emibook.studies.simulation.drawing import sequences
+from emibook.studies.simulation.corpus import sequences
 from emibook.studies.simulation.features import Simulation
 from emibook.studies.table3_from_table2 import LEVELS, PAPERS_CLIPS, told
-from emibook.training.checkpoint import replace_whole
-from emibook.training.loop import Recipe, gradient, predict, statistics
+from emibook.training.loop import Recipe, TrainingConfig, epochs, predict, standardised
+from emibook.training.optimizer import Learner
 
 DRAWS = 400
 FIRST_SEED = 10_000
@@ -196,32 +196,26 @@ def _of_one(
                          "are the least: one who chooses, one who is asked")
     if not path.is_file():
         training = sequences(simulation, "wav2vec2", "train", train_clips)
-        by_epoch = np.stack(list(_epochs(training, parts, recipe, seed, progress)))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_whole(path, lambda temporary: save_file({"by_epoch": by_epoch.astype(np.float16)}, temporary))
+        with seeded(seed, on_device()):
+            by_epoch = np.stack(list(_epochs(training, parts, TrainingConfig(recipe, seed, MODELS["A"]), progress)))
+        with replacing(path) as temporary:
+            save_file({"by_epoch": by_epoch.astype(np.float16)}, temporary)
     people = [*(count for count in PEOPLE if count < everybody), everybody]
     return optimism(truth, load_file(path)["by_epoch"].astype(np.float64), participants, people)
 
 
 def _epochs(
-    training: Sequences, parts: list[Sequences], recipe: Recipe, seed: int, progress: bool
+    training: Sequences, parts: list[Sequences], config: TrainingConfig, progress: bool
 ) -> Iterator[np.ndarray]:
     """(clip, emotion) predictions of all parts, after each epoch."""
     device = on_device()
-    torch.manual_seed(seed)
-    model = rebuild({**MODELS["A"], "in_features": len(training.names), "targets": len(EMOTIONS)})
-    model.standardise(*(torch.from_numpy(each) for each in statistics(training, device)))
-    model.to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
-    feed, *others = (Feed(each, device) for each in (training, *parts))
-    for epoch in tqdm(range(recipe.epochs), desc="optimism", disable=not progress):
-        order = np.random.default_rng([seed, epoch]).permutation(np.flatnonzero(training.present))
-        model.train()
-        for first in range(0, len(order), recipe.batch):
-            optimizer.zero_grad()
-            gradient(model, feed, order[first : first + recipe.batch], recipe)
-            optimizer.step()
-        yield np.concatenate([predict(model, part, feed=each) for part, each in zip(parts, others, strict=True)])
+    model = standardised(config.build(training), training, config.recipe, device)
+    # Not the fused Adam of other trainings, whose last bits differ: the kept predictions were made with this one.
+    learner = Learner(model, torch.optim.Adam(model.parameters(), lr=config.recipe.learning_rate))
+    feed, *others = (Feed(part, device) for part in (training, *parts))
+    losses = epochs(learner, feed, np.flatnonzero(training.present), config)
+    for _ in tqdm(losses, desc="optimism", total=config.recipe.epochs, disable=not progress):
+        yield np.concatenate([predict(model, part, feed=other) for part, other in zip(parts, others, strict=True)])
 
 
 def _by_epoch(truth: np.ndarray, by_epoch: np.ndarray) -> np.ndarray:

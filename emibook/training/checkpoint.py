@@ -1,20 +1,19 @@
-"""How far a training is: on disk after every epoch, so that a killed one goes on and ends with the same numbers.
+"""The folder of a training: its state after every epoch, from which a killed training resumes, and its results.
 
-The rate is halved, and the epoch chosen, by somebody who watches validation scores. The paper's watcher sees all
-validation clips, which are then reported. Two more each see one half of them, so that the other half can be scored by
-a choice that did not see it. As long as all would go on with the same rate there is one training for all of them;
-where one would not, a fork of the training is kept for it, and goes on when the first has ended.
+A schedule halves the learning rate and chooses the epoch by validation scores. The paper's schedule sees all
+validation clips, which are then reported. Two more each see one half of them, so that the other half can be scored by a
+choice that did not see it. As long as all three would continue with the same learning rate, one training serves them
+all; where they differ, the state is forked, and the fork is continued when the first training has ended.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -22,195 +21,222 @@ import pandas
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch.optim.swa_utils import AveragedModel
 
 from emibook import InputError
-from emibook.metrics import pearson
-from emibook.models import Branch
+from emibook.files import replacing, write_text
+from emibook.metrics import mean_pearson
+from emibook.models import Branch, describe, rebuild
+from emibook.training.optimizer import Learner
+from emibook.training.partitions import Partitions
+from emibook.training.recipe import TrainingConfig
 
-WEIGHTS, LOG, HALVES = "weights.safetensors", "log.csv", "halves.csv"
-ALL, FIRST, SECOND = WATCHERS = ("all", "first", "second")
-SEEN: ContextVar[Callable[[str, list[dict]], None]] = ContextVar("SEEN", default=lambda name, rows: None)
-"""Told after every epoch: the name of the line, and its rows so far."""
+SETTINGS, WEIGHTS, LOG, HALVES = "training.json", "weights.safetensors", "log.csv", "halves.csv"
+ALL, FIRST, SECOND = SCHEDULES = ("all", "first", "second")
 
 
 @dataclass
-class Watcher:
-    """Somebody who sees the scores of some validation clips and sets the rate and the epoch by them.
+class PlateauSchedule:
+    """Halves the learning rate after ``patience`` epochs without a better score, and says which epoch to keep.
 
-    An epoch without a correlation (a constant prediction) is no rise; the first one is kept until there is one.
+    An epoch whose score is NaN (a constant prediction has no correlation) is not better; the first epoch is kept until
+    one has a score.
     """
 
-    rate: float
+    learning_rate: float
     best: float | None = None
     waited: int = 0
 
-    def sees(self, score: float, patience: int) -> bool:
-        """Take note of an epoch's score; whether the epoch is the one to keep, so far."""
-        rises = score > (-math.inf if self.best is None else self.best)
-        keep = rises or self.best is None
-        if rises:
+    def update(self, score: float, patience: int) -> bool:
+        """Count one epoch's score; whether this epoch is the best so far."""
+        better = score > (-math.inf if self.best is None else self.best)
+        keep = better or self.best is None
+        if better:
             self.best, self.waited = score, 0
         else:
             self.best = -math.inf if self.best is None else self.best
             self.waited += 1
             if self.waited == patience:
-                self.rate, self.waited = self.rate / 2, 0
+                self.learning_rate, self.waited = self.learning_rate / 2, 0
         return keep
 
 
-class Line:
-    """One line of a training and those who watch it; ``name`` is the first of them, whose rate it has.
+class TrainingState:
+    """One training so far, and the schedules that share it. It is named after the first of them."""
 
-    ``average``: the running average of the model's weights, where the training keeps one.
-    """
-
-    def __init__(
-        self, folder: Path, name: str, model: Branch, optimizer: torch.optim.Optimizer, average: AveragedModel | None
-    ) -> None:
-        self.folder, self.name, self.model, self.optimizer, self.average = folder, name, model, optimizer, average
+    def __init__(self, folder: Path, name: str, learner: Learner) -> None:
+        self.folder, self.name, self.learner = folder, name, learner
         self.rows: list[dict] = []
-        self.watchers: dict[str, Watcher] = {}
-        self.kept: dict[str, dict[str, torch.Tensor]] = {}
-        """For each watcher the best epoch's ``predictions`` (clip, target); for ``all`` its weights too."""
+        """The log, one row per epoch."""
+        self.schedules: dict[str, PlateauSchedule] = {}
+        self.best: dict[str, dict[str, torch.Tensor]] = {}
+        """For each schedule the best epoch's ``predictions`` (clip, target); for ``all`` the weights too."""
 
-    @property
-    def scored(self) -> Branch:
-        """The model that is scored and kept: with the average of its weights, where there is one."""
-        return self.model if self.average is None else self.average.module
-
-    def begin(self, rate: float, halves: bool) -> None:
-        """A new training, watched by all."""
-        self.watchers = {name: Watcher(rate) for name in (WATCHERS if halves else (ALL,))}
+    def begin(self, learning_rate: float, halves: bool) -> None:
+        """Start a new training with all schedules, or without halves with the one that sees all clips."""
+        self.schedules = {name: PlateauSchedule(learning_rate) for name in (SCHEDULES if halves else (ALL,))}
 
     def restore(self) -> bool:
-        """Take up what an earlier call left, where it left anything. Raises ``InputError`` where that is damaged."""
+        """Read what an earlier call left; False where it left nothing. Raises ``InputError`` where it is damaged."""
         path = self._path(self.name)
         if not path.is_file():
             return False
         try:
-            about, tensors = _read(path)
-            self.rows = about["rows"]
-            self.watchers = {name: Watcher(**numbers) for name, numbers in about["watchers"].items()}
-            self.kept = {name: _under(f"kept {name}", tensors) for name in self.watchers}
-            for prefix, module in (("model", self.model), ("average", self.average)):
+            header, tensors = _read(path)
+            self.rows = header["rows"]
+            self.schedules = {name: PlateauSchedule(**fields) for name, fields in header["schedules"].items()}
+            self.best = {name: _under(f"best {name}", tensors) for name in self.schedules}
+            for prefix, module in (("model", self.learner.model), ("average", self.learner.average)):
                 if module is not None:
                     weights = _under(prefix, tensors)
                     if weights.keys() != module.state_dict().keys():
                         raise KeyError(prefix)
                     module.load_state_dict(weights)
-            for number, parameter in enumerate(self.model.parameters()):
-                moments = _under(f"adam {number}", tensors)
-                self.optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
-            self._set_rate()
+            for number, parameter in enumerate(self.learner.model.parameters()):
+                self.learner.optimizer.state[parameter] = {
+                    key: value.to(parameter.device) for key, value in _under(f"adam {number}", tensors).items()
+                }
+            self._set_learning_rate()
         except (SafetensorError, ValueError, KeyError, TypeError):  # it is not what was written
             raise InputError(f"{path} is damaged; delete {path.parent} and train again") from None
         return True
 
-    def finish_epoch(
-        self, row: dict, truth: np.ndarray, predicted: np.ndarray, half: np.ndarray, patience: int
-    ) -> None:
-        """Let the watchers see the epoch, and write down all that the next one needs.
+    def finish_epoch(self, row: dict, predicted: np.ndarray, partitions: Partitions, patience: int) -> None:
+        """Update the schedules with an epoch, fork where their learning rates differ, and write the checkpoint.
 
-        ``half`` (clip,) is 0 or 1. Watchers who would go on with another rate get a fork.
+        Args:
+            row: of the log.
+            predicted: (clip, target) on the validation clips.
         """
         self.rows.append(row)
-        for name, watcher in self.watchers.items():
-            seen = slice(None) if name == ALL else half == (0 if name == FIRST else 1)
-            score = row["mean_pearson"] if name == ALL else _quietly(truth[seen], predicted[seen])
-            if watcher.sees(score, patience):
-                weights = self.scored.state_dict() if name == ALL else {}
-                self.kept[name] = {"predictions": torch.from_numpy(predicted.copy())} | {
+        truth, half = partitions.valid.targets, partitions.half
+        for name, schedule in self.schedules.items():
+            if name == ALL:
+                score = row["mean_pearson"]
+            else:
+                score = _score_of(half == (0 if name == FIRST else 1), truth, predicted)
+            if schedule.update(score, patience):
+                weights = self.learner.scored.state_dict() if name == ALL else {}
+                self.best[name] = {"predictions": torch.from_numpy(predicted.copy())} | {
                     f"weights {key}": tensor.detach().cpu().clone() for key, tensor in weights.items()
                 }
-        rate = self.watchers[self.name].rate
-        apart = [name for name, watcher in self.watchers.items() if watcher.rate != rate]
-        while apart:
-            together = [name for name in apart if self.watchers[name].rate == self.watchers[apart[0]].rate]
-            self._write(together)
-            apart = [name for name in apart if name not in together]
-        self.watchers = {name: watcher for name, watcher in self.watchers.items() if watcher.rate == rate}
-        self._set_rate()
+        by_rate: dict[float, list[str]] = {}
+        for name, schedule in self.schedules.items():
+            by_rate.setdefault(schedule.learning_rate, []).append(name)
+        own = by_rate.pop(self.schedules[self.name].learning_rate)
+        for fork in by_rate.values():
+            self._write(fork)
+        self.schedules = {name: self.schedules[name] for name in own}
+        self._set_learning_rate()
         if self.name == ALL:
-            replace_whole(self.folder / LOG, lambda path: pandas.DataFrame(self.rows).to_csv(path, index=False))
-        self._write(list(self.watchers))
-        SEEN.get()(self.name, self.rows)
+            _write_table(self.folder / LOG, pandas.DataFrame(self.rows))
+        self._write(own)
 
     def _write(self, names: list[str]) -> None:
-        """The line as these watchers have it, under the name of the first."""
-        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
-        if self.average is not None:
-            tensors |= {f"average/{name}": tensor for name, tensor in self.average.state_dict().items()}
-        for number, parameter in enumerate(self.model.parameters()):
-            tensors |= {f"adam {number}/{key}": value for key, value in self.optimizer.state[parameter].items()}
+        """Write the state for these schedules, under the name of the first."""
+        tensors = {f"model/{name}": tensor for name, tensor in self.learner.model.state_dict().items()}
+        if self.learner.average is not None:
+            tensors |= {f"average/{name}": tensor for name, tensor in self.learner.average.state_dict().items()}
+        for number, parameter in enumerate(self.learner.model.parameters()):
+            moments = self.learner.optimizer.state[parameter]
+            tensors |= {f"adam {number}/{key}": value for key, value in moments.items()}
         for name in names:
-            tensors |= {f"kept {name}/{key}": value for key, value in self.kept[name].items()}
+            tensors |= {f"best {name}/{key}": value for key, value in self.best[name].items()}
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        watchers = {name: vars(self.watchers[name]) for name in names}
-        about = {"about": json.dumps({"rows": self.rows, "watchers": watchers})}
-        replace_whole(self._path(names[0]), lambda path: save_file(tensors, path, metadata=about))
+        header = {"rows": self.rows, "schedules": {name: asdict(self.schedules[name]) for name in names}}
+        with replacing(self._path(names[0])) as path:
+            save_file(tensors, path, metadata={"header": json.dumps(header)})
 
-    def _set_rate(self) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.watchers[self.name].rate
+    def _set_learning_rate(self) -> None:
+        for group in self.learner.optimizer.param_groups:
+            group["lr"] = self.schedules[self.name].learning_rate
 
     def _path(self, name: str) -> Path:
         return self.folder / f"state-{name}.safetensors"
 
 
-def lines(
-    folder: Path, model: Branch, optimizer: torch.optim.Optimizer, average: AveragedModel | None, rate: float,
-    halves: bool,
-) -> Iterator[Line]:
-    """The training that all watch, then its forks; a fork that an earlier one makes comes later."""
-    for name in WATCHERS:
-        line = Line(folder, name, model, optimizer, average)
-        if line.restore():
-            yield line
+def training_states(folder: Path, learner: Learner, learning_rate: float, halves: bool) -> Iterator[TrainingState]:
+    """The training of all schedules, then its forks; one that an earlier fork makes comes later."""
+    for name in SCHEDULES:
+        state = TrainingState(folder, name, learner)
+        if state.restore():
+            yield state
         elif name == ALL:
-            line.begin(rate, halves)
-            yield line
+            state.begin(learning_rate, halves)
+            yield state
 
 
-def finish(folder: Path, clips: tuple[str, ...], targets: tuple[str, ...], half: np.ndarray) -> None:
-    """The best weights in their place, and each clip's prediction by the choice that did not see it; states away."""
-    states = sorted(folder.glob("state-*.safetensors"))
-    kept: dict[str, dict[str, torch.Tensor]] = {}
+def claim(folder: Path, model: Branch, partitions: Partitions, config: TrainingConfig) -> None:
+    """Write the settings of a training into its folder. Raises ``InputError`` where it holds another training."""
+    digest = sha256(np.asarray(partitions.half, np.int8).tobytes())
+    for part in (partitions.train, partitions.valid):
+        digest.update(json.dumps([part.features, part.names, part.clips]).encode())
+        digest.update(part.offsets.tobytes() + part.targets.tobytes())
+    settings = {"model": describe(model), "recipe": asdict(config.recipe), "seed": config.seed,
+                "data": digest.hexdigest()[:16]}  # fmt: skip
+    path = folder / SETTINGS
+    if not path.is_file():
+        write_text(path, json.dumps(settings, indent=1) + "\n")
+        return
+    try:
+        before = json.loads(path.read_text())
+    except ValueError:
+        raise InputError(f"{path} is damaged; delete {folder} and train again") from None
+    if before != settings:
+        raise InputError(f"{folder} holds a training of other settings or clips; give another folder or delete it")
+
+
+def finish_training(folder: Path, partitions: Partitions) -> None:
+    """Write the best weights, and each half's predictions by the choice that did not see it; delete the states."""
+    paths = sorted(folder.glob("state-*.safetensors"))
+    best: dict[str, dict[str, torch.Tensor]] = {}
     rows = []
-    for path in states:
-        about, tensors = _read(path)
-        kept |= {name: _under(f"kept {name}", tensors) for name in about["watchers"]}
-        rows = about["rows"] if ALL in about["watchers"] else rows
-    replace_whole(folder / LOG, lambda path: pandas.DataFrame(rows).to_csv(path, index=False))
-    if FIRST in kept:
-        unseen = np.where((half == 0)[:, None], *(kept[name]["predictions"].numpy() for name in (SECOND, FIRST)))
-        table = pandas.DataFrame(unseen, columns=list(targets))
-        table.insert(0, "clip", clips)
-        table.insert(1, "half", half)
-        replace_whole(folder / HALVES, lambda path: table.to_csv(path, index=False))
-    weights = {name.removeprefix("weights "): t for name, t in kept[ALL].items() if name.startswith("weights ")}
-    replace_whole(folder / WEIGHTS, lambda path: save_file(weights, path))
-    for path in states:
+    for path in paths:
+        header, tensors = _read(path)
+        best |= {name: _under(f"best {name}", tensors) for name in header["schedules"]}
+        rows = header["rows"] if ALL in header["schedules"] else rows
+    _write_table(folder / LOG, pandas.DataFrame(rows))
+    if FIRST in best:
+        first, second = (best[name]["predictions"].numpy() for name in (FIRST, SECOND))
+        unseen = np.where((partitions.half == 0)[:, None], second, first)
+        table = pandas.DataFrame(unseen, columns=list(partitions.valid.target_names))
+        table.insert(0, "clip", partitions.valid.clips)
+        table.insert(1, "half", partitions.half)
+        _write_table(folder / HALVES, table)
+    weights = {name.removeprefix("weights "): t for name, t in best[ALL].items() if name.startswith("weights ")}
+    with replacing(folder / WEIGHTS) as path:
+        save_file(weights, path)
+    for path in paths:
         path.unlink()
 
 
-def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` write a file under another name beside ``path``, then put it in its place."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    write(temporary)
-    os.replace(temporary, path)
+def load_model(folder: Path | str) -> Branch:
+    """The trained model of a folder that ``train`` wrote. Raises ``InputError`` where it cannot be rebuilt."""
+    folder = Path(folder)
+    try:
+        settings = json.loads((folder / SETTINGS).read_text())
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            return rebuild(settings["model"], {name: file.get_tensor(name) for name in file.keys()}).eval()
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} holds no finished run: no {Path(error.filename or WEIGHTS).name}") from None
+    except Exception as error:  # a header, a key, a shape: whatever it is, the file is not what was written
+        raise InputError(f"{folder} cannot be read as a run ({str(error).splitlines()[0]}); train it again") from None
 
 
-def _quietly(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """The mean correlation; half of a small partition may have none, and the table says so."""
+def _score_of(seen: Sequence[bool], truth: np.ndarray, predicted: np.ndarray) -> float:
+    """The mean correlation on some clips, without a warning: half of a small partition may have none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        return float(np.mean(pearson(truth, predicted)))
+        return mean_pearson(truth[seen], predicted[seen])
+
+
+def _write_table(path: Path, table: pandas.DataFrame) -> None:
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
 
 
 def _read(path: Path) -> tuple[dict, dict[str, torch.Tensor]]:
     with safe_open(path, framework="pt") as file:
-        return json.loads(file.metadata()["about"]), {name: file.get_tensor(name) for name in file.keys()}
+        return json.loads(file.metadata()["header"]), {name: file.get_tensor(name) for name in file.keys()}
 
 
 def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

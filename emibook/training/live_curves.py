@@ -1,4 +1,4 @@
-"""A training's curves in the notebook that waits for it: loss, validation correlation and rate after every epoch.
+"""The curves of a training in the notebook that waits for it: loss, validation correlation and learning rate.
 
 The same numbers are in ``log.csv`` in every run's folder, and on request in TensorBoard's files
 (``runs.write_tensorboard``).
@@ -14,64 +14,63 @@ from typing import TYPE_CHECKING, Any
 
 import pandas
 
-from emibook.training import checkpoint
+from emibook.training.loop import on_epoch_end
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SECONDS = 1.0  # between two drawings, which cost a small network more than its epochs
+SECONDS = 1.0  # between two drawings, which take longer than a small network's epochs
 PANELS = {"loss": "loss", "mean_pearson": "correlation", "learning_rate": "learning rate"}
 
 
 class LiveCurves:
-    """While its block lasts, a training in this process is drawn under the notebook's cell, and drawn anew as it goes.
+    """While its block lasts, a training in this process is drawn under the notebook's cell, again after each epoch.
 
     Nothing is drawn outside a notebook, nor where ``wanted`` is false. Epochs that follow each other within ``SECONDS``
-    share a drawing; the last one is always drawn. Of a training that forks only the line that all watch is shown.
+    share a drawing; the last one is always drawn.
     """
 
     def __init__(self, title: str, wanted: bool = True) -> None:
         self.title, self.wanted = title, wanted and in_notebook()
         self.rows: list[dict] = []
-        self.place: Any = None
-        self.drawn_at, self.drawn = 0.0, 0
+        self.display: Any = None
+        self.drawn_at, self.drawn_epochs = 0.0, 0
 
     def __enter__(self) -> LiveCurves:
-        self.before = checkpoint.SEEN.set(self.sees) if self.wanted else None
+        self.token = on_epoch_end.set(self.update) if self.wanted else None
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.before is not None:
-            checkpoint.SEEN.reset(self.before)
+        if self.token is not None:
+            on_epoch_end.reset(self.token)
             self._show()
 
-    def sees(self, name: str, rows: list[dict]) -> None:
-        """Take note of an epoch: ``rows`` are those of ``log.csv`` so far, ``name`` is the line's (``progress``)."""
-        if name == checkpoint.ALL:
-            self.rows = list(rows)
-            if time.monotonic() - self.drawn_at >= SECONDS:
-                self._show()
+    def update(self, rows: list[dict]) -> None:
+        """Take over the rows of ``log.csv`` so far, and draw them unless the last drawing has only just been made."""
+        self.rows = list(rows)
+        if time.monotonic() - self.drawn_at >= SECONDS:
+            self._show()
 
     def _show(self) -> None:
-        if len(self.rows) == self.drawn:
+        if len(self.rows) == self.drawn_epochs:
             return
         from IPython.display import HTML, display
 
         text = io.StringIO()
         draw(pandas.DataFrame(self.rows), self.title).savefig(text, format="svg", metadata={"Date": None})
         picture = text.getvalue()[text.getvalue().index("<svg") :]
-        words = html.escape(f"{self.title}: loss, validation correlation and rate of {len(self.rows)} epochs")
-        shown = HTML(f'<div role="img" aria-label="{words}">{picture}</div>')
-        if self.place is None:
-            self.place = display(shown, display_id=True)
+        label = html.escape(f"{self.title}: loss, validation correlation and learning rate of {len(self.rows)} epochs")
+        output = HTML(f'<div role="img" aria-label="{label}">{picture}</div>')
+        if self.display is None:
+            self.display = display(output, display_id=True)
         else:
-            self.place.update(shown)
-        self.drawn_at, self.drawn = time.monotonic(), len(self.rows)
+            self.display.update(output)
+        self.drawn_at, self.drawn_epochs = time.monotonic(), len(self.rows)
 
 
 def draw(log: pandas.DataFrame, title: str) -> Figure:
-    """Loss, validation correlation with the epoch that is kept (diamond), and rate, from the columns of ``log.csv``."""
-    from matplotlib.figure import Figure  # where nothing is drawn nobody waits for it
+    """Draw the columns of ``log.csv``: loss, validation correlation (a diamond marks the kept epoch), learning rate."""
+    from matplotlib.figure import Figure  # slow to import, and needed only in a notebook
 
     from emibook.figures import BLUE, ORANGE, WIDTH
 

@@ -1,17 +1,21 @@
-"""What a training makes small: the paper's mean squared error (section 3.6), and what others take in its place."""
+"""Loss functions: the paper's mean squared error (section 3.6), and three alternatives."""
 
 from __future__ import annotations
 
 from torch import Tensor
 from torch.nn import functional
 
-SMALLEST_VARIANCE = 1e-8  # added to variances of a batch: an emotion may have one value in all of its clips
+SMALLEST_VARIANCE = 1e-8  # added to a batch's variances: all clips of a batch may have one value of an emotion
 
 
 def pearson_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """1 - the batch's correlation, mean over targets: it leaves the predictions' scale free.
+    """1 - the Pearson correlation over the batch, mean over targets; it does not constrain the predictions' scale.
 
-    Covariance and both variances have one and the same n, so a perfect prediction costs nothing.
+    Covariance and both variances divide by the same n, so a perfect prediction has a loss of zero.
+
+    Args:
+        prediction: (clip, target).
+        target: (clip, target).
     """
     p, y = prediction - prediction.mean(dim=0), target - target.mean(dim=0)
     variances = (p.square().mean(dim=0) + SMALLEST_VARIANCE) * (y.square().mean(dim=0) + SMALLEST_VARIANCE)
@@ -19,12 +23,19 @@ def pearson_loss(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def ccc_loss(prediction: Tensor, target: Tensor) -> Tensor:
-    """1 - the batch's concordance, mean over targets. Source: Lin (1989), Biometrics 45, 255-268."""
+    """1 - the concordance correlation over the batch, mean over targets.
+
+    Source: Lin (1989), Biometrics 45, 255-268.
+
+    Args:
+        prediction: (clip, target).
+        target: (clip, target).
+    """
     p, y = prediction - prediction.mean(dim=0), target - target.mean(dim=0)
-    apart = (prediction.mean(dim=0) - target.mean(dim=0)).square()
-    spread = p.square().mean(dim=0) + y.square().mean(dim=0) + apart + SMALLEST_VARIANCE
-    return 1 - (2 * (p * y).mean(dim=0) / spread).mean()
+    bias = (prediction.mean(dim=0) - target.mean(dim=0)).square()
+    variances = p.square().mean(dim=0) + y.square().mean(dim=0) + bias + SMALLEST_VARIANCE
+    return 1 - (2 * (p * y).mean(dim=0) / variances).mean()
 
 
 LOSSES = {"mse": functional.mse_loss, "mae": functional.l1_loss, "pearson": pearson_loss, "ccc": ccc_loss}
-MICROBATCHABLE = ("mse", "mae")  # parts of a batch can be taken one after the other
+MICROBATCHABLE = ("mse", "mae")  # means over clips, so that a batch's loss is the sum of its microbatches'

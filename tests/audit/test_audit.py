@@ -7,9 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from made_clips import numbered, write_clip
 
 from emibook import InputError, audit, cli
@@ -103,6 +105,8 @@ def test_every_verdict_occurs_and_none_is_a_surprise(paper, findings):
         "durations-sum": "reproduced",
         "gain-multimodal": "reproduced",
         "patience": "reproduced",
+        "adam": "reproduced",
+        "opencv-reads": "not reproduced",  # another library
         "equation-6": "reproduced",
         "more-accurate-numbers": "reproduced",
         "affectnet-categories": "not reproduced",  # contempt is not named
@@ -176,6 +180,32 @@ def test_measures_can_disagree():
     assert verdict("measured", tolerance=0.5, sound_peak_db=-3.4) == "reproduced"
 
 
+def test_the_optimizer_is_the_one_that_takes_the_steps(monkeypatch):
+    monkeypatch.setattr(networks.loop, "adam", lambda model, *_: torch.optim.SGD(model.parameters(), lr=0.0))
+    networks._flat_training.cache_clear()
+    try:
+        assert verdict("measured", optimizer="Adam") == "not reproduced"
+    finally:
+        networks._flat_training.cache_clear()
+    monkeypatch.undo()
+    assert verdict("measured", optimizer="Adam") == "reproduced"
+
+
+def test_the_reader_is_the_library_that_opens_the_file(monkeypatch):
+    def by_opencv(path):
+        capture = cv2.VideoCapture(str(path))
+        yield capture.read()[1]
+        capture.release()
+
+    assert verdict("measured", reader="PyAV") == "reproduced"
+    monkeypatch.setattr(steps.media, "frames", by_opencv)
+    steps._reader.cache_clear()
+    try:
+        assert verdict("measured", reader="OpenCV") == "reproduced"
+    finally:
+        steps._reader.cache_clear()
+
+
 def test_tables_and_citations_can_fail(paper):
     other = replace(paper, tables={"2": {"A": 0.1, "B": 0.2, "A+B": 0.25}, "3": {"A": 0.1, "B": 0.3}})
     assert verdict("has_row", paper=other, table="2", joins=[["A"], ["B"]]) == "reproduced"
@@ -227,7 +257,7 @@ def test_bad_claims_are_one_line(tmp_path, paper):
 
 
 def test_the_layouts_of_published_checkpoints_are_those_that_are_read(paper):
-    from emibook.features.visual import LAYOUTS
+    from emibook.features.resnet18 import LAYOUTS
 
     claim = next(claim for claim in paper.claims if claim.id == "resnet-checkpoint")
     assert set(LAYOUTS.values()) < set(claim.arguments["readings"].values())
@@ -312,14 +342,14 @@ def test_with_the_licensed_data_what_waited_gets_a_verdict(paper, licensed_work)
     assert verdicts["row-wav2vec2"] == verdicts["row-resnet18-aus"] == "needs the licensed data"
     assert verdicts["significant"] == "partly"  # resnet18 beats the baseline; aus does too, but not for certain
     numbers = r"{} less vit \(baseline\): ([+-][.\d]+), ([+-][.\d]+) to ([+-][.\d]+) over participants"
-    mean, low, high = map(float, re.search(numbers.format("aus"), found["significant"].found).groups())
+    mean, low, high = map(float, re.search(numbers.format("aus"), found["significant"].reason).groups())
     assert low < 0 < mean < high
-    mean, low, high = map(float, re.search(numbers.format("resnet18"), found["significant"].found).groups())
+    mean, low, high = map(float, re.search(numbers.format("resnet18"), found["significant"].reason).groups())
     assert 0 < low < mean < high
     assert verdicts["multimodal-outperform"] == "needs the licensed data"
-    assert verdicts["train-partition"] == "not reproduced" and "40 samples, 80 s" in found["train-partition"].found
+    assert verdicts["train-partition"] == "not reproduced" and "40 samples, 80 s" in found["train-partition"].reason
     assert verdicts["speaker-independent"] == "reproduced"
-    assert verdicts["participants"] == "not reproduced" and "90 participants" in found["participants"].found
+    assert verdicts["participants"] == "not reproduced" and "90 participants" in found["participants"].reason
     unchanged = audit.audit(paper)
     assert all(found[claim.id] == unchanged[claim.id] for claim in paper.claims if claim.kind != "result")
 
@@ -338,7 +368,7 @@ def test_fitted_on_drawings_is_no_evidence(licensed_work):
     data = results.licensed(licensed_work)
     found = results.CHECKS["row"](audit.Claim("x", "1", "", "result", "row", rows | {"features": "resnet18+aus"}, 1.0,
                                                ""), audit.Evidence(None, {}, data))
-    assert found.verdict == "needs the licensed data" and "builtin" in found.found
+    assert found.verdict == "needs the licensed data" and "builtin" in found.reason
     rng = np.random.default_rng(1)
     truth = data.corpus.partition("valid").set_index("clip")[list(EMOTIONS)]
     for weights in ("builtin", "small untrained control", "builtin+pretrained"):

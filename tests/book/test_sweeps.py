@@ -13,6 +13,7 @@ from emibook import InputError
 from emibook.book.notebooks import declared
 from emibook.book.sweeps import _named, _read, sweep
 from emibook.cli import main
+from emibook.compute import Resources
 
 NOTEBOOK = """# %% [markdown]
 # # A sweep
@@ -62,7 +63,7 @@ def test_of_two_runs_one_fails_and_both_notebooks_are_kept(notebook, tmp_path, c
 
     before = (out / "good.ipynb").stat().st_mtime_ns
     again = sweep(notebook, {"good": {"number": 4, "text": "made.txt"}, "bad": {"number": 3, "text": "three.txt"}}, out,
-                  workers=1, progress=False)
+                  resources=Resources(workers=1, progress=False))
     assert list(again["status"]) == ["ok", "ok"] and (tmp_path / "three.txt").read_text() == "30"
     assert (out / "good.ipynb").stat().st_mtime_ns == before, "a run that had ended well was made again"
     assert not (out / "bad.failed.ipynb").exists()
@@ -119,7 +120,7 @@ def test_a_grid_is_every_combination():
 def test_what_cannot_be_swept_is_one_line_and_nothing_is_written(notebook, tmp_path, text, said):
     (tmp_path / "runs.yml").write_text(text)
     with pytest.raises(InputError, match=said) as error:
-        sweep("notebook.py", "runs.yml", "out", progress=False)
+        sweep("notebook.py", "runs.yml", "out", resources=Resources(progress=False))
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
 
 
@@ -129,7 +130,7 @@ def test_notebooks_and_parameters_that_are_not_there(notebook, tmp_path):
                              ("notebook.py", "nowhere.yml", "no such file"),
                              ("broken.ipynb", {"a": {}}, "is not a notebook")):
         with pytest.raises(InputError, match=said):
-            sweep(path, runs, "out", progress=False)
+            sweep(path, runs, "out", resources=Resources(progress=False))
 
 
 def test_two_names_that_one_file_would_have_are_refused():
@@ -148,7 +149,7 @@ def test_two_names_that_one_file_would_have_are_refused():
 def test_a_cell_of_parameters_that_cannot_be_read_is_one_line(notebook, tmp_path, cell, said):
     notebook.write_text(NOTEBOOK.replace('number = 1\ntext = "none"', cell))
     with pytest.raises(InputError) as error:
-        sweep("notebook.py", {"a": {"number": 4}}, "out", progress=False)
+        sweep("notebook.py", {"a": {"number": 4}}, "out", resources=Resources(progress=False))
     assert said in str(error.value) and "notebook.py" in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "out").exists()
 

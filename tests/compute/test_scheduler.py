@@ -18,9 +18,7 @@ import pytest
 from made_hosts import PYTHONPATH, Hosts, is_true_within
 
 from emibook import InputError, compute
-from emibook.compute import backends, worker
-
-ROOT = Path(__file__).parents[2]
+from emibook.compute import Limits, Resources, backends, worker
 
 
 def work(item):
@@ -50,8 +48,8 @@ def work(item):
     return os.getpid(), {name: os.environ.get(name) for name in worker.WORKER_ENVIRONMENT}
 
 
-def spread(items, **options):
-    return compute.run(work, items, label="test", progress=False, **options)
+def run_all(items, limits=Limits(), **resources):  # noqa: B008 (frozen)
+    return compute.run(work, items, label="test", limits=limits, resources=Resources(progress=False, **resources))
 
 
 def starts(log) -> Counter:
@@ -67,13 +65,13 @@ def alive(process: int) -> bool:
     return True
 
 
-def test_what_kills_workers_is_set_aside_and_its_neighbours_are_done_once(tmp_path):
+def test_items_that_kill_workers_are_given_up_and_others_done_once(tmp_path):
     log = str(tmp_path / "log")
     killers, once = [("dies", log, i) for i in range(2)], ("dies once", log)
     raising = [("raises", log), ("unpicklable", log)]
     others = [("is done", log, i) for i in range(20)]
     items = [others[0], *killers, once, *raising, *others[1:]]
-    results = dict(spread(items, workers=2))
+    results = dict(run_all(items, workers=2))
     assert set(results) == set(items)
     for killer in killers:
         assert isinstance(results[killer], compute.WorkerDied) and "3 worker processes died" in str(results[killer])
@@ -87,12 +85,12 @@ def test_what_kills_workers_is_set_aside_and_its_neighbours_are_done_once(tmp_pa
     assert starts(log) == expected
 
 
-def test_who_takes_too_much_time_or_memory_is_stopped_and_its_worker_replaced(tmp_path):
+def test_items_over_a_limit_are_stopped_and_their_workers_replaced(tmp_path):
     log = str(tmp_path / "log")
     sleeps, eats, others = ("sleeps", log, 1000), ("eats", log), [("is done", log, i) for i in range(4)]
-    limits = compute.Limits(seconds=2, memory=worker.GIB // 2)
+    limits = Limits(seconds=2, memory=worker.GIB // 2)
     started = time.monotonic()
-    results = dict(spread([sleeps, eats, *others], workers=1, limits=limits))
+    results = dict(run_all([sleeps, eats, *others], workers=1, limits=limits))
     assert time.monotonic() - started < 30
     assert isinstance(results[sleeps], compute.LimitExceeded) and str(results[sleeps]) == "took more than 2 seconds"
     assert str(results[eats]) == "took more than 0.5 GiB of memory"
@@ -103,7 +101,7 @@ def test_who_takes_too_much_time_or_memory_is_stopped_and_its_worker_replaced(tm
 
 def test_results_come_as_they_are_done_and_the_workers_go_with_the_run(tmp_path):
     log = str(tmp_path / "log")
-    results = spread([("sleeps", log, 3), ("is done", log)], workers=2)
+    results = run_all([("sleeps", log, 3), ("is done", log)], workers=2)
     item, (process, _) = next(results)
     assert item[0] == "is done"
     results.close()
@@ -112,22 +110,22 @@ def test_results_come_as_they_are_done_and_the_workers_go_with_the_run(tmp_path)
 
 def test_no_items_start_no_process(monkeypatch):
     monkeypatch.setattr(compute, "connect", lambda *_: pytest.fail("processes were started"))
-    assert list(spread([])) == []
+    assert list(run_all([])) == []
     with pytest.raises(pytest.fail.Exception, match="processes were started"):
-        list(spread([("is done", os.devnull)]))
+        list(run_all([("is done", os.devnull)]))
 
 
 def test_bad_settings_are_named(monkeypatch):
     monkeypatch.setattr(backends, "CONNECT_SECONDS", 1)
     with pytest.raises(InputError, match="0 workers"):
-        list(spread([1], workers=0))
+        list(run_all([1], workers=0))
     with pytest.raises(InputError, match="tcp://127.0.0.1:1"):
-        list(spread([1], scheduler="tcp://127.0.0.1:1"))
+        list(run_all([1], scheduler="tcp://127.0.0.1:1"))
     with pytest.raises(InputError, match="both the scheduler"):
-        list(spread([1], scheduler="tcp://127.0.0.1:1", slurm="night"))
+        list(run_all([1], scheduler="tcp://127.0.0.1:1", slurm="night"))
 
 
-def test_what_answers_but_is_no_scheduler_is_told_in_time(monkeypatch):
+def test_an_address_without_a_dask_scheduler_is_reported_in_time(monkeypatch):
     monkeypatch.setattr(backends, "CONNECT_SECONDS", 1)
     server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)  # as a scheduler's dashboard
     server.handle_error = lambda *_: None
@@ -135,7 +133,7 @@ def test_what_answers_but_is_no_scheduler_is_told_in_time(monkeypatch):
     monkeypatch.setattr(BaseHTTPRequestHandler, "log_message", lambda *_: None)
     started = time.monotonic()
     with pytest.raises(InputError, match=f"no Dask scheduler answers at tcp://127.0.0.1:{server.server_port}"):
-        list(spread([1], scheduler=f"tcp://127.0.0.1:{server.server_port}"))
+        list(run_all([1], scheduler=f"tcp://127.0.0.1:{server.server_port}"))
     assert time.monotonic() - started < 10
     server.shutdown()
     server.server_close()
@@ -143,18 +141,18 @@ def test_what_answers_but_is_no_scheduler_is_told_in_time(monkeypatch):
 
 @pytest.mark.parametrize(("what", "said"), [("full", "test: No space left on device: .*make room and repeat"),
                                             ("hopeless", "test: .* cannot be seen here; then repeat")])
-def test_what_every_other_item_would_meet_ends_the_run(tmp_path, what, said):
+def test_errors_that_every_item_would_meet_end_the_run(tmp_path, what, said):
     log = str(tmp_path / "log")
     items = [("is done", log, 0), (what, log), *(("sleeps", log, 0.05, i) for i in range(200))]
     with pytest.raises(InputError, match=said):
-        list(spread(items, workers=1))
+        list(run_all(items, workers=1))
     assert sum(starts(log).values()) < 10
 
 
-def test_progress_tells_rate_failures_and_the_dashboard(tmp_path, capfd):
+def test_progress_shows_rate_failures_and_the_dashboard(tmp_path, capfd):
     log = str(tmp_path / "log")
     items = [("raises", log), *(("is done", log, i) for i in range(2)), ("sleeps", log, 1.5)]
-    assert len(list(compute.run(work, items, label="test", workers=1))) == 4
+    assert len(list(compute.run(work, items, label="test", resources=Resources(workers=1)))) == 4
     shown = capfd.readouterr().err
     assert "s/clip" not in shown  # however slow
     assert shown.count("dashboard at http://127.0.0.1:") == 1
@@ -163,12 +161,13 @@ def test_progress_tells_rate_failures_and_the_dashboard(tmp_path, capfd):
 
 def program(folder: Path, body: str) -> list[str]:
     path = folder / "program.py"
-    path.write_text("import sys\nfrom emibook import cluster\n" + body)
+    path.write_text("import sys\nfrom emibook import compute\nfrom emibook.compute import Resources\n" + body)
     return [sys.executable, str(path)]
 
 
-def test_a_script_without_a_guard_is_told_so_in_one_line(tmp_path):
-    body = "for _ in cluster.run(abs, [1, 2], label='test', workers=2, progress=False):\n    print('done')\n"
+def test_a_script_without_a_guard_is_reported(tmp_path):
+    body = ("resources = Resources(workers=2, progress=False)\n"
+            "for _ in compute.run(abs, [1, 2], label='test', resources=resources):\n    print('done')\n")
     result = subprocess.run(program(tmp_path, body), capture_output=True, text=True, timeout=60)
     assert result.returncode != 0 and "done" not in result.stdout
     assert "below `if __name__ == \"__main__\":`" in result.stderr.splitlines()[-1]
@@ -179,7 +178,7 @@ MEMORY = """
 import psutil
 if __name__ == "__main__":
     resident = []
-    for _ in cluster.run(abs, range(1000), label="test", workers=1, progress=False):
+    for _ in compute.run(abs, range(1000), label="test", resources=Resources(workers=1, progress=False)):
         resident.append(psutil.Process().memory_info().rss)
     print(resident[99], max(resident))
 """
@@ -216,7 +215,7 @@ def test_two_hosts_of_which_one_is_killed_in_the_middle(hosts, tmp_path):
     first, second = hosts.host(2), hosts.host()
     log, seen, results = tmp_path / "started", set(), {}
     for item, result in compute.run(host_of, [(i, str(log)) for i in range(24)], label="test",
-                                    scheduler=hosts.address, progress=False):
+                                    resources=Resources(scheduler=hosts.address, progress=False)):
         results[item[0]] = result
         seen.add(result[0])
         if seen == {first.pid, second.pid} and first.poll() is None:
@@ -229,14 +228,14 @@ def test_two_hosts_of_which_one_is_killed_in_the_middle(hosts, tmp_path):
     assert len(twice) <= 2
 
 
-def test_a_lost_scheduler_is_one_line(hosts, tmp_path):
+def test_a_lost_scheduler_is_reported(hosts, tmp_path):
     hosts.host()
     log = str(tmp_path / "started")
-    results = spread([("sleeps", log, 0.2, i) for i in range(50)], scheduler=hosts.address)
+    results = run_all([("sleeps", log, 0.2, i) for i in range(50)], scheduler=hosts.address)
     next(results)
     hosts.kill(hosts.scheduler)
     started = time.monotonic()
-    with pytest.raises(InputError, match="test: the Dask scheduler went away; repeat the command"):
+    with pytest.raises(InputError, match="test: the connection to the Dask scheduler was lost; repeat the command"):
         list(results)
     assert time.monotonic() - started < 20
 
@@ -244,7 +243,7 @@ def test_a_lost_scheduler_is_one_line(hosts, tmp_path):
 @contextmanager
 def killed_run(hosts, tmp_path):
     body = "import test_scheduler\nif __name__ == '__main__':\n    " \
-           "list(test_scheduler.spread([('sleeps', sys.argv[1], 1000)], scheduler=sys.argv[2]))\n"
+           "list(test_scheduler.run_all([('sleeps', sys.argv[1], 1000)], scheduler=sys.argv[2]))\n"
     log = tmp_path / "first"
     run = subprocess.Popen([*program(tmp_path, body), str(log), hosts.address],
                            env=os.environ | {"PYTHONPATH": PYTHONPATH})
@@ -254,12 +253,12 @@ def killed_run(hosts, tmp_path):
     yield
 
 
-def test_a_killed_run_leaves_nobody_at_work_on_another_machine(hosts, tmp_path):
+def test_a_killed_run_leaves_no_work_running_on_another_machine(hosts, tmp_path):
     hosts.host()
     with killed_run(hosts, tmp_path):
         log = str(tmp_path / "second")
         started = time.monotonic()
-        assert len(list(spread([("is done", log)], scheduler=hosts.address))) == 1
+        assert len(list(run_all([("is done", log)], scheduler=hosts.address))) == 1
         assert time.monotonic() - started < 20
 
 
@@ -275,7 +274,7 @@ def test_a_worker_without_a_package_is_named(hosts, tmp_path, missing):
     hosts.host(environment={"PYTHONPATH": f"{tmp_path}{os.pathsep}{PYTHONPATH}"})
     said = f"test: the worker at tcp.* cannot load its work .No module named '{missing}'.; it needs the same packages"
     with pytest.raises(InputError, match=said):
-        list(spread([("is done", str(tmp_path / "started"), i) for i in range(3)], scheduler=hosts.address))
+        list(run_all([("is done", str(tmp_path / "started"), i) for i in range(3)], scheduler=hosts.address))
 
 
 SBATCH = """#!/bin/sh
@@ -298,10 +297,10 @@ def test_slurm_is_asked_for_workers(tmp_path, monkeypatch):
         path.write_text(text.format(folder=tmp_path))
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"), str(ROOT / "tests" / "compute"), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", PYTHONPATH)
     log = str(tmp_path / "started")
     items = [("sleeps", log, 0.5, i) for i in range(8)]
-    results = dict(spread(items, slurm="night", workers=2))
+    results = dict(run_all(items, slurm="night", workers=2))
     assert set(results) == set(items) and len({process for process, _ in results.values()}) == 2
     for _, environment in results.values():
         assert environment == worker.WORKER_ENVIRONMENT
@@ -311,18 +310,18 @@ def test_slurm_is_asked_for_workers(tmp_path, monkeypatch):
     assert is_true_within(10, lambda: not any(alive(process) for process, _ in results.values()))
 
 
-def test_slurm_that_takes_no_job_is_one_line(tmp_path, monkeypatch):
+def test_slurm_that_accepts_no_job_is_reported(tmp_path, monkeypatch):
     pytest.importorskip("dask_jobqueue")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InputError, match="no sbatch on this machine to ask SLURM's partition night"):
-        list(spread([1], slurm="night"))
+    with pytest.raises(InputError, match="no sbatch on this machine, which SLURM's partition night needs"):
+        list(run_all([1], slurm="night"))
     (tmp_path / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified' >&2\nexit 1\n")
     (tmp_path / "sbatch").chmod(0o755)
-    with pytest.raises(InputError, match="takes no job for its partition night: .*invalid partition"):
-        list(spread([1], slurm="night"))
+    with pytest.raises(InputError, match="accepts no job for its partition night: .*invalid partition"):
+        list(run_all([1], slurm="night"))
 
 
 def test_slurm_without_its_package_names_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
     with pytest.raises(InputError, match=r"dask-jobqueue; install it with pip install .*\[slurm\]"):
-        list(spread([1], slurm="night"))
+        list(run_all([1], slurm="night"))

@@ -15,12 +15,14 @@ from emibook import InputError, figures
 from emibook import predict as prediction
 from emibook.cli import main
 from emibook.corpus import check, open_corpus
-from emibook.experiments import paper_tables
+from emibook.experiments import batch
 from emibook.experiments.paper_tables import tables
-from emibook.experiments.runs import Run, make_run
+from emibook.experiments.runs import Run
+from emibook.experiments.training_run import Experiment, make_run
 from emibook.features import EXTRACTORS, store
 from emibook.predict import predict, submit
 from emibook.studies.human.label_ceiling import from_fractions
+from emibook.studies.human.people import rows
 from emibook.training.loop import Recipe
 
 QUICK = Recipe("quick", learning_rate=3e-3, batch=8, epochs=2, threads=1)
@@ -53,7 +55,7 @@ def world(request, tmp_path_factory):
     corpus = open_corpus(place / "root")
     for name in FEATURES if request.param == 4 else ("aus", "mfcc"):
         made.write(corpus, place / "work", name, signal=3.0, empty=("clip 19",) if name == "mfcc" else ())
-    runs = [make_run(corpus, place / "work", name, 0, QUICK, progress=False) for name in ("aus", "mfcc")]
+    runs = [make_run(Experiment.of(corpus, place / "work", QUICK), name, 0, made.QUIET) for name in ("aus", "mfcc")]
     return corpus, place / "work", runs
 
 
@@ -128,9 +130,9 @@ def test_both_tables_and_their_figure(world, monkeypatch):
     corpus, work, _ = world
     if len(corpus.targets) != 4:
         pytest.skip("once is enough; the tables ask for five feature sets")
-    monkeypatch.setattr(paper_tables, "preprocess", lambda *_, **__: None)
-    monkeypatch.setattr(paper_tables, "extract", lambda *_, **__: None)
-    made_tables = tables(corpus, work, seeds=1, recipe=QUICK, workers=1, progress=False)
+    monkeypatch.setattr(batch, "preprocess", lambda *_, **__: None)
+    monkeypatch.setattr(batch, "extract", lambda *_, **__: None)
+    made_tables = tables(corpus, work, seeds=1, recipe=QUICK, resources=made.QUIET)
     for table in made_tables:
         columns = [f"pearson {target}" for target in corpus.targets]
         assert [name for name in table.columns if name.startswith("pearson ")] == columns
@@ -143,7 +145,7 @@ def test_both_tables_and_their_figure(world, monkeypatch):
     rng = np.random.default_rng(0)
     people = {"V": labels + rng.normal(0, 0.1, labels.shape), "A": labels + rng.normal(0, 0.1, labels.shape)}
     asked = replace(corpus, people=people)
-    with_people = tables(asked, work, seeds=1, recipe=QUICK, workers=1, progress=False)
+    with_people = tables(asked, work, seeds=1, recipe=QUICK, reference_rows=rows(asked), resources=made.QUIET)
     for before, table, count in zip(made_tables, with_people, (2, 1), strict=True):
         assert len(table) == len(before) + count and (table["weights"].iloc[-count:] == "people").all()
         assert list(table["features"].iloc[:-count]) == list(before["features"])

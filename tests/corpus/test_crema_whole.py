@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import wave
 
+import made
 import made_crema
 import numpy as np
 import pandas as pd
 import pytest
 
+from emibook.compute import Resources
 from emibook.corpus import check, crema_d_votes, open_corpus
 from emibook.experiments.paper_tables import train
 from emibook.experiments.runs import Run
@@ -42,9 +44,9 @@ def world(tmp_path_factory):
         made_crema.cut_votes(root / "processedResults" / "tabulatedVotes.csv", clips)
     (root / "VideoFlash" / f"{ONLY_HEARD}.flv").unlink()
     corpus = open_corpus(root)
-    preprocess(corpus, work, workers=1, progress=False)
-    extract(corpus, work, ["resnet18", "mfcc"], weights=WEIGHTS, workers=1, progress=False)
-    runs = [train(corpus, work, name, 0, QUICK, workers=1, progress=False) for name in ("resnet18", "mfcc")]
+    preprocess(corpus, work, resources=Resources(workers=1, progress=False))
+    extract(corpus, work, ["resnet18", "mfcc"], weights=WEIGHTS, resources=Resources(workers=1, progress=False))
+    runs = [train(corpus, work, name, 0, QUICK, resources=made.QUIET) for name in ("resnet18", "mfcc")]
     return corpus, work, runs
 
 

@@ -18,15 +18,17 @@ from safetensors import safe_open
 
 from emibook import InputError
 from emibook.cli import main
+from emibook.compute import Resources
 from emibook.corpus import Corpus
 from emibook.evaluation import CLIPS, halves, paired_difference
-from emibook.experiments import paper_tables, runs
+from emibook.experiments import batch, paper_tables, runs
 from emibook.experiments.paper_rows import EXTRA_TABLE2, EXTRA_TABLE3, TABLE2, TABLE3, chosen_rows, has_official
-from emibook.experiments.paper_tables import RECIPES, recipe_for, tables, train
+from emibook.experiments.paper_tables import tables, train
+from emibook.experiments.recipes import ABLATIONS, RECIPES, recipe_for, variant_for
 from emibook.experiments.runs import Run
-from emibook.experiments.variants import BASE
+from emibook.experiments.training_run import Experiment, run_folder
 from emibook.features import store
-from emibook.fusion import RIVALS, late_fusion, rival_fusion
+from emibook.fusion import FUSION_ALTERNATIVES, cross_fitted_fusion, late_fusion
 from emibook.training.loop import Recipe, load_model
 
 QUICK = Recipe("quick", learning_rate=3e-3, batch=10, epochs=8, threads=1)
@@ -39,8 +41,8 @@ def asked():
     """Preprocessing and extraction have tests of their own; here they are only asked, and that they were is kept."""
     calls = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paper_tables, "preprocess", lambda corpus, work, **options: calls.append("preprocess"))
-        patch.setattr(paper_tables, "extract", lambda corpus, work, names, **options: calls.append(tuple(names)))
+        patch.setattr(batch, "preprocess", lambda corpus, work, **options: calls.append("preprocess"))
+        patch.setattr(batch, "extract", lambda corpus, work, names, **options: calls.append(tuple(names)))
         yield calls
 
 
@@ -52,7 +54,7 @@ def planted(tmp_path_factory):
     for name, signal in SIGNAL.items():
         sound = name in ("mfcc", "wav2vec2")
         made.write(corpus, work, name, signal=signal, empty=(NEITHER, NO_SOUND if sound else NO_FACE))
-    made_tables = tables(corpus, work, seeds=2, recipe=QUICK, workers=1, progress=False)
+    made_tables = tables(corpus, work, seeds=2, recipe=QUICK, resources=made.QUIET)
     return corpus, work, made_tables
 
 
@@ -121,19 +123,19 @@ def test_of_which_clips_a_set_has_nothing_is_said_once_and_what_becomes_of_them(
     corpus, work = planted[0], tmp_path
     os.symlink(planted[1] / "features", work / "features")
     one = replace(QUICK, epochs=1)
-    tables(corpus, work, seeds=2, rows=["aus", "mfcc"], recipe=one, device="cpu", workers=1)
+    tables(corpus, work, seeds=2, rows=["aus", "mfcc"], recipe=one, resources=Resources(workers=1))
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("features ")]
     fate = "they are predicted as the training mean, in fusion by the other branch, and counted"
     assert said == [f"features aus: 2 of 18 valid clips have none (00031, 00037); {fate}",
                     f"features mfcc: 2 of 18 valid clips have none (00034, 00037); {fate}"]
-    train(corpus, work, "aus", 0, one, device="cpu")
+    train(corpus, work, "aus", 0, one, resources=Resources())
     assert "features aus" not in capsys.readouterr().err, "nothing is trained"
 
 
 def test_features_are_packed_in_bfloat16_on_request(planted, tmp_path):
     corpus, work = planted[0], tmp_path
     os.symlink(planted[1] / "features", work / "features")
-    folder = train(corpus, work, "aus", 0, replace(QUICK, epochs=1), "packed-bfloat16", device="cpu", progress=False)
+    folder = train(corpus, work, "aus", 0, replace(QUICK, epochs=1), "packed-bfloat16", resources=made.QUIET)
     run = Run.open(folder)
     assert run.config["sequence"]["packed"] == "bfloat16" and run.config["variant"] == "packed-bfloat16"
     kinds = set()
@@ -141,9 +143,9 @@ def test_features_are_packed_in_bfloat16_on_request(planted, tmp_path):
         with safe_open(path, framework="pt") as file:
             kinds.add(file.get_tensor("values").dtype)
     assert kinds == {torch.bfloat16}
-    both = paper_tables.variant_for("packed-bfloat16+last-step")
+    both = variant_for("packed-bfloat16+last-step")
     assert (both.sequence, both.model) == ({"packed": "bfloat16"}, {"pooling": "last"})
-    assert "packed-bfloat16" not in paper_tables.ABLATIONS, "it is no reading of the paper"
+    assert "packed-bfloat16" not in ABLATIONS, "it is no reading of the paper"
 
 
 def in_numpy(corpus, work, branches) -> float:
@@ -185,21 +187,21 @@ def test_baselines_are_the_organisers_models_and_branches_the_papers(planted):
 def test_a_finished_run_is_not_repeated_and_one_that_lost_its_end_ends_the_same(planted, asked):
     corpus, work, (table2, _) = planted
     before = files(work)
-    again, _ = tables(corpus, work, seeds=2, recipe=QUICK, workers=1, progress=False)
+    again, _ = tables(corpus, work, seeds=2, recipe=QUICK, resources=made.QUIET)
     assert files(work) == before
     pandas.testing.assert_frame_equal(again, table2)
     assert asked[-2] == "preprocess" and set(asked[-1]) == {"vit", "resnet18", "aus", "wav2vec2", "mfcc"}
-    folder = train(corpus, work, "mfcc", 1, QUICK, progress=False)
+    folder = train(corpus, work, "mfcc", 1, QUICK, resources=made.QUIET)
     assert files(work) == before and asked[-1] == ("mfcc",)
     weights = (folder / "weights.safetensors").read_bytes()
     shutil.rmtree(folder)
-    assert train(corpus, work, "mfcc", 1, QUICK, progress=False) == folder
+    assert train(corpus, work, "mfcc", 1, QUICK, resources=made.QUIET) == folder
     assert (folder / "weights.safetensors").read_bytes() == weights
 
 
 def test_a_run_folder_holds_what_it_says(planted):
     corpus, work, (table2, _) = planted
-    folder = train(corpus, work, "resnet18+aus", 0, QUICK, progress=False)
+    folder = train(corpus, work, "resnet18+aus", 0, QUICK, resources=made.QUIET)
     assert {path.name for path in folder.iterdir()} == {
         "config.json", "metrics.json", "predictions.csv", "predictions_test.csv", "weights.safetensors",
         "training.json", "log.csv", "halves.csv", "encoders",
@@ -224,7 +226,7 @@ def test_a_run_folder_holds_what_it_says(planted):
 
 def test_predictions_are_found_by_id_not_by_row(planted, tmp_path):
     corpus, work, _ = planted
-    folder = train(corpus, work, "mfcc", 0, QUICK, progress=False)
+    folder = train(corpus, work, "mfcc", 0, QUICK, resources=made.QUIET)
     copy = shutil.copytree(folder, tmp_path / "copy")
     table = pandas.read_csv(copy / "predictions.csv", dtype=str)
     table.sample(frac=1, random_state=1).to_csv(copy / "predictions.csv", index=False)
@@ -237,14 +239,14 @@ def test_predictions_are_found_by_id_not_by_row(planted, tmp_path):
 def test_test_clips_cannot_reach_training(planted, tmp_path):
     """Other features of the test clips: other predictions of them, and not one other number."""
     corpus, work, _ = planted
-    folder = train(corpus, work, "mfcc", 0, QUICK, progress=False)
+    folder = train(corpus, work, "mfcc", 0, QUICK, resources=made.QUIET)
     other = tmp_path / "work"
     shutil.copytree(work / "features" / "mfcc", other / "features" / "mfcc")
     for clip in corpus.partition("test")["clip"]:
         path = store.clip_path(store.feature_folder(other, "mfcc"), clip)
         sequence = store.load(path)
         store.save(replace(sequence, values=sequence.values * np.float32(50)), path)
-    again = train(corpus, other, "mfcc", 0, QUICK, progress=False)
+    again = train(corpus, other, "mfcc", 0, QUICK, resources=made.QUIET)
     for name in ("weights.safetensors", "predictions.csv"):
         assert (folder / name).read_bytes() == (again / name).read_bytes()
     assert (folder / "predictions_test.csv").read_bytes() != (again / "predictions_test.csv").read_bytes()
@@ -254,9 +256,9 @@ def test_side_by_side_in_worker_processes_gives_the_same_numbers(planted, tmp_pa
     corpus, work, _ = planted
     os.symlink(work / "features", tmp_path / "features")
     items = [("aus", 0), ("mfcc", 0), ("wav2vec2 (baseline)", 1)]
-    made_there = paper_tables._runs(corpus, tmp_path, items, QUICK, BASE, None, 2, False)
-    for item, run in made_there.items():
-        here = runs.run_folder(corpus, work, *item, QUICK)
+    in_workers = batch.train_all(Experiment.of(corpus, tmp_path, QUICK), items, Resources(workers=2, progress=False))
+    for item, run in in_workers.items():
+        here = run_folder(Experiment.of(corpus, work, QUICK), *item)
         assert run.folder.name == here.name
         assert (run.folder / "weights.safetensors").read_bytes() == (here / "weights.safetensors").read_bytes()
 
@@ -264,37 +266,39 @@ def test_side_by_side_in_worker_processes_gives_the_same_numbers(planted, tmp_pa
 @pytest.mark.parametrize(("error", "raised"), [(InputError("one line"), InputError), (OSError("full"), RuntimeError)])
 def test_a_training_that_failed_in_a_worker_is_not_passed_over(planted, monkeypatch, error, raised):
     corpus, work, _ = planted
-    monkeypatch.setattr(paper_tables.cluster, "run", lambda task, items, **_: iter([(item, error) for item in items]))
+    monkeypatch.setattr(batch.compute, "run", lambda task, items, **_: iter([(item, error) for item in items]))
     with pytest.raises(raised, match="one line|aus, seed 90: .*full"):
-        paper_tables._runs(corpus, work, [("aus", 90), ("aus", 91)], QUICK, BASE, None, 2, False)
+        batch.train_all(Experiment.of(corpus, work, QUICK), [("aus", 90), ("aus", 91)],
+                        Resources(workers=2, progress=False))
 
 
 def test_unknown_people_are_labelled(planted):
     corpus, work, (table2, _) = planted
     clips = corpus.clips.assign(participant="")
     nameless = Corpus(corpus.name, corpus.root, clips, corpus.targets, corpus.note)
-    again, nothing = tables(nameless, work, seeds=2, rows=["mfcc"], recipe=QUICK, workers=1, progress=False)
+    again, nothing = tables(nameless, work, seeds=2, rows=["mfcc"], recipe=QUICK, resources=made.QUIET)
     known = table2.set_index("features").loc["mfcc"]
     assert len(nothing) == 0 and (again["interval_over"] == CLIPS).all()
     assert again["mean"][0] == pytest.approx(known["mean"])
-    assert again["honest"][0] != known["honest"]  # clips take the place of participants in the halves
-    tables(corpus, work, seeds=2, recipe=QUICK, workers=1, progress=False)
+    assert again["cross_fitted"][0] != known["cross_fitted"]  # clips take the place of participants in the halves
+    tables(corpus, work, seeds=2, recipe=QUICK, resources=made.QUIET)
 
 
 def test_other_labels_seeds_recipes_and_encoders_are_other_runs(planted, tmp_path):
     corpus, work, _ = planted
-    folder = runs.run_folder(corpus, work, "aus", 0, QUICK)
+    folder = run_folder(Experiment.of(corpus, work, QUICK), "aus", 0)
     clips = corpus.clips.copy()
     clips.loc[0, "Joy"] = 0.123
     relabelled = Corpus(corpus.name, corpus.root, clips, corpus.targets, corpus.note)
     shutil.copytree(work / "features" / "aus", tmp_path / "features" / "aus")
-    assert runs.run_folder(corpus, tmp_path, "aus", 0, QUICK).name == folder.name
+    assert run_folder(Experiment.of(corpus, tmp_path, QUICK), "aus", 0).name == folder.name
     settings = tmp_path / "features" / "aus" / store.SETTINGS
     settings.write_text(settings.read_text().replace('"version": "1"', '"version": "2"'))
     others = [
-        runs.run_folder(relabelled, work, "aus", 0, QUICK), runs.run_folder(corpus, work, "aus", 1, QUICK),
-        runs.run_folder(corpus, work, "aus", 0, replace(QUICK, learning_rate=1e-3)),
-        runs.run_folder(corpus, tmp_path, "aus", 0, QUICK),
+        run_folder(Experiment.of(relabelled, work, QUICK), "aus", 0),
+        run_folder(Experiment.of(corpus, work, QUICK), "aus", 1),
+        run_folder(Experiment.of(corpus, work, replace(QUICK, learning_rate=1e-3)), "aus", 0),
+        run_folder(Experiment.of(corpus, tmp_path, QUICK), "aus", 0),
     ]
     assert len({other.name for other in others} | {folder.name}) == 5
 
@@ -333,7 +337,7 @@ def test_features_of_two_versions_are_refused_before_anything_is_trained(planted
 
 def test_a_folder_that_is_no_run_is_refused(planted, tmp_path):
     assert "no finished run" in refusal(Run.open, tmp_path / "nowhere")
-    folder = shutil.copytree(train(planted[0], planted[1], "mfcc", 0, QUICK, progress=False), tmp_path / "old")
+    folder = shutil.copytree(train(planted[0], planted[1], "mfcc", 0, QUICK, resources=made.QUIET), tmp_path / "old")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"format": 0}))
     assert "another version" in refusal(Run.open, folder)
@@ -343,8 +347,8 @@ def test_a_folder_that_is_no_run_is_refused(planted, tmp_path):
 
 def test_fused_clips_of_one_modality_are_the_other_branch_alone(planted):
     corpus, work, _ = planted
-    face = Run.open(train(corpus, work, "aus", 0, QUICK, progress=False))
-    sound = Run.open(train(corpus, work, "mfcc", 0, QUICK, progress=False))
+    face = Run.open(train(corpus, work, "aus", 0, QUICK, resources=made.QUIET))
+    sound = Run.open(train(corpus, work, "mfcc", 0, QUICK, resources=made.QUIET))
     clips = [NO_FACE, NO_SOUND, NEITHER]
     (seen, face_there), (heard, sound_there) = face.predictions("valid", clips), sound.predictions("valid", clips)
     fused = late_fusion(seen, heard, present=[face_there, sound_there])
@@ -355,7 +359,7 @@ def test_fused_clips_of_one_modality_are_the_other_branch_alone(planted):
 def test_rows_by_name_are_rows_of_table_2_and_their_pairs_of_table_3(planted, asked):
     corpus, work, (table2, table3) = planted
     names = ["resnet18", "vit (baseline)", "mfcc", "wav2vec2 (baseline)"]
-    some2, some3 = tables(corpus, work, seeds=2, rows=names, recipe=QUICK, workers=1, progress=False)
+    some2, some3 = tables(corpus, work, seeds=2, rows=names, recipe=QUICK, resources=made.QUIET)
     assert list(some2["features"]) == names and set(asked[-1]) == {"resnet18", "vit", "mfcc", "wav2vec2"}
     assert list(some3["features"]) == [
         "resnet18 & mfcc", "resnet18 & wav2vec2 (baseline)", "vit (baseline) & mfcc", "vit & wav2vec2 (baseline)"
@@ -369,19 +373,19 @@ def test_rows_by_name_are_rows_of_table_2_and_their_pairs_of_table_3(planted, as
     assert some3["paper"].notna().sum() == 1
     for wrong, said in ((["resnet18", "resnet18"], "named twice"), (["resnet"], "no features named 'resnet'")):
         with pytest.raises(InputError, match=said):
-            tables(corpus, work, rows=wrong, recipe=QUICK, progress=False)
-    tables(corpus, work, seeds=2, recipe=QUICK, workers=1, progress=False)
+            tables(corpus, work, rows=wrong, recipe=QUICK, resources=made.QUIET)
+    tables(corpus, work, seeds=2, recipe=QUICK, resources=made.QUIET)
 
 
 def test_sets_of_one_modality_can_be_branches_of_their_own(planted):
     corpus, work, _ = planted
     names = ["resnet18+aus", "resnet18 & aus", "mfcc"]
-    table2, table3 = tables(corpus, work, seeds=2, rows=names, recipe=QUICK, workers=1, progress=False)
+    table2, table3 = tables(corpus, work, seeds=2, rows=names, recipe=QUICK, resources=made.QUIET)
     apart, both = table2.iloc[1], table3.iloc[1]
     assert (apart["features"], apart["modality"], apart["against"]) == ("resnet18 & aus", "V", "resnet18+aus")
     assert (both["features"], both["modality"], both["against"]) == ("resnet18 & aus & mfcc", "V+A", "mfcc")
     valid = corpus.partition("valid")
-    told = {(name, seed): Run.open(train(corpus, work, name, seed, QUICK, progress=False)).predictions(
+    told = {(name, seed): Run.open(train(corpus, work, name, seed, QUICK, resources=made.QUIET)).predictions(
             "valid", valid["clip"]) for name in ("resnet18", "aus", "mfcc") for seed in (0, 1)}  # fmt: skip
     for row, branches in ((apart, ("resnet18", "aus")), (both, ("resnet18", "aus", "mfcc"))):
         scores = []
@@ -395,8 +399,8 @@ def test_sets_of_one_modality_can_be_branches_of_their_own(planted):
     assert apart["difference"] == pytest.approx(apart["mean"] - table2["mean"].iloc[0])
     for wrong, said in (("aus & mfcc", "has both modalities"), ("aus & aus", "a branch is named twice")):
         with pytest.raises(InputError, match=said):
-            tables(corpus, work, rows=[wrong], recipe=QUICK, progress=False)
-    tables(corpus, work, seeds=2, recipe=QUICK, workers=1, progress=False)
+            tables(corpus, work, rows=[wrong], recipe=QUICK, resources=made.QUIET)
+    tables(corpus, work, seeds=2, recipe=QUICK, resources=made.QUIET)
 
 
 def test_each_row_is_compared_with_the_row_that_the_paper_compares_it_with(planted):
@@ -412,7 +416,7 @@ def test_each_row_is_compared_with_the_row_that_the_paper_compares_it_with(plant
     assert table.loc["resnet18", "difference_low"] > 0, "a planted signal beats noise"
     # Seed against the seed of the same number, on the same participants.
     valid = corpus.partition("valid")
-    made_runs = {name: [Run.open(train(corpus, work, name, seed, QUICK, progress=False)) for seed in (0, 1)]
+    made_runs = {name: [Run.open(train(corpus, work, name, seed, QUICK, resources=made.QUIET)) for seed in (0, 1)]
                  for name in ("aus", "resnet18+aus")}
     told = {name: [run.predictions("valid", valid["clip"])[0] for run in each] for name, each in made_runs.items()}
     gain = paired_difference(valid[list(made.TARGETS)].to_numpy(), told["resnet18+aus"], told["aus"],
@@ -425,8 +429,8 @@ def test_each_row_is_compared_with_the_row_that_the_paper_compares_it_with(plant
     np.testing.assert_allclose(means, table["mean"], atol=1e-4)
     averaged, truth = np.mean(told["resnet18+aus"], axis=0), valid[list(made.TARGETS)].to_numpy()
     scores = [np.corrcoef(*each)[0, 1] for each in zip(truth.T, averaged.T, strict=True)]
-    assert table.loc["resnet18+aus", "averaged"] == pytest.approx(np.mean(scores), abs=1e-9)
-    assert (table["averaged"] != table["mean"]).all(), "predictions are averaged, not scores"
+    assert table.loc["resnet18+aus", "ensemble"] == pytest.approx(np.mean(scores), abs=1e-9)
+    assert (table["ensemble"] != table["mean"]).all(), "predictions are averaged, not scores"
 
 
 @pytest.mark.parametrize("row", [TABLE2[4], TABLE3[4]], ids=lambda row: row.features)
@@ -454,7 +458,7 @@ def test_the_honest_estimate_is_the_mean_of_two_halves_never_pooled(planted, row
             rows = half[half == number].index
             scores += [np.corrcoef(valid.loc[rows, name], fused.loc[rows, name])[0, 1] for name in made.TARGETS]
     table = pandas.concat(made_tables).set_index("features")
-    assert table.loc[row.features, "honest"] == pytest.approx(np.mean(scores), abs=1e-6)
+    assert table.loc[row.features, "cross_fitted"] == pytest.approx(np.mean(scores), abs=1e-6)
 
 
 def test_tables_are_pages_and_pictures_too_without_the_papers_value_on_any_corpus_but_its_own(planted):
@@ -472,15 +476,15 @@ def test_the_averages_rivals_are_beside_the_tables_scored_where_they_were_not_fi
     corpus, work, (_, table3) = planted
     table = pandas.read_csv(work / "tables" / "fusion.csv")
     assert list(dict.fromkeys(table["features"])) == list(table3["features"])
-    assert list(table["fusion"][:3]) == list(RIVALS) and len(table) == 3 * len(table3)
+    assert list(table["fusion"][:3]) == list(FUSION_ALTERNATIVES) and len(table) == 3 * len(table3)
     valid = corpus.partition("valid")
     truth, half = valid[list(made.TARGETS)].to_numpy(), halves(list(valid["participant"]))
-    found = table[(table["features"] == "aus & mfcc") & (table["fusion"] == "a weight an emotion")].iloc[0]
+    found = table[(table["features"] == "aus & mfcc") & (table["fusion"] == "per-emotion least squares")].iloc[0]
     means = {"mean": [], "average": []}
     for seed in (0, 1):
-        branches = [Run.open(train(corpus, work, name, seed, QUICK, progress=False)) for name in ("aus", "mfcc")]
+        branches = [Run.open(train(corpus, work, name, seed, QUICK, resources=made.QUIET)) for name in ("aus", "mfcc")]
         told, present = zip(*(run.predictions("valid", valid["clip"]) for run in branches), strict=True)
-        weighted = rival_fusion("a weight an emotion", *told, truth=truth, half=half, present=present)
+        weighted = cross_fitted_fusion("per-emotion least squares", *told, truth=truth, half=half, present=present)
         for name, fused in (("mean", weighted), ("average", late_fusion(*told, present=present))):
             means[name] += [np.corrcoef(truth[half == number, i], fused[half == number, i])[0, 1]
                             for number in (0, 1) for i in range(2)]
@@ -493,8 +497,8 @@ def test_the_averages_rivals_are_beside_the_tables_scored_where_they_were_not_fi
 def test_a_variants_tables_lie_apart(planted):
     corpus, work, _ = planted
     before = (work / "tables" / "table2.csv").read_bytes()
-    tables(corpus, work, seeds=1, rows=["mfcc"], recipe=replace(QUICK, epochs=1), variant="last-step", workers=1,
-           progress=False)
+    tables(corpus, work, seeds=1, rows=["mfcc"], recipe=replace(QUICK, epochs=1),
+           variant="last-step", resources=made.QUIET)
     assert (work / "tables" / "table2.csv").read_bytes() == before
     folder = paper_tables.tables_folder(work, "last-step")
     assert folder == work / "tables" / "last-step" and len(pandas.read_csv(folder / "table2.csv")) == 1
@@ -502,7 +506,7 @@ def test_a_variants_tables_lie_apart(planted):
 
 def test_curves_as_tensorboards_files(planted, monkeypatch):
     corpus, work, _ = planted
-    folder = train(corpus, work, "mfcc", 0, QUICK, progress=False)
+    folder = train(corpus, work, "mfcc", 0, QUICK, resources=made.QUIET)
     written = {}
 
     class Writer:
@@ -533,7 +537,7 @@ def test_curves_as_tensorboards_files(planted, monkeypatch):
 def test_tensorboards_files_as_tensorboard_reads_them(planted):
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     corpus, work, _ = planted
-    folder = train(corpus, work, "mfcc", 0, QUICK, progress=False)
+    folder = train(corpus, work, "mfcc", 0, QUICK, resources=made.QUIET)
     runs.write_tensorboard(folder)
     events = reader.EventAccumulator(str(runs.write_tensorboard(folder)))  # the second time in the first one's place
     events.Reload()
@@ -592,8 +596,12 @@ def test_tables_take_the_official_features_where_they_are_there(planted, tmp_pat
     """Which rows are made; the files themselves are read by ``test_official``."""
     corpus, work, _ = planted
     asked = []
-    monkeypatch.setattr(paper_tables, "_ready", lambda corpus, work, branches, *_: asked.extend(branches) or QUICK)
-    monkeypatch.setattr(paper_tables, "_runs", lambda *_: (_ for _ in ()).throw(InputError("far enough")))
+
+    def stop(experiment, branches, *_):
+        asked.extend(branches)
+        raise InputError("far enough")
+
+    monkeypatch.setattr(paper_tables, "trained_runs", stop)
     for folder in ("vit", "wav2vec2"):
         (tmp_path / folder).mkdir()
     with pytest.raises(InputError, match="far enough"):

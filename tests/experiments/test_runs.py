@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from emibook import InputError
-from emibook.experiments import runs
-from emibook.experiments.runs import Run, is_finished, make_run
+from emibook.experiments import training_run
+from emibook.experiments.runs import Run
+from emibook.experiments.training_run import Experiment, is_finished, make_run
 from emibook.predict import predict, submit
 from emibook.sequences.load import load
 from emibook.sequences.packed import read, write
@@ -29,7 +30,7 @@ def trained(tmp_path_factory):
     work = tmp_path_factory.mktemp("work")
     corpus = made.corpus(work / "root")
     made.write(corpus, work, "mfcc", signal=3.0)
-    return corpus, work, make_run(corpus, work, "mfcc", 0, QUICK, progress=False)
+    return corpus, work, make_run(Experiment.of(corpus, work, QUICK), "mfcc", 0, made.QUIET)
 
 
 @pytest.fixture
@@ -103,16 +104,16 @@ def test_a_packed_number_that_is_none_is_named_before_there_is_a_folder(trained,
     write(packed, tables, len(tables), about)
     clip = corpus.partition(partition)["clip"].iloc[2]
     said = f"features mfcc, clip {clip}, step 2: mfcc_3 is -inf, no number; make the set again"
-    assert refusal(make_run, corpus, tmp_path, "mfcc", 0, QUICK) == said
+    assert refusal(make_run, Experiment.of(corpus, tmp_path, QUICK), "mfcc", 0) == said
     assert not [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
 
 
 def test_predictions_that_are_no_numbers_are_not_written(trained, tmp_path, monkeypatch):
     corpus, work, _ = trained
     shutil.copytree(work / "features", tmp_path / "features")
-    monkeypatch.setattr(runs, "predict", lambda model, part, device: np.full(part.targets.shape, np.inf))
-    assert "features mfcc: a prediction of a valid clip is no number" in refusal(
-        make_run, corpus, tmp_path, "mfcc", 0, QUICK)
+    monkeypatch.setattr(training_run, "predict", lambda model, part, device: np.full(part.targets.shape, np.inf))
+    assert "features mfcc: a prediction of a valid clip is not a finite number" in refusal(
+        make_run, Experiment.of(corpus, tmp_path, QUICK), "mfcc", 0)
     assert not list(tmp_path.glob("runs/*/predictions*.csv"))
 
 
@@ -125,7 +126,7 @@ def test_a_training_that_goes_on_from_damaged_notes(trained, tmp_path, text):
     assert not is_finished(stopped)
     (stopped / "training.json").write_text(text)
     weights = (stopped / "weights.safetensors").read_bytes()
-    found = refusal(make_run, corpus, tmp_path, "mfcc", 0, QUICK)
+    found = refusal(make_run, Experiment.of(corpus, tmp_path, QUICK), "mfcc", 0)
     assert "training.json" in found and str(stopped) in found
     assert (stopped / "weights.safetensors").read_bytes() == weights and (stopped / "training.json").read_text() == text
 
@@ -139,9 +140,9 @@ def test_a_training_that_goes_on_from_a_damaged_state(trained, tmp_path, monkeyp
 
     corpus, work, _ = trained
     shutil.copytree(work / "features", tmp_path / "features")
-    monkeypatch.setattr(loop, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(loop, "finish_training", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        make_run(corpus, tmp_path, "mfcc", 0, QUICK, progress=False)
+        make_run(Experiment.of(corpus, tmp_path, QUICK), "mfcc", 0, made.QUIET)
     (state,) = (tmp_path / "runs").glob("*/state-all.safetensors")
     if how == "cut":
         state.write_bytes(state.read_bytes()[:100])
@@ -153,9 +154,10 @@ def test_a_training_that_goes_on_from_a_damaged_state(trained, tmp_path, monkeyp
             save_file(tensors, state, metadata=file.metadata())
     monkeypatch.undo()
     assert f"{state} is damaged; delete {state.parent} and train again" in refusal(
-        make_run, corpus, tmp_path, "mfcc", 0, QUICK)
+        make_run, Experiment.of(corpus, tmp_path, QUICK), "mfcc", 0)
     shutil.rmtree(state.parent)
-    assert json.loads((make_run(corpus, tmp_path, "mfcc", 0, QUICK, progress=False) / "metrics.json").read_text())
+    assert json.loads((make_run(Experiment.of(corpus, tmp_path, QUICK), "mfcc", 0,
+                                made.QUIET) / "metrics.json").read_text())
 
 
 def test_two_commands_at_once_make_a_run_once_and_both_have_it(trained, tmp_path, capsys):
@@ -163,7 +165,7 @@ def test_two_commands_at_once_make_a_run_once_and_both_have_it(trained, tmp_path
     shutil.copytree(work / "features", tmp_path / "features")
     quick = replace(QUICK, epochs=12)
     with ThreadPoolExecutor(2) as pool:
-        asked = [pool.submit(make_run, corpus, tmp_path, "mfcc", 0, quick) for _ in range(2)]
+        asked = [pool.submit(make_run, Experiment.of(corpus, tmp_path, quick), "mfcc", 0) for _ in range(2)]
         first, second = (each.result() for each in asked)
     assert first == second and is_finished(first) and not list(first.glob("state-*"))
     assert f"{first} is being written by another command; waiting for it" in capsys.readouterr().err

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from emibook import InputError
-from emibook.experiments.paper_tables import ABLATIONS, IMPROVED, IMPROVEMENTS, RECIPES, variant_for
-from emibook.experiments.runs import LEDGER, Run, make_run, run_folder
+from emibook.experiments.recipes import ABLATIONS, IMPROVED, IMPROVEMENTS, RECIPES, variant_for
+from emibook.experiments.runs import LEDGER, Run
+from emibook.experiments.training_run import Experiment, make_run, run_folder
 from emibook.experiments.variants import BASE, Variant
 from emibook.features import store
 from emibook.models import rebuild
@@ -58,8 +59,8 @@ def test_every_ablation_trains_and_is_a_run_of_its_own_where_it_concerns_the_bra
     variant = replace(variant, recipe={**variant.recipe, **({"epochs": 2} if "epochs" in variant.recipe else {})})
     recipe = replace(QUICK, batch=4) if "average" in variant.recipe else QUICK  # the average of one step is that step
     for branch in ("aus", "wav2vec2"):
-        folder = make_run(corpus, work, branch, 0, recipe, variant, device="cpu", progress=False)
-        base = make_run(corpus, work, branch, 0, recipe, device="cpu", progress=False)
+        folder = make_run(Experiment.of(corpus, work, recipe, variant), branch, 0, made.QUIET)
+        base = make_run(Experiment.of(corpus, work, recipe), branch, 0, made.QUIET)
         one, other = Run.open(folder), Run.open(base)
         differs = [key for key in one.config if one.config[key] != other.config[key] and key != "variant"]
         places = {place for place in ("sequence", "model", "recipe") if getattr(variant, place)}
@@ -71,8 +72,9 @@ def test_every_ablation_trains_and_is_a_run_of_its_own_where_it_concerns_the_bra
         assert same == (not differs), f"{name} is said to differ for {branch} and does not, or the reverse"
     face_only = {"gaps-kept", "width-of-input", "no-positions", "dropout"}
     sound_only = {"sound-mean", "sound-own-rate"}
-    folders = {branch: run_folder(corpus, work, branch, 0, QUICK, variant) for branch in ("aus", "wav2vec2")}
-    bases = {branch: run_folder(corpus, work, branch, 0, QUICK) for branch in folders}
+    folders = {branch: run_folder(Experiment.of(corpus, work, QUICK, variant), branch,
+                                  0) for branch in ("aus", "wav2vec2")}
+    bases = {branch: run_folder(Experiment.of(corpus, work, QUICK), branch, 0) for branch in folders}
     assert (folders["aus"] == bases["aus"]) == (name in sound_only)
     assert (folders["wav2vec2"] == bases["wav2vec2"]) == (name in face_only)
 
@@ -80,7 +82,7 @@ def test_every_ablation_trains_and_is_a_run_of_its_own_where_it_concerns_the_bra
 def test_baselines_take_readings_and_recipes_but_have_no_options_of_ours(world):
     corpus, work = world
     both = Variant("both", sequence={"sampling": "uniform"}, model={"pooling": "last"}, recipe={"loss": "mae"})
-    run = Run.open(make_run(corpus, work, "wav2vec2 (baseline)", 0, QUICK, both, device="cpu", progress=False))
+    run = Run.open(make_run(Experiment.of(corpus, work, QUICK, both), "wav2vec2 (baseline)", 0, made.QUIET))
     assert run.config["model"] == {"kind": "linear"} and run.config["recipe"]["loss"] == "mae"
     assert run.config["sequence"]["sampling"] == "uniform" and run.config["variant"] == "both"
 
@@ -92,7 +94,7 @@ def test_the_mended_recipe_is_all_of_its_parts(world):
     corpus, work = world
     short = replace(IMPROVED, recipe={**IMPROVED.recipe, "epochs": 2})
     for branch in ("aus", "wav2vec2"):
-        about = Run.open(make_run(corpus, work, branch, 0, QUICK, short, device="cpu", progress=False)).config
+        about = Run.open(make_run(Experiment.of(corpus, work, QUICK, short), branch, 0, made.QUIET)).config
         assert about["recipe"]["decay"] == 1.0 and about["recipe"]["average"] == 0.998
         assert about["model"]["residual"] and about["model"]["pooling"] == "statistics"
 
@@ -113,10 +115,10 @@ def test_variants_add_up_and_contradictions_are_refused():
 def test_the_ledger_has_a_row_for_every_training_that_ended_well_or_not(tmp_path):
     corpus = made.corpus(tmp_path / "root", 6, 4, 0)
     made.write(corpus, tmp_path, "aus", signal=1)
-    make_run(corpus, tmp_path, "aus", 3, QUICK, ABLATIONS["last-step"], device="cpu", progress=False)
-    make_run(corpus, tmp_path, "aus", 3, QUICK, ABLATIONS["last-step"], device="cpu", progress=False)  # finished
+    make_run(Experiment.of(corpus, tmp_path, QUICK, ABLATIONS["last-step"]), "aus", 3, made.QUIET)
+    make_run(Experiment.of(corpus, tmp_path, QUICK, ABLATIONS["last-step"]), "aus", 3, made.QUIET)  # finished
     with pytest.raises(InputError):
-        make_run(corpus, tmp_path, "aus", 0, replace(QUICK, learning_rate=1e30, epochs=2), device="cpu", progress=False)
+        make_run(Experiment.of(corpus, tmp_path, replace(QUICK, learning_rate=1e30, epochs=2)), "aus", 0, made.QUIET)
     ledger = pandas.read_csv(tmp_path / "runs" / LEDGER)
     assert list(ledger.columns) == ["when", "experiment", "seed", "configuration", "versions", "seconds", "result"]
     assert list(ledger["experiment"]) == ["aus [last-step]", "aus"] and list(ledger["seed"]) == [3, 0]
@@ -130,12 +132,12 @@ def test_the_ledger_has_a_row_for_every_training_that_ended_well_or_not(tmp_path
 def enter_many(arguments) -> None:
     from pathlib import Path
 
-    from emibook.experiments.runs import _enter
+    from emibook.experiments.runs import write_ledger
 
     folder, number = arguments
     for seed in range(50):
-        _enter(Path(folder), {"experiment": "x" * 300, "seed": seed, "configuration": number, "versions": "",
-                              "seconds": 1, "result": "a, b"})
+        write_ledger(Path(folder), {"experiment": "x" * 300, "seed": seed, "configuration": number, "versions": "",
+                                    "seconds": 1, "result": "a, b"})
 
 
 def test_rows_that_are_written_at_the_same_time_are_whole(tmp_path):
@@ -146,4 +148,4 @@ def test_rows_that_are_written_at_the_same_time_are_whole(tmp_path):
     ledger = pandas.read_csv(tmp_path / "runs" / LEDGER)
     assert len(ledger) == 200 and (ledger["experiment"] == "x" * 300).all() and (ledger["result"] == "a, b").all()
     assert sorted(ledger.groupby("configuration")["seed"].nunique()) == [50] * 4
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == [LEDGER]
+    assert [path.name for path in (tmp_path / "runs").iterdir() if not path.name.startswith(".")] == [LEDGER]

@@ -15,10 +15,10 @@ from torch import nn
 
 from emibook import InputError
 from emibook.features import EXTRACTORS
-from emibook.features.acoustic import MFCC, Wav2Vec2, Wav2Vec2Base, Wav2Vec2Outputs, batches, hidden_states
-from emibook.features.registry import _keep
-from emibook.features.wav2vec2 import RENAMED
-from emibook.features.weights import Weights
+from emibook.features.mfcc import MFCC
+from emibook.features.wav2vec2 import RENAMED, Wav2Vec2, Wav2Vec2Base, Wav2Vec2Outputs, hidden_states
+from emibook.features.waveform import batches
+from emibook.features.weights import Weights, keep_weights
 from emibook.sequences.timeline import on_clock
 
 
@@ -176,7 +176,7 @@ def test_clips_together_are_the_clips_one_by_one(encoders, monkeypatch):
     monkeypatch.setattr(Wav2Vec2, "window_rows", 64)  # so that the long one has two windows
     alone = [encoder(samples) for samples in clips]
     monkeypatch.setattr(encoder, "batch", 10**6)
-    for found, expected in zip(encoder.together(clips), alone, strict=True):
+    for found, expected in zip(encoder.encode_batch(clips), alone, strict=True):
         np.testing.assert_allclose(found.values, expected.values, atol=1e-4)
         np.testing.assert_array_equal(found.times, expected.times)
     assert [len(each) for each in alone] == [49, 0, 124, 0, 1, 49]
@@ -185,7 +185,7 @@ def test_clips_together_are_the_clips_one_by_one(encoders, monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_gives_what_the_processor_gives(encoders, tmp_path):
     clips = [sound(1, seed=1), sound(2.5, seed=2), None]
-    for found, samples in zip(Wav2Vec2(Weights("small"), tmp_path, "cuda").together(clips), clips, strict=True):
+    for found, samples in zip(Wav2Vec2(Weights("small"), tmp_path, "cuda").encode_batch(clips), clips, strict=True):
         np.testing.assert_allclose(found.values, encoders["wav2vec2"](samples).values, atol=1e-3)
 
 
@@ -268,7 +268,7 @@ def narrow(monkeypatch):
 
 
 def kept(encoder_class: type[Wav2Vec2], path: Path, folder: Path) -> Wav2Vec2:
-    return encoder_class(_keep(encoder_class.name, "file", encoder_class.convert(path), folder), folder)
+    return encoder_class(keep_weights(encoder_class.name, "file", encoder_class.convert(path), folder), folder)
 
 
 @pytest.mark.parametrize("layout", ["model.safetensors", "pytorch_model.bin", "new.safetensors", "bare.safetensors"])
@@ -337,7 +337,7 @@ def test_outputs_are_of_the_whole_window_whatever_is_beside_it(narrow, tmp_path,
     clips = [sound(1, seed=1), None, sound(2.5, seed=2), sound(0.01)]
     alone = [encoder(samples) for samples in clips]
     monkeypatch.setattr(encoder, "batch", 10**6)
-    for found, one in zip(encoder.together(clips), alone, strict=True):
+    for found, one in zip(encoder.encode_batch(clips), alone, strict=True):
         np.testing.assert_allclose(found.values, one.values, atol=1e-5)
     assert np.ptp(alone[2].values[:, 128:], axis=0).max() == 0
     assert np.abs(alone[0].values[0, 128:] - alone[2].values[0, 128:]).max() > 1e-4

@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 from emibook import InputError
 from emibook.features import EXTRACTORS
-from emibook.features.aus import DESCRIPTION, GEOMETRY, NAMES, UNITS, ActionUnits, describe
+from emibook.features.action_units import DESCRIPTION, GEOMETRY, NAMES, UNITS, ActionUnitEstimator, describe
 from emibook.features.weights import Weights, file_fingerprint
 
 EYES_NOSE_MOUTH = np.array([[38, 51], [74, 51], [56, 72], [42, 92], [71, 92]], np.float32)
@@ -22,12 +22,13 @@ def faces(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return images, np.arange(count) / 30, EYES_NOSE_MOUTH + rng.normal(0, 1, (count, 5, 2)).astype(np.float32)
 
 
-def estimator(tmp_path, slopes: np.ndarray | None = None, offsets: np.ndarray | None = None) -> ActionUnits:
+def estimator(tmp_path, slopes: np.ndarray | None = None, offsets: np.ndarray | None = None) -> ActionUnitEstimator:
     rng = np.random.default_rng(0)
     slopes = rng.normal(0, 0.01, (DESCRIPTION, 34)).astype(np.float32) if slopes is None else slopes
     offsets = np.full(34, 0.5, np.float32) if offsets is None else offsets
     save_file({"slopes": slopes, "offsets": offsets}, tmp_path / "aus.safetensors")
-    return ActionUnits(Weights("builtin", "aus.safetensors", file_fingerprint(tmp_path / "aus.safetensors")), tmp_path)
+    weights = Weights("builtin", "aus.safetensors", file_fingerprint(tmp_path / "aus.safetensors"))
+    return ActionUnitEstimator(weights, tmp_path)
 
 
 def test_the_columns_are_openfaces_17_units_twice():

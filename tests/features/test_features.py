@@ -17,13 +17,22 @@ import torch
 from safetensors.numpy import save_file
 
 from emibook import InputError
-from emibook.compute import EndRun
+from emibook.compute import EndRun, Resources
 from emibook.corpus import Corpus
-from emibook.features import EXTRACTORS, acoustic, copy_encoders, extract, extraction, load_encoder, store
-from emibook.features.aus import DESCRIPTION
+from emibook.features import (
+    EXTRACTORS,
+    copy_encoders,
+    extract,
+    extraction,
+    extraction_tasks,
+    load_encoder,
+    store,
+    waveform,
+)
+from emibook.features.action_units import DESCRIPTION
 from emibook.features.weights import Weights, file_fingerprint
 from emibook.preprocess import read_audio, read_faces
-from emibook.preprocess.detector import TEMPLATE
+from emibook.preprocess.alignment import TEMPLATE
 from emibook.puppet import builtin
 
 TRACK = ["frame", "time", "face", "probability", "x1", "y1", "x2", "y2"] + [
@@ -31,6 +40,7 @@ TRACK = ["frame", "time", "face", "probability", "x1", "y1", "x2", "y2"] + [
 ]
 POINTS = TEMPLATE * 1.5 + [40, 30]  # the five landmarks in the source video
 ALL = ["vit", "aus", "wav2vec2", "mfcc"]
+QUIET, ONE = Resources(progress=False), Resources(workers=1, progress=False)
 
 
 def write_clip(work: Path, clip: str, shown: list[int], frames: int, samples: np.ndarray | None) -> dict:
@@ -87,7 +97,7 @@ def done(tmp_path_factory):
     work = tmp_path_factory.mktemp("done") / "w"
     work.mkdir()
     corpus = make_work(work)
-    folders = extract(corpus, work, ALL, workers=1, progress=False)
+    folders = extract(corpus, work, ALL, resources=ONE)
     return work, corpus, folders
 
 
@@ -145,12 +155,12 @@ def test_what_is_done_is_skipped_and_what_is_older_than_its_input_is_not(work, d
     for path in [*(work / "faces").glob("*.csv"), *(work / "audio").glob("*.wav")]:
         os.utime(path, (3e8, 3e8))
     before = times(work / "features")
-    extract(corpus, work, ["vit", "aus", "wav2vec2", "mfcc"], workers=1)
+    extract(corpus, work, ["vit", "aus", "wav2vec2", "mfcc"], resources=Resources(workers=1))
     assert times(work / "features") == before
     assert "mfcc: formula encoder; 0 of 4 clips to do" in capfd.readouterr().err
     os.utime(work / "audio" / "00009.wav", (5e8, 5e8))
     (work / "features" / "aus" / "00007.safetensors").unlink()
-    extract(corpus, work, ["aus", "mfcc"], workers=1, progress=False)
+    extract(corpus, work, ["aus", "mfcc"], resources=ONE)
     after = times(work / "features")
     changed = {path for path in after if before[path] != after[path]}
     assert changed == {"mfcc/00009.safetensors", "aus/00007.safetensors"}
@@ -161,14 +171,14 @@ def test_features_of_other_weights_are_moved_and_not_mixed(work, done, here):
     before = store.load(work / "features" / "aus" / "00007.safetensors").values
     shutil.copytree(work / "encoders", work / "first")
     plant_action_units(work / "encoders", seed=1)
-    extract(corpus, work, ["aus"], workers=1, progress=False)
+    extract(corpus, work, ["aus"], resources=ONE)
     assert np.abs(store.load(work / "features" / "aus" / "00007.safetensors").values - before).max() > 0.01
     [aside] = (work / "features").glob("aus@*")
     np.testing.assert_array_equal(store.load(aside / "00007.safetensors").values, before)
     shutil.rmtree(work / "encoders")
     (work / "first").rename(work / "encoders")
     moved = times(aside)
-    extract(corpus, work, ["aus"], workers=1, progress=False)
+    extract(corpus, work, ["aus"], resources=ONE)
     assert times(work / "features" / "aus") == moved
 
 
@@ -183,9 +193,9 @@ def here(monkeypatch):
             yield item, task(item)
 
     monkeypatch.setattr(extraction, "run", run)
-    extraction._encoder.cache_clear()
+    extraction_tasks.load.cache_clear()
     yield tasks
-    extraction._encoder.cache_clear()
+    extraction_tasks.load.cache_clear()
 
 
 def test_crops_made_in_another_way_are_not_mixed_with_these(work, done, here, capfd, monkeypatch):
@@ -204,10 +214,10 @@ def test_crops_made_in_another_way_are_not_mixed_with_these(work, done, here, ca
     extract(corpus, work, ["aus"])
     assert len(here) == 4 and "changed" not in capfd.readouterr().err
     settings.write_text(json.dumps({"following": "exhaustive", "version": "1"}))
-    extract(corpus, work, ["aus"], progress=False)
+    extract(corpus, work, ["aus"], resources=QUIET)
     assert len(here) == 8 and len(list((work / "features").glob("aus@*"))) == 2
     settings.write_text(json.dumps({"version": "1", "following": "refined"}))
-    extract(corpus, work, ["aus"], progress=False)
+    extract(corpus, work, ["aus"], resources=QUIET)
     assert len(here) == 8 and times(work / "features" / "aus") == made  # the first ones are back
 
     settings.write_text("{")
@@ -219,18 +229,18 @@ def test_a_set_is_finished_in_the_precision_in_which_it_was_begun(work, done, he
     corpus, visual = done[1], EXTRACTORS["vit"].encoder_class
     shutil.rmtree(work / "features")
     monkeypatch.setattr(visual, "precision_on", staticmethod(lambda device: "bfloat16"))
-    extract(corpus, work, ["vit", "mfcc"], progress=False)
+    extract(corpus, work, ["vit", "mfcc"], resources=QUIET)
     assert store.read_settings(work, "vit")["weights"]["precision"] == "bfloat16"
     assert store.read_settings(work, "mfcc")["weights"]["precision"] == "float32"
     path = work / "features" / "vit" / "00007.safetensors"
     before = path.read_bytes()
     path.unlink()
     monkeypatch.setattr(visual, "precision_on", staticmethod(lambda device: "float32"))
-    extract(corpus, work, ["vit"], weights={"vit": "small"}, progress=False)
+    extract(corpus, work, ["vit"], weights={"vit": "small"}, resources=QUIET)
     assert path.read_bytes() == before and not list((work / "features").glob("vit@*"))
 
     shutil.rmtree(work / "features")
-    extract(corpus, work, ["vit"], progress=False)
+    extract(corpus, work, ["vit"], resources=QUIET)
     assert store.read_settings(work, "vit")["weights"]["precision"] == "float32" and path.read_bytes() != before
 
 
@@ -251,15 +261,15 @@ def sounds(work: Path) -> Corpus:
 def test_batches_of_sound_are_the_same_whatever_is_done_already(tmp_path, here, monkeypatch):
     """The way of a GPU, on this processor."""
     corpus = sounds(tmp_path / "w")
-    one_by_one = extract(corpus, tmp_path / "w", ["wav2vec2"], progress=False)["wav2vec2"]
+    one_by_one = extract(corpus, tmp_path / "w", ["wav2vec2"], resources=QUIET)["wav2vec2"]
     assert all(len(task.clips) == 1 for task in here)
     alone = {path.name: store.load(path).values for path in one_by_one.glob("*.safetensors")}
     shutil.rmtree(one_by_one)
     here.clear()
-    extraction._encoder.cache_clear()
+    extraction_tasks.load.cache_clear()
 
-    monkeypatch.setattr(acoustic, "BATCH", {"cpu": 18_000})
-    folder = extract(corpus, tmp_path / "w", ["wav2vec2", "mfcc"], progress=False)["wav2vec2"]
+    monkeypatch.setattr(waveform, "BATCH", {"cpu": 18_000})
+    folder = extract(corpus, tmp_path / "w", ["wav2vec2", "mfcc"], resources=QUIET)["wav2vec2"]
     batches = {task.clips for task in here if len(task.clips) > 1}
     assert batches == {("00004", "00006", "00001", "00002", "00007"), ("00008", "00003"), ("00005", "00000")}
     for path in folder.glob("*.safetensors"):
@@ -271,7 +281,7 @@ def test_batches_of_sound_are_the_same_whatever_is_done_already(tmp_path, here, 
     for gone in ("00002", "00007", "00000", "mute"):
         (folder / f"{gone}.safetensors").unlink()
     here.clear()
-    extract(corpus, tmp_path / "w", ["wav2vec2"], progress=False)
+    extract(corpus, tmp_path / "w", ["wav2vec2"], resources=QUIET)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert {task.clips for task in here} == {("00004", "00006", "00001", "00002", "00007"), ("00005", "00000"),
                                              ("mute",)}
@@ -281,9 +291,8 @@ def test_batches_of_sound_are_the_same_whatever_is_done_already(tmp_path, here, 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_gpu_is_used_where_there_is_one(work, done, here):
-    assert extraction._device() == "cuda"
     shutil.rmtree(work / "features")
-    extract(done[1], work, ["vit", "wav2vec2"], progress=False)
+    extract(done[1], work, ["vit", "wav2vec2"], resources=QUIET)
     assert any(len(task.clips) > 1 for task in here)
     for name in ("vit", "wav2vec2"):
         found, expected = (store.load(folder / "00007.safetensors").values
@@ -295,7 +304,7 @@ def test_a_gpu_that_is_absent_or_full_ends_the_run(work, done, here, monkeypatch
     shutil.rmtree(work / "features")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(EndRun, match="has no GPU that torch can use; give --device cpu or other workers"):
-        extract(done[1], work, ["mfcc"], device="cuda", progress=False)
+        extract(done[1], work, ["mfcc"], resources=Resources(device="cuda", progress=False))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (20 * 2**30, 24 * 2**30))
 
@@ -303,30 +312,30 @@ def test_a_gpu_that_is_absent_or_full_ends_the_run(work, done, here, monkeypatch
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
 
     with monkeypatch.context() as small:
-        small.setattr(extraction, "_encode", full)
+        small.setattr(extraction_tasks, "encode", full)
         with pytest.raises(EndRun, match="^the memory of the GPU of .* is full; give fewer --workers"):
-            extract(done[1], work, ["mfcc"], device="cuda", progress=False)
+            extract(done[1], work, ["mfcc"], resources=Resources(device="cuda", progress=False))
     assert not list((work / "features" / "mfcc").glob("*.safetensors"))
     monkeypatch.setattr("dask.system.cpu_count", lambda: 16)
     asked = []
-    monkeypatch.setattr(extraction, "run", lambda *_, workers, **__: asked.append(workers) or iter(()))
+    monkeypatch.setattr(extraction, "run", lambda *_, resources, **__: asked.append(resources.workers) or iter(()))
     for workers in (None, 9):
-        extract(done[1], work, ["mfcc"], device="cuda", workers=workers, progress=False)
+        extract(done[1], work, ["mfcc"], resources=Resources(device="cuda", workers=workers, progress=False))
     assert asked == [3, 9]
 
 
 def test_a_given_checkpoint_is_used_kept_and_used_again(work, done, here):
-    from emibook.features.visual import resnet18_trunk
+    from emibook.features.resnet18 import resnet18_trunk
 
     corpus = done[1]
     torch.manual_seed(0)
     torch.save(resnet18_trunk().state_dict(), work / "given.pth")
-    extract(corpus, work, ["resnet18"], weights={"resnet18": str(work / "given.pth")}, workers=1, progress=False)
+    extract(corpus, work, ["resnet18"], weights={"resnet18": str(work / "given.pth")}, resources=ONE)
     first = store.load(work / "features" / "resnet18" / "00007.safetensors")
     assert first.values.shape == (4, 512) and first.weights.startswith("file:")
     (work / "given.pth").unlink()
     (work / "features" / "resnet18" / "00007.safetensors").unlink()
-    extract(corpus, work, ["resnet18"], workers=1, progress=False)
+    extract(corpus, work, ["resnet18"], resources=ONE)
     again = store.load(work / "features" / "resnet18" / "00007.safetensors")
     np.testing.assert_array_equal(again.values, first.values)
     assert not list((work / "features").glob("resnet18@*"))
@@ -358,14 +367,14 @@ def test_a_clip_that_cannot_be_encoded_is_named_and_the_others_are_done(work, do
     shutil.rmtree(work / "features")
     (work / "faces" / "00007" / "000004.jpg").write_bytes(b"no picture")
     with pytest.raises(InputError, match="clip 00007") as caught:
-        extract(done[1], work, ["aus"], workers=1, progress=False)
+        extract(done[1], work, ["aus"], resources=ONE)
     assert "\n" not in str(caught.value)
     assert {path.stem for path in (work / "features" / "aus").glob("*.safetensors")} == {"00008", "00009", "broken"}
 
 
 def refused(corpus: Corpus, work: Path, features: list[str], **more) -> str:
     with pytest.raises(InputError) as caught:
-        extract(corpus, work, features, progress=False, **more)
+        extract(corpus, work, features, **more, resources=QUIET)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -403,10 +412,10 @@ def test_bad_input_is_refused_before_anything_is_written(work, done):
 def test_of_two_commands_at_once_the_second_waits_and_finds_all_done(tmp_path, capsys):
     corpus = make_work(tmp_path)
     with ThreadPoolExecutor(2) as pool:
-        asked = [pool.submit(extract, corpus, tmp_path, ["mfcc"], workers=1) for _ in range(2)]
-        first, second = (each.result() for each in asked)
+        futures = [pool.submit(extract, corpus, tmp_path, ["mfcc"], resources=Resources(workers=1)) for _ in range(2)]
+        first, second = (future.result() for future in futures)
     assert first == second and len(list(first["mfcc"].glob("*.safetensors"))) == 4
     assert not list(tmp_path.rglob("*.part"))
-    told = capsys.readouterr().err
-    assert f"{tmp_path / 'features'} is being written by another command; waiting for it" in told
-    assert "4 of 4 clips to do" in told and "0 of 4 clips to do" in told
+    printed = capsys.readouterr().err
+    assert f"{tmp_path / 'features'} is being written by another command; waiting for it" in printed
+    assert "4 of 4 clips to do" in printed and "0 of 4 clips to do" in printed

@@ -13,11 +13,14 @@ import pandas as pd
 import pytest
 
 from emibook import InputError
+from emibook.compute import Resources
 from emibook.corpus import Corpus
-from emibook.features import EXTRACTORS, extract, extraction, official, store
+from emibook.features import EXTRACTORS, extract, extraction, extraction_tasks, official, store
+from emibook.features.base import Clip
 from emibook.features.official import OfficialViT, OfficialWav2Vec2, read_array
-from emibook.features.registry import Clip
 from emibook.features.weights import Weights
+
+QUIET = Resources(progress=False)
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -106,6 +109,11 @@ def harmful(tmp_path: Path) -> dict[str, bytes]:
         "a shape that is huge": plain.replace(b"K\x02K\x03\x86", b"J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86"),
         "never complete": b"cnumpy\nndarray\n(tR.",
         "too much memory": b"\x80\x02r\xff\xff\xff\x7f.",
+        "a length beyond the end": b"\x80\x04\x8e\xff\xff\xff\xff\xff\x00\x00\x00.",
+        "a byte array beyond the end": b"\x80\x05\x96\xff\xff\xff\xff\xff\x00\x00\x00.",
+        "an empty array of a huge shape": b"cnumpy\nndarray\n(J\xff\xff\xff\x7fJ\xff\xff\xff\x7ftR.",
+        "a changed function": b"cnumpy._core.numeric\n_frombuffer\n(N}S'__defaults__'\n(I1\ntstb.",
+        "many steps": b"\x80\x02" + b"N0" * 10**6 + b"N.",
     }
 
 
@@ -163,7 +171,7 @@ def test_rows_lie_in_the_clip_at_the_rate_that_its_length_says(tmp_path):
 
 def test_another_width_is_refused(tmp_path):
     write(tmp_path / "vit" / "00000.pkl", pickle.dumps(np.zeros((3, 768))))
-    with pytest.raises(InputError, match="768 features a row, expected 384"):
+    with pytest.raises(InputError, match="768 features per row, expected 384"):
         OfficialViT(Weights("official"), tmp_path)(clip(tmp_path, "00000"))
 
 
@@ -183,7 +191,7 @@ def corpus(tmp_path, monkeypatch):
     pd.DataFrame(rows).to_csv(tmp_path / "w" / "preprocess.csv", index=False)
     table = pd.DataFrame({"clip": names, "partition": partitions, "path": "", "audio": "", "participant": ""})
     monkeypatch.setattr(extraction, "run", lambda task, items, **_: ((item, outcome(task, item)) for item in items))
-    extraction._encoder.cache_clear()
+    extraction_tasks.load.cache_clear()
     return Corpus("hume-vidmimic2", root, table, ())
 
 
@@ -201,7 +209,7 @@ def test_extraction_reads_them_from_the_corpus_and_counts_what_is_missing(corpus
         "00000": 12, "00001": 0, "00002": 24, "12660": 12}
     assert all(sequence.weights == "the data set's own" for sequence in found.values())
     said = capfd.readouterr().err
-    assert "official_vit: vit/: 3 of 4 clips have a file; 6.00 rows a second" in said and "do not fit" not in said
+    assert "official_vit: vit/: 3 of 4 clips have a file; 6.00 rows per second" in said and "do not fit" not in said
 
     # A file that comes later is taken, though it was written long ago.
     path = write(corpus.root / "vit" / "00001.pkl", pickle.dumps(np.ones((18, 384))))
@@ -226,18 +234,18 @@ def test_files_of_other_clips_are_noticed(corpus, tmp_path, capfd):
 
 def test_a_corpus_without_them_and_an_evil_file_are_refused(corpus, tmp_path):
     with pytest.raises(InputError, match="no folder wav2vec2"):
-        extract(corpus, tmp_path / "w", ["official_wav2vec2"], progress=False)
+        extract(corpus, tmp_path / "w", ["official_wav2vec2"], resources=QUIET)
     assert not (tmp_path / "w" / "features" / "official_wav2vec2").exists()
     write(corpus.root / "vit" / "00000.pkl", harmful(tmp_path)["a call"])
     with pytest.raises(InputError, match="clip 00000: no features: .*00000.pkl asks for") as caught:
-        extract(corpus, tmp_path / "w", ["official_vit"], progress=False)
+        extract(corpus, tmp_path / "w", ["official_vit"], resources=QUIET)
     assert "\n" not in str(caught.value) and not (tmp_path / "harm was done").exists()
 
 
 def test_the_registry_knows_them():
     for name, encoder in (("official_vit", OfficialViT), ("official_wav2vec2", OfficialWav2Vec2)):
         assert EXTRACTORS[name].encoder_class is encoder and EXTRACTORS[name].sources == ("official",)
-    assert set(official.STEPS) == {
+    assert set(official.NAMES) == {
         ("numpy", "dtype"), ("numpy", "ndarray"), ("_codecs", "encode"), ("__builtin__", "bytes"),
         ("builtins", "bytes"), ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct"),
         ("numpy.core.numeric", "_frombuffer"), ("numpy._core.numeric", "_frombuffer")}

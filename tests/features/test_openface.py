@@ -15,15 +15,20 @@ import pytest
 from made_clips import numbered, write_clip
 
 from emibook import InputError
+from emibook.compute import Resources
 from emibook.corpus import Corpus
-from emibook.features import copy_encoders, extract, extraction, load_encoder, store
-from emibook.features.au_tables import onto_clock, read_table
-from emibook.features.aus import NAMES, UNITS
-from emibook.features.openface import ActionUnitTables, OpenFace, describe_tables, resolve
-from emibook.features.registry import EXTRACTORS, Clip
-from emibook.preprocess.detector import TEMPLATE
+from emibook.features import copy_encoders, extract, extraction, extraction_tasks, load_encoder, store
+from emibook.features.action_units import NAMES, UNITS
+from emibook.features.au_alignment import onto_clock
+from emibook.features.au_tables import read_table
+from emibook.features.base import Clip
+from emibook.features.openface import OpenFace, resolve
+from emibook.features.openface_tables import ActionUnitTables, describe_tables
+from emibook.features.registry import EXTRACTORS
+from emibook.preprocess.alignment import TEMPLATE
 
 R, C = [f"AU{unit:02d}_r" for unit in UNITS], [f"AU{unit:02d}_c" for unit in (*UNITS[:-1], 28, 45)]
+QUIET = Resources(progress=False)
 TRACK = ["frame", "time", "face", "probability", "x1", "y1", "x2", "y2"] + [
     f"{point}_{axis}" for point in ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right") for axis in "xy"]
 
@@ -336,9 +341,9 @@ def in_this_process(monkeypatch):
                 yield item, error
 
     monkeypatch.setattr(extraction, "run", run)
-    extraction._encoder.cache_clear()
+    extraction_tasks.load.cache_clear()
     yield
-    extraction._encoder.cache_clear()
+    extraction_tasks.load.cache_clear()
 
 
 def test_the_program_on_our_crops(tmp_path, program, capfd):
@@ -396,17 +401,17 @@ def test_a_container_that_lies_about_its_rate_changes_nothing(tmp_path, program)
 
 
 @pytest.mark.parametrize(("way", "words"), [
-    ("crash", r"OpenFace gave nothing for .* \(exit code 1\): ERROR: could not open the model"),
+    ("crash", r"OpenFace wrote no table for .* \(exit code 1\): ERROR: could not open the model"),
     ("mute", r"\(exit code 0\): Input had no faces that it liked"), ("slow", "did not end within 1 s")])
 def test_its_failures_are_one_line_with_its_own_words(tmp_path, program, monkeypatch, way, words):
     from emibook.features import openface
 
     monkeypatch.setenv("PLAYED", way)
-    monkeypatch.setattr(openface, "PATIENCE_SECONDS", 1.0)
-    monkeypatch.setattr(openface, "PATIENCE_PER_FRAME", 0.0 if way == "slow" else 5.0)
+    monkeypatch.setattr(openface, "TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(openface, "TIMEOUT_PER_FRAME", 0.0 if way == "slow" else 5.0)
     corpus, _ = preprocessed(tmp_path / "w", tmp_path / "root")
     with pytest.raises(InputError, match="clip c: no features: " + ".*" + words) as caught:
-        extract(corpus, tmp_path / "w", ["aus"], weights={"aus": str(program)}, progress=False)
+        extract(corpus, tmp_path / "w", ["aus"], weights={"aus": str(program)}, resources=QUIET)
     assert "\n" not in str(caught.value)
 
 
@@ -432,7 +437,7 @@ def test_where_the_program_is_looked_for(tmp_path, program, monkeypatch):
     for source, words in ((str(plain), "is no program"), (str(tmp_path / "nothing"), "no weights called")):
         with pytest.raises(InputError, match=words):
             EXTRACTORS["aus"].resolve(source, encoders)
-    with pytest.raises(InputError, match="is for OpenFace"):
+    with pytest.raises(InputError, match="can be chosen for OpenFace"):
         EXTRACTORS["aus"].resolve("builtin", encoders, aus_from="video")
 
 
@@ -500,7 +505,7 @@ def test_tables_that_lack_columns_say_so_and_are_not_mixed(tmp_path, capfd):
 
 def test_a_run_carries_the_program_and_refuses_tables(tmp_path, program):
     corpus, frames = preprocessed(tmp_path / "w", tmp_path / "root")
-    extract(corpus, tmp_path / "w", ["aus"], weights={"aus": str(program)}, aus_from="video", progress=False)
+    extract(corpus, tmp_path / "w", ["aus"], weights={"aus": str(program)}, aus_from="video", resources=QUIET)
     copy_encoders(tmp_path / "w", ["aus"], tmp_path / "run")
     encoder = load_encoder("aus", tmp_path / "run" / "encoders")
     found = encoder(Clip("c", tmp_path / "root" / "c.mp4", tmp_path, "", tmp_path / "w", 0.4, 0))
@@ -509,7 +514,7 @@ def test_a_run_carries_the_program_and_refuses_tables(tmp_path, program):
     np.testing.assert_array_equal(found.times, expected.times)
     units = dict(zip((*R, *C), intensities(3).T, strict=True))
     table(tmp_path / "tables" / "c.csv", {"frame": [1, 2, 3], "timestamp": [0.0, 0.033, 0.067]} | units)
-    extract(corpus, tmp_path / "w", ["aus"], weights={"aus": str(tmp_path / "tables")}, progress=False)
+    extract(corpus, tmp_path / "w", ["aus"], weights={"aus": str(tmp_path / "tables")}, resources=QUIET)
     copy_encoders(tmp_path / "w", ["aus"], tmp_path / "run")
     with pytest.raises(InputError, match="OpenFace's tables, files that other clips do not have"):
         load_encoder("aus", tmp_path / "run" / "encoders")

@@ -14,8 +14,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from emibook.features import EXTRACTORS, feature_table
-from emibook.features.aus import DESCRIPTION, NAMES
-from emibook.features.registry import FILE, Clip, Extractor
+from emibook.features.action_units import DESCRIPTION, NAMES
+from emibook.features.base import FILE, Clip, Extractor
 from emibook.features.store import FeatureSequence
 from emibook.features.weights import KINDS, PRETRAINED, Weights, file_fingerprint
 from emibook.preprocess.clip import preprocess_clip, read_audio, read_faces
@@ -141,7 +141,7 @@ def test_the_table_of_features_is_the_registry():
     for name, row in rows.items():
         assert all(isinstance(value, str) and value for value in row.values()), name
         assert row["dimension"] == str(EXTRACTORS[name].width)
-    assert rows["vit"]["rate"] == "one a face" and rows["mfcc"]["rate"] == "100 a second"
+    assert rows["vit"]["rate"] == "one per face" and rows["mfcc"]["rate"] == "100 per second"
     assert rows["wav2vec2"]["licence"] == "CC BY-NC-SA 4.0 (non-commercial use)"
     assert rows["facenet"]["source"] == PRETRAINED["facenet"].source and rows["mfcc"]["from"] == "sound"
     assert (rows["mfcc"]["source"], rows["official_vit"]["source"]) == ("librosa", "the data set")

@@ -9,9 +9,8 @@ from matplotlib import colormaps
 from safetensors.torch import save_file
 
 from emibook import InputError
-from emibook.features.registry import _keep
 from emibook.features.spectrum import DeepSpectrum, alexnet
-from emibook.features.weights import Weights
+from emibook.features.weights import Weights, keep_weights
 
 VIRIDIS = (colormaps["viridis"](np.arange(256))[:, :3] * 255).round().astype(int)
 
@@ -98,7 +97,8 @@ def test_torchvisions_file_is_taken_and_another_refused(encoder, tmp_path):
     state = {key: value.clone() for key, value in encoder.network.state_dict().items()}
     last = {key: value for key, value in whole().state_dict().items() if key.startswith("classifier.6.")}
     torch.save(state | last, tmp_path / "alexnet.pth")
-    weights = _keep("deepspectrum", "file", DeepSpectrum.convert(tmp_path / "alexnet.pth"), tmp_path / "encoders")
+    state = DeepSpectrum.convert(tmp_path / "alexnet.pth")
+    weights = keep_weights("deepspectrum", "file", state, tmp_path / "encoders")
     samples = tone(0.2, 500)
     np.testing.assert_array_equal(DeepSpectrum(weights, tmp_path / "encoders")(samples).values, encoder(samples).values)
     few = {key: value for key, value in state.items() if key.startswith("features.")}

@@ -75,7 +75,9 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
 
 
-def test_what_a_killed_write_left_is_gone_after_the_next(tmp_path, monkeypatch):
+def test_what_a_killed_write_left_is_gone_in_the_next_run(tmp_path, monkeypatch):
+    folder = store.open_folder(tmp_path, "vit", {})
+
     def killed(half, data):
         half.touch()
         raise KeyboardInterrupt
@@ -84,11 +86,11 @@ def test_what_a_killed_write_left_is_gone_after_the_next(tmp_path, monkeypatch):
         broken.setattr(Path, "write_bytes", killed)
         broken.setattr(Path, "unlink", lambda *_, **__: None)  # a process that is killed clears nothing away
         with pytest.raises(KeyboardInterrupt):
-            store.save(sequence(), tmp_path / "a.safetensors")
-    assert len(os.listdir(tmp_path)) == 1
+            store.save(sequence(), folder / "a.safetensors")
+    assert len(os.listdir(folder)) == 2
     monkeypatch.setattr(os, "getpid", lambda: 1)  # the repeated run is another process
-    store.save(sequence(), tmp_path / "a.safetensors")
-    assert os.listdir(tmp_path) == ["a.safetensors"]
+    store.save(sequence(), store.open_folder(tmp_path, "vit", {}) / "a.safetensors")
+    assert sorted(os.listdir(folder)) == ["a.safetensors", "settings.json"]
 
 
 def test_absent_and_damaged_files_are_refused_in_one_line(tmp_path):

@@ -19,7 +19,8 @@ from torchvision.models import resnet18
 from emibook import InputError
 from emibook.device import native_precision
 from emibook.features import EXTRACTORS
-from emibook.features.visual import FaceNet, ResNet18, read_resnet18
+from emibook.features.facenet import FaceNet
+from emibook.features.resnet18 import ResNet18, read_resnet18
 from emibook.features.vit import ViT, published_layout
 from emibook.features.weights import Weights, file_fingerprint
 

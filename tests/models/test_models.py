@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from emibook.models import KINDS, TCN, IntensityRegressor, describe, rebuild, transformer
-from emibook.models.regressor import LEAST_VARIANCE, masked_mean
-from emibook.models.transformer import SelfAttention, TransformerEncoder, positions
+from emibook.models.pooling import LEAST_VARIANCE, masked_mean
+from emibook.models.transformer import SelfAttention, TransformerEncoder, attention_weights, positional_encoding
 
 SMALL = {"regressor": {"channels": 16}, "recurrent": {"channels": 16}, "linear": {}}
 
@@ -23,13 +23,13 @@ OPTIONS = (
 
 
 def models() -> list[torch.nn.Module]:
-    """One of each kind, the regressor as both branches and with its options, with scales that are not the trivial."""
+    """One of each kind, the regressor as both branches and with its options, each with scales other than 0 and 1."""
     torch.manual_seed(0)
-    made = [KINDS[kind](5, 3, **SMALL[kind]) for kind in KINDS]
-    made += [IntensityRegressor(5, 3, **{"channels": 16, **options}) for options in OPTIONS]
-    for model in made:
+    models = [KINDS[kind](5, 3, **SMALL[kind]) for kind in KINDS]
+    models += [IntensityRegressor(5, 3, **{"channels": 16, **options}) for options in OPTIONS]
+    for model in models:
         model.standardise(torch.randn(5), torch.rand(5) + 0.5, torch.tensor([0.1, 0.2, 0.3]))
-    return [model.eval() for model in made]
+    return [model.eval() for model in models]
 
 
 def ragged(lengths: list[int], seed: int = 0, filler: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,8 +97,8 @@ def attention_in_numpy(module: SelfAttention, values: np.ndarray, mask: np.ndarr
             columns = slice(head * width, (head + 1) * width)
             for step in range(values.shape[1]):
                 scores = [query[step, columns] @ key[other, columns] / math.sqrt(width) for other in steps]
-                chances = np.exp(scores) / np.exp(scores).sum()
-                out[clip, step, columns] = chances @ value[steps, columns]
+                weights = np.exp(scores) / np.exp(scores).sum()
+                out[clip, step, columns] = weights @ value[steps, columns]
     return out @ module.project_out.weight.detach().numpy().T + module.project_out.bias.detach().numpy()
 
 
@@ -112,34 +112,52 @@ def test_attention_equals_one_written_out_in_numpy():
 
 
 def test_attention_in_bfloat16_on_a_processor_is_the_fused_kernels(monkeypatch):
-    """There it is written out in products; forwards and backwards both give the same up to rounding."""
+    """The path of its own that it has there gives the same up to rounding, forwards and backwards."""
     torch.manual_seed(5)
     module = SelfAttention(32, heads=4)
     values, mask = torch.randn(3, 20, 32), torch.arange(20) < torch.tensor([20, 13, 0])[:, None]
 
-    def asked(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def run(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         values = values.clone().requires_grad_()
         with torch.autocast("cpu", torch.bfloat16):
             out = module(values, mask).float() * mask[..., None]
         (out * torch.linspace(0, 1, 32)).sum().backward()
         return out.detach(), values.grad
 
-    out, gradient = asked(values)
+    out, gradient = run(values)
     assert torch.isfinite(out).all() and torch.isfinite(gradient).all()
-    changed, _ = asked(values.masked_fill(~mask[..., None], 3.0))
-    assert torch.equal(out, changed), "a step outside the mask is attended"
-    changed, _ = asked(values.masked_fill(~mask[..., None], 1e3))  # which is answered the fused way
-    assert (out - changed).norm() < 0.02 * out.norm(), "a step outside the mask is attended"
-    far = 60 * values.sign()  # scores that e cannot be raised to
-    found = asked(values), asked(far)
-    monkeypatch.setattr(transformer, "_by_products", transformer._fused)
-    for one, other in zip(found[0], asked(values), strict=True):
+    changed, _ = run(values.masked_fill(~mask[..., None], 3.0))
+    torch.testing.assert_close(changed, out, atol=1e-6, rtol=0, msg="a step outside the mask is attended to")
+    changed, _ = run(values.masked_fill(~mask[..., None], 1e3))  # which takes the fused path
+    assert (out - changed).norm() < 0.02 * out.norm(), "a step outside the mask is attended to"
+    large = 60 * values.sign()  # scores whose exponential overflows
+    ours = run(values), run(large)
+    monkeypatch.setattr(transformer, "cpu_bfloat16_attention", lambda query, key, value, attended:
+                        torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=attended))
+    for one, other in zip(ours[0], run(values), strict=True):
         assert 0 < (one - other).norm() < 0.02 * other.norm(), "not the same up to rounding, or not another way"
-    for one, other in zip(found[1], asked(far), strict=True):
-        assert torch.isfinite(one).all() and torch.equal(one, other)
+    for one, other in zip(ours[1], run(large), strict=True):
+        assert torch.isfinite(one).all()
+        torch.testing.assert_close(one, other)
 
 
-def test_attention_alone_knows_no_order_and_positions_give_it_one():
+def test_attention_weights_are_those_of_the_forward_pass():
+    """Each head's weights times its values, through the output projection, is what the attention itself returns."""
+    torch.manual_seed(10)
+    encoder, mask = TransformerEncoder(16, layers=2, heads=4).double(), torch.arange(7) < torch.tensor([[7], [4]])
+    values = torch.randn(2, 7, 16, dtype=torch.float64)
+    weights = attention_weights(encoder, values, mask)
+    assert weights.shape == (2, 2, 4, 7, 7) and (weights[1, ..., 4:] == 0).all()
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 2, 4, 7, dtype=torch.float64))
+    hidden = values + positional_encoding(7, 16)
+    for number, block in enumerate(encoder.blocks):
+        output = weights[:, number] @ block.attention.project(hidden)[2]
+        expected = block.attention(hidden, mask)
+        torch.testing.assert_close(block.attention.project_out(output.transpose(1, 2).flatten(2)), expected)
+        hidden = block(hidden, mask)
+
+
+def test_attention_is_permutation_equivariant_and_the_positional_encoding_ends_that():
     torch.manual_seed(4)
     encoder = TransformerEncoder(16, layers=2, heads=4).double()
     values, mask = torch.randn(1, 9, 16, dtype=torch.float64), torch.ones(1, 9, dtype=torch.bool)
@@ -151,7 +169,7 @@ def test_attention_alone_knows_no_order_and_positions_give_it_one():
 
 @pytest.mark.parametrize("channels", [8, 7])
 def test_positions_are_the_cited_sines_and_cosines(channels):
-    table = positions(50, channels)
+    table = positional_encoding(50, channels)
     for step in (0, 1, 49):
         for column in range(channels):
             angle = step / 10000 ** (2 * (column // 2) / channels)
@@ -178,7 +196,7 @@ def test_a_clip_alone_equals_the_clip_in_any_batch_whatever_the_padding_holds(fi
         assert (together[0] - together[4]).abs().max() > 1e-4, "the model does not look at its input"
 
 
-def test_a_clip_with_nothing_in_it_is_predicted_as_the_training_mean():
+def test_an_empty_clip_is_predicted_as_the_training_mean():
     values, mask = ragged([0, 4, 0])
     for model in models():
         out = model(values, mask)
@@ -206,7 +224,7 @@ def test_audio_branch_is_the_mean_of_the_tcn_through_equation_4():
         torch.testing.assert_close(model(values, mask)[clip], by_hand, atol=1e-5, rtol=0)
 
 
-def test_masked_mean_equals_the_mean_of_what_is_there():
+def test_masked_mean_is_the_mean_over_the_mask():
     values, mask = ragged([5, 3, 0], filler=99.0)
     means = masked_mean(values, mask)
     torch.testing.assert_close(means[0], values[0].mean(dim=0))
@@ -241,7 +259,7 @@ def test_rebuilds_from_json_and_safetensors_with_its_scales(tmp_path):
         save_file(model.state_dict(), tmp_path / "weights.safetensors")
         description = json.loads(json.dumps(describe(model)))
         again = rebuild(description, load_file(tmp_path / "weights.safetensors")).eval()
-        torch.testing.assert_close(again(values, mask), model(values, mask), atol=0, rtol=0)
+        torch.testing.assert_close(again(values, mask), model(values, mask), atol=1e-6, rtol=0)
         with pytest.raises(RuntimeError, match="Missing key"):
             rebuild(description, {})
 
@@ -264,13 +282,13 @@ def test_residual_layers_equal_blocks_written_out_with_pytorchs_convolution():
     for block in range(3):
         first, second = tcn.convolutions[2 * block : 2 * block + 2]
         assert first.dilation == second.dilation == (2**block,)
-        around = tcn.around(hidden.transpose(1, 2)).transpose(1, 2) if block == 0 else hidden
-        hidden = torch.relu(convolved(second, torch.relu(convolved(first, hidden))) + around)
+        shortcut = tcn.shortcut(hidden.transpose(1, 2)).transpose(1, 2) if block == 0 else hidden
+        hidden = torch.relu(convolved(second, torch.relu(convolved(first, hidden))) + shortcut)
     torch.testing.assert_close(tcn(values), hidden.transpose(1, 2), atol=1e-5, rtol=1e-5)
     assert tcn.receptive_field == 1 + 2 * 2 * (1 + 2 + 4)
 
 
-def test_without_positions_the_order_of_what_the_encoder_sees_does_not_matter():
+def test_without_positional_encoding_the_encoder_is_permutation_equivariant():
     torch.manual_seed(8)
     values, mask, order = torch.randn(1, 9, 16), torch.ones(1, 9, dtype=torch.bool), torch.randperm(9)
     encoder = TransformerEncoder(16, positions=False).eval()
@@ -282,8 +300,8 @@ def test_poolings_are_the_last_step_and_a_weighted_mean():
     last = IntensityRegressor(5, pooling="last").pool(hidden, mask)
     torch.testing.assert_close(last, torch.stack([hidden[0, 5], hidden[1, 1]]))
     model = IntensityRegressor(5, channels=None, attention=8, pooling="attention")
-    shares = (hidden[1, :2] @ model.score.weight[0] + model.score.bias).exp()
-    torch.testing.assert_close(model.pool(hidden, mask)[1], (shares / shares.sum()) @ hidden[1, :2])
+    weights = (hidden[1, :2] @ model.score.weight[0] + model.score.bias).exp()
+    torch.testing.assert_close(model.pool(hidden, mask)[1], (weights / weights.sum()) @ hidden[1, :2])
     torch.nn.init.zeros_(model.score.weight)
     torch.testing.assert_close(model.pool(hidden, mask), masked_mean(hidden, mask))
     with pytest.raises(ValueError, match="no pooling 'max'"):
@@ -297,11 +315,11 @@ def test_statistics_are_mean_and_standard_deviation_of_each_clips_own_steps():
     pooled = model.pool(hidden, mask)
     for clip, length in enumerate((6, 2, 1)):
         steps = hidden[clip, :length].numpy()
-        spread = np.sqrt(steps.var(axis=0) + LEAST_VARIANCE)
-        np.testing.assert_allclose(pooled[clip].numpy(), np.concatenate([steps.mean(axis=0), spread]), atol=1e-6)
-    still = torch.ones(1, 4, 5, requires_grad=True)  # nothing varies: the root has a slope all the same
-    model.pool(still, torch.ones(1, 4, dtype=torch.bool)).sum().backward()
-    assert still.grad.isfinite().all()
+        std = np.sqrt(steps.var(axis=0) + LEAST_VARIANCE)
+        np.testing.assert_allclose(pooled[clip].numpy(), np.concatenate([steps.mean(axis=0), std]), atol=1e-5)
+    constant = torch.ones(1, 4, 5, requires_grad=True)  # a variance of zero has a finite slope all the same
+    model.pool(constant, torch.ones(1, 4, dtype=torch.bool)).sum().backward()
+    assert constant.grad.isfinite().all()
     coarse = model.pool(hidden.bfloat16(), mask)
     assert coarse.dtype == torch.float32 and (coarse - pooled).abs().max() < 0.02
 
@@ -323,12 +341,12 @@ def test_dropout_is_for_training_only():
 
 @pytest.mark.parametrize("pooling", ["mean", "statistics"])
 def test_in_half_precision_what_follows_the_convolutions_is_summed_in_float32(monkeypatch, pooling):
-    """Residual paths and sums over steps in bfloat16 would move the gradient by several times its rounding."""
-    model, seen = IntensityRegressor(5, pooling=pooling), []
-    model.transformer.register_forward_pre_hook(lambda _, given: seen.append(given[0].dtype))
+    """Residuals and sums over steps in bfloat16 would move the gradient by several times its rounding."""
+    model, dtypes = IntensityRegressor(5, pooling=pooling), []
+    model.transformer.register_forward_pre_hook(lambda _, arguments: dtypes.append(arguments[0].dtype))
     pool = model.pool
-    monkeypatch.setattr(model, "pool", lambda hidden, mask: (seen.append(hidden.dtype), pool(hidden, mask))[1])
+    monkeypatch.setattr(model, "pool", lambda hidden, mask: (dtypes.append(hidden.dtype), pool(hidden, mask))[1])
     with torch.autocast("cpu", torch.bfloat16):
         model(torch.randn(3, 20, 5), torch.ones(3, 20, dtype=torch.bool))
-        made = TCN(5, residual=True)(torch.randn(3, 20, 5))
-    assert [*seen, made.dtype] == [torch.float32] * 3
+        residual = TCN(5, residual=True)(torch.randn(3, 20, 5))
+    assert [*dtypes, residual.dtype] == [torch.float32] * 3

@@ -1,12 +1,10 @@
-"""Ridge on averages and attention as a picture: equal to the same computed another way."""
+"""Ridge regression: equal to the same computed another way."""
 
 import numpy as np
 import pytest
-import torch
 
-from emibook.models import TransformerEncoder
-from emibook.models.attending import attention_tables
-from emibook.models.ridge import RidgeOnAverages, time_averages
+from emibook import InputError
+from emibook.models.ridge import RidgeOnAverages, fit_ridge, time_averages
 from emibook.sequences.packed import Sequences
 
 
@@ -20,11 +18,67 @@ def sequences(seed, clips=40, features=5, empty=()):
                      tuple(map(str, range(clips))), people, ("builtin",))
 
 
+def closed_form(inputs, targets, share):
+    """(predict) ridge regression by the normal equations, as predictions for other inputs."""
+    mean, centre = inputs.mean(0), targets.mean(0)
+    centred = inputs - mean
+    penalty = share * (centred**2).sum() / len(inputs)
+    slopes = np.linalg.solve(centred.T @ centred + penalty * np.eye(inputs.shape[1]), centred.T @ (targets - centre))
+    return lambda others: (others - mean) @ slopes + centre
+
+
+@pytest.mark.parametrize("shape", [(12, 40), (40, 12)])
+@pytest.mark.parametrize("penalty", [0.1, 10.0])
+def test_ridge_equals_least_squares_with_the_penalty_as_extra_rows(shape, penalty):
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.normal(3, 1, shape), rng.normal(1, 2, (shape[0], 2))
+    slopes, intercepts = fit_ridge(inputs, targets, np.arange(len(inputs)), [penalty])
+    centred = inputs - inputs.mean(0)
+    scale = (centred**2).sum() / shape[0]  # the mean squared length of an input
+    rows = np.vstack([centred, np.sqrt(penalty * scale) * np.eye(shape[1])])
+    wanted = np.concatenate([targets - targets.mean(0), np.zeros((shape[1], 2))])
+    np.testing.assert_allclose(slopes, np.linalg.lstsq(rows, wanted, rcond=None)[0], atol=1e-10)
+    predicted = inputs @ slopes + intercepts
+    np.testing.assert_allclose(predicted.mean(0), targets.mean(0))  # the intercept is not penalised
+    np.testing.assert_allclose(predicted, closed_form(inputs, targets, penalty)(inputs))
+
+
+@pytest.mark.parametrize("shape", [(60, 200), (60, 30)])
+def test_each_target_gets_the_penalty_that_predicts_left_out_groups_best(shape):
+    rng = np.random.default_rng(1)
+    inputs, groups = rng.normal(0, 1, shape), np.repeat([f"p{person}" for person in range(6)], 10)
+    noise = rng.normal(0, 1, (60, 2))
+    targets = np.stack([inputs @ rng.normal(0, 1, shape[1]), noise[:, 0], inputs[:, 0] + noise[:, 1]], 1)
+    penalties = [1e-4, 1e-2, 1.0, 1e4]
+    errors = np.zeros((len(penalties), 3))
+    scale = ((inputs - inputs.mean(0)) ** 2).sum() / len(inputs)
+    for person in np.unique(groups):  # with as many folds as groups each is left out once
+        out = groups == person
+        kept = inputs[~out]
+        unit = ((kept - kept.mean(0)) ** 2).sum() / len(kept)
+        for row, penalty in zip(errors, penalties, strict=True):
+            predict = closed_form(kept, targets[~out], penalty * scale / unit)
+            row += ((predict(inputs[out]) - targets[out]) ** 2).sum(0)
+    slopes, intercepts = fit_ridge(inputs, targets, groups, penalties, folds=6)
+    best = errors.argmin(0)
+    assert len(set(best)) > 1
+    for column, row in enumerate(best):
+        expected = closed_form(inputs, targets, penalties[row])(inputs)[:, column]
+        np.testing.assert_allclose(inputs @ slopes[:, column] + intercepts[column], expected)
+
+
+def test_samples_of_one_group_allow_no_choice_of_a_penalty():
+    inputs, targets = np.eye(4), np.ones((4, 1))
+    with pytest.raises(InputError, match="only one"):
+        fit_ridge(inputs, targets, np.zeros(4))
+    assert fit_ridge(inputs, targets, np.zeros(4), [1.0])[1] == pytest.approx(1)
+
+
 def test_averages_are_the_clips_own():
-    made = sequences(0, empty=(3,))
-    averages = time_averages(made)
-    for clip, (first, end) in enumerate(zip(made.offsets, made.offsets[1:], strict=False)):
-        rows = made.values[first:end].astype(float)
+    clips = sequences(0, empty=(3,))
+    averages = time_averages(clips)
+    for clip, (first, end) in enumerate(zip(clips.offsets, clips.offsets[1:], strict=False)):
+        rows = clips.values[first:end].astype(float)
         assert np.isnan(averages[clip]).all() if clip == 3 else np.allclose(averages[clip], rows.mean(axis=0))
 
 
@@ -40,21 +94,3 @@ def test_ridge_is_the_closed_form_and_an_empty_clip_gets_the_mean():
     expected = np.nan_to_num(fresh) @ slopes + targets.mean(axis=0)
     assert np.allclose(model.predict(valid), expected, atol=1e-8)
     assert np.allclose(model.predict(valid)[5], targets.mean(axis=0))
-
-
-@pytest.mark.parametrize("heads", (1, 4))
-def test_attention_tables_give_what_the_encoder_computes(heads):
-    torch.manual_seed(0)
-    encoder = TransformerEncoder(16, layers=2, heads=heads).eval()
-    values, mask = torch.randn(2, 7, 16), torch.ones(2, 7, dtype=torch.bool)
-    mask[1, 4:] = False
-    seen = []
-    hook = encoder.blocks[1].attention.register_forward_hook(lambda _, inputs, output: seen.append((inputs, output)))
-    tables = attention_tables(encoder, values, mask)
-    hook.remove()
-    assert tables.shape == (2, 2, heads, 7, 7)
-    assert torch.allclose(tables.sum(dim=-1), torch.ones(()), atol=1e-6) and (tables[1, :, :, :, 4:] == 0).all()
-    (inputs, output), attention = seen[0], encoder.blocks[1].attention
-    value = attention.project_in(inputs[0]).view(2, 7, 3, heads, 16 // heads)[:, :, 2].transpose(1, 2)
-    mixed = (tables[:, 1] @ value).transpose(1, 2).reshape(2, 7, 16)
-    assert torch.allclose(attention.project_out(mixed), output, atol=1e-5)

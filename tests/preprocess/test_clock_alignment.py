@@ -16,7 +16,7 @@ from made_clips import write_clip
 from safetensors.numpy import save_file
 
 from emibook.features import EXTRACTORS
-from emibook.features.aus import DESCRIPTION, NAMES, UNITS
+from emibook.features.action_units import DESCRIPTION, NAMES, UNITS
 from emibook.features.weights import Weights, file_fingerprint
 from emibook.preprocess import clip, read_audio, read_faces
 from emibook.preprocess.detector import Detections, Detector

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from emibook.preprocess.detector import CROP, TEMPLATE, Detections, Detector, align, similarity
+from emibook.preprocess.alignment import CROP_SIZE, TEMPLATE, align, similarity
+from emibook.preprocess.detector import Detections, Detector
 from emibook.puppet.renderer import UNITS, Identity, Pose, Puppet, Scene
 
 
@@ -36,7 +37,7 @@ def turned(image, points, degrees, scale, shift=(0.0, 0.0)):
 
 # ---------------------------------------------------------------- finding
 
-def test_a_drawn_face_is_found_where_it_is(detector, portraits):
+def test_a_rendered_face_is_detected_at_its_position(detector, portraits):
     for found in detector.detect(portraits):
         assert len(found) == 1 and found.probabilities[0] > 0.99
         left_eye, right_eye, nose, mouth_left, mouth_right = found.landmarks[0]
@@ -53,14 +54,14 @@ def test_boxes_and_landmarks_go_with_the_picture(detector, portraits):
     assert np.abs(moved.boxes[0] - here.boxes[0] - (-24, 16, -24, 16)).max() < 12
 
 
-def test_all_faces_of_a_picture_are_found(detector, portraits):
+def test_all_faces_of_an_image_are_detected(detector, portraits):
     both = np.hstack(portraits[:2])
     found = detector.detect([both])[0]
     assert len(found) == 2
     assert sorted(int(x > 320) for x in found.boxes[:, 0]) == [0, 1]
 
 
-def test_what_is_no_face_is_none(detector):
+def test_images_without_a_face_give_none(detector):
     noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
     assert [len(found) for found in detector.detect([np.zeros((120, 160, 3), np.uint8), noise])] == [0, 0]
     for height, width in ((1, 1), (19, 400), (20, 20)):
@@ -68,7 +69,7 @@ def test_what_is_no_face_is_none(detector):
     assert detector.detect([]) == []
 
 
-def test_several_pictures_at_once_give_what_each_gives_alone(detector, portraits, monkeypatch):
+def test_a_batch_equals_single_images(detector, portraits, monkeypatch):
     pictures = [*portraits, np.zeros_like(portraits[0]), np.hstack([portraits[1][:, :160], portraits[2][:, 160:]])]
     alone = detector.detect(pictures)
     monkeypatch.setattr(detector, "batch", 3)
@@ -78,7 +79,7 @@ def test_several_pictures_at_once_give_what_each_gives_alone(detector, portraits
         np.testing.assert_allclose(one.landmarks, other.landmarks, atol=0.01)
 
 
-def test_what_is_seen_at_another_scale_is_told_in_pixels_of_the_image(detector, portraits):
+def test_detections_at_another_scale_are_in_pixels_of_the_image(detector, portraits):
     here = detector.detect(portraits)
     for scale in (0.8, 1.3):
         for one, other in zip(here, detector.detect(portraits, scale=scale), strict=True):
@@ -143,7 +144,7 @@ def test_similarity_is_the_least_squares_solution():
         np.testing.assert_allclose(similarity(points, onto), [[a, -b, s], [b, a, t]], atol=1e-8)
 
 
-def test_similarity_finds_a_known_turn_and_never_mirrors():
+def test_similarity_recovers_a_known_rotation_and_never_reflects():
     angle, scale, shift = np.deg2rad(37), 2.5, np.array([-40.0, 12.0])
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     np.testing.assert_allclose(similarity(TEMPLATE, TEMPLATE @ turn.T + shift), np.column_stack([turn, shift]),
@@ -155,7 +156,7 @@ def test_similarity_finds_a_known_turn_and_never_mirrors():
 def test_a_crop_is_the_same_however_the_face_stood(detector, portraits, degrees, scale):
     landmarks = detector.detect([portraits[0]])[0].landmarks[0]
     once = align(portraits[0], landmarks).astype(int)
-    assert once.shape == (CROP, CROP, 3)
+    assert once.shape == (CROP_SIZE, CROP_SIZE, 3)
     again = align(*turned(portraits[0], landmarks, degrees, scale)).astype(int)
     middle = slice(16, 96)
     assert np.abs(once - again)[middle, middle].mean() < 2.5
@@ -187,7 +188,7 @@ def test_a_large_face_does_not_alias():
         assert abs(crop.mean() - 127.5) < 2 and crop[8:-8, 8:-8].std() < 12
 
 
-def test_a_face_at_the_border_continues_the_picture():
+def test_a_crop_beyond_the_border_repeats_the_border():
     image = np.full((100, 100, 3), (10, 120, 200), np.uint8)
     for shift in ((-60, -60), (70, 20), (0, 90)):
         assert (align(image, TEMPLATE + shift) == (10, 120, 200)).all()

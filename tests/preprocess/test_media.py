@@ -12,7 +12,7 @@ import pytest
 from made_clips import number_in, numbered, tone, turn, write_clip
 
 from emibook import InputError
-from emibook.preprocess import RATE, SAMPLE_RATE, audio, frames
+from emibook.preprocess import FRAME_RATE, SAMPLE_RATE, audio, frames
 
 CLIPS = Path(__file__).parents[3] / "shared" / "clips"
 
@@ -23,8 +23,8 @@ def seen(path):
 
 def on_the_clock(times, end):
     """The rule, computed without FFmpeg: at tick i the last picture whose time, rounded to the clock, is not later."""
-    ticks = [floor((at - times[0]) * RATE + Fraction(1, 2)) for at in times]
-    last = floor((end - times[0]) * RATE + Fraction(1, 2))
+    ticks = [floor((at - times[0]) * FRAME_RATE + Fraction(1, 2)) for at in times]
+    last = floor((end - times[0]) * FRAME_RATE + Fraction(1, 2))
     return [max(k for k, tick in enumerate(ticks) if tick <= i) for i in range(last)]
 
 
@@ -40,7 +40,7 @@ def test_a_constant_rate_gives_what_the_fps_filter_gives(tmp_path, rate):
 def test_no_step_of_the_clock_is_further_from_its_picture_than_half_a_picture(tmp_path):
     rate, count = Fraction(50), 80
     for i, number in enumerate(seen(write_clip(tmp_path / "a.mp4", [numbered(i) for i in range(count)], rate=rate))):
-        assert abs(number / rate - Fraction(i, RATE)) <= 1 / rate
+        assert abs(number / rate - Fraction(i, FRAME_RATE)) <= 1 / rate
 
 
 @pytest.mark.parametrize(("name", "claimed"), [("a.mp4", 1000), ("a.mkv", 1000), ("a.mp4", 5)])
@@ -62,7 +62,7 @@ def picture_duration(path):
         return last.duration * last.time_base
 
 
-def test_one_picture_that_lasts_no_time_is_a_picture(tmp_path):
+def test_a_single_picture_without_duration_is_a_frame(tmp_path):
     path = write_clip(tmp_path / "a.mp4", [numbered(77)], rate=1000)
     assert seen(path) == [77]
 
@@ -161,9 +161,9 @@ def half(path):
     return path
 
 
-def test_half_an_mp4_is_refused_and_half_a_webm_is_what_is_there(tmp_path):
+def test_a_truncated_mp4_is_refused_and_a_truncated_webm_is_read_to_its_end(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (60, 48, 128, 3), dtype=np.uint8)
-    with pytest.raises(InputError, match="a.mp4 is no video.*moov atom not found"):
+    with pytest.raises(InputError, match="a.mp4 is not a video.*moov atom not found"):
         list(frames(half(write_clip(tmp_path / "a.mp4", noise))))
     count = len(list(frames(half(write_clip(tmp_path / "a.webm", noise, codec="libvpx")))))
     assert 5 < count < 55
@@ -180,9 +180,9 @@ def test_damage_in_the_middle_costs_only_what_it_hit(tmp_path):
 
 
 @pytest.mark.parametrize(("content", "said"), [
-    (None, "no such file"), (b"", "has zero bytes"), (b"no video" * 100, "is no video or sound that FFmpeg knows")])
+    (None, "no such file"), (b"", "has zero bytes"), (b"no video" * 100, "not a video or sound file")])
 @pytest.mark.parametrize("read", [lambda path: next(frames(path)), audio])
-def test_what_is_no_video_is_named_in_one_line(tmp_path, content, said, read):
+def test_a_file_that_is_not_a_video_is_reported(tmp_path, content, said, read):
     path = tmp_path / "a.mp4"
     if content is not None:
         path.write_bytes(content)
@@ -204,7 +204,7 @@ def onset(sound):
 @pytest.mark.parametrize(("name", "codec", "sound_codec", "rate"), [
     ("a.mp4", "libx264", "aac", 44100), ("b.mp4", "libx264", "libmp3lame", 48000), ("c.mp4", "libx264", "aac", 8000),
     ("a.webm", "libvpx", "libopus", 48000), ("a.mov", "libx264", "pcm_s16le", 16000)])
-def test_sound_is_as_long_as_it_was_and_where_it_was(tmp_path, name, codec, sound_codec, rate):
+def test_sound_keeps_its_length_and_position(tmp_path, name, codec, sound_codec, rate):
     """A codec delays what it encodes and fills its last block up; the timestamps know both."""
     path = write_clip(tmp_path / name, [numbered(0)] * 60, codec=codec, sound=tone(2, rate, start=1),
                       sound_rate=rate, sound_codec=sound_codec)
@@ -270,7 +270,7 @@ def test_silence_stays_silence(tmp_path, codec):
     assert not audio(path).any()
 
 
-def test_the_rounding_of_a_codec_is_not_made_loud(tmp_path):
+def test_the_rounding_error_of_a_codec_is_not_amplified(tmp_path):
     path = write_clip(tmp_path / "a.mov", [numbered(0)] * 30, sound=1e-4 * tone(1), sound_codec="pcm_f32le")
     assert np.abs(audio(path).astype(int)).max() <= 2
 
@@ -284,7 +284,7 @@ def test_real_clips():
     assert audio(CLIPS / "fer_test.mp4") is None
 
 
-def test_the_reason_is_told_however_often_it_is_asked(tmp_path):
+def test_the_reason_is_reported_every_time(tmp_path):
     """A reason does not depend on what was opened before it."""
     write_clip(tmp_path / "whole.mp4", [numbered(number) for number in range(6)])
     torn = tmp_path / "torn.mp4"

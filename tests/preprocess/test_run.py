@@ -20,6 +20,7 @@ from made_clips import numbered, tone, write_clip
 
 from emibook import InputError
 from emibook.cli import main
+from emibook.compute import Resources
 from emibook.corpus import open_corpus
 from emibook.preprocess import (
     clip as clips,
@@ -36,7 +37,8 @@ from emibook.preprocess import (
 from emibook.preprocess import (
     run as corpora,
 )
-from emibook.preprocess.detector import TEMPLATE, Detector, align, similarity
+from emibook.preprocess.alignment import TEMPLATE, align, similarity
+from emibook.preprocess.detector import Detector
 from emibook.puppet.renderer import UNITS, Identity, Puppet, Scene
 
 COLUMNS = ["clip", "status", "error", "frames", "faces", "seconds", "audio_seconds"]
@@ -79,7 +81,7 @@ def root(tmp_path_factory, acted):
 @pytest.fixture(scope="module")
 def made(root, tmp_path_factory):
     work = tmp_path_factory.mktemp("work")
-    return work, preprocess(open_corpus(root), work, workers=2, progress=False)
+    return work, preprocess(open_corpus(root), work, resources=Resources(workers=2, progress=False))
 
 
 @pytest.fixture
@@ -108,7 +110,7 @@ def test_every_clip_has_a_row_and_the_bad_ones_a_reason(root, made):
     assert rows["status"].to_dict() == {
         "acted": "ok", "half a face": "ok", "blank": "no_face", "silent": "no_face", "dubbed": "no_face",
         "misdubbed": "no_face", "empty": "failed", "text": "failed", "voice": "failed", "torn": "failed"}
-    for clip, said in (("empty", "has zero bytes"), ("text", "no video or sound that FFmpeg knows"),
+    for clip, said in (("empty", "has zero bytes"), ("text", "not a video or sound file that FFmpeg knows"),
                        ("voice", f"no video stream in {root / 'voice.mkv'}"), ("torn", "moov atom not found"),
                        ("misdubbed", "no sound: .*misdubbed.mp3")):
         assert pd.Series([rows.loc[clip, "error"]]).str.contains(said).all()
@@ -122,7 +124,7 @@ def test_every_clip_has_a_row_and_the_bad_ones_a_reason(root, made):
     pd.testing.assert_frame_equal(table, corpora.read_table(work))
 
 
-def test_files_are_as_the_contract_has_them(root, made):
+def test_files_follow_the_contract(root, made):
     work, table = made
     for row in table.itertuples():
         folder, track, sound = work / "faces" / row.clip, work / "faces" / f"{row.clip}.csv", \
@@ -149,7 +151,7 @@ def track_lines(work, clip):
     return (work / "faces" / f"{clip}.csv").read_text().splitlines()
 
 
-def test_what_is_read_back_is_the_face_that_was_there(made, acted):
+def test_faces_are_read_back_as_they_were(made, acted):
     work, _ = made
     images, times, landmarks = read_faces(work, "acted")
     assert images.shape == (12, 112, 112, 3) and images.dtype == np.uint8
@@ -170,7 +172,7 @@ def test_what_is_read_back_is_the_face_that_was_there(made, acted):
     assert [part.shape for part in empty] == [(0, 112, 112, 3), (0,), (0, 5, 2)]
 
 
-def test_sound_is_16_kHz_mono_16_bit_and_a_file_of_its_own_wins(made):
+def test_sound_is_16_kHz_mono_16_bit_and_a_separate_file_has_priority(made):
     work, _ = made
     with wave.open(str(work / "audio" / "dubbed.wav")) as file:
         assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (16000, 1, 2)
@@ -183,10 +185,10 @@ def test_sound_is_16_kHz_mono_16_bit_and_a_file_of_its_own_wins(made):
     assert read_audio(work, "blank") is None
 
 
-def test_nothing_is_done_twice_and_what_failed_is_tried_again(root, made, in_this_process, tmp_path):
+def test_finished_clips_are_skipped_and_failed_ones_retried(root, made, in_this_process, tmp_path):
     work, table = made
     before = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
-    again = preprocess(open_corpus(root), work, progress=False)
+    again = preprocess(open_corpus(root), work, resources=Resources(progress=False))
     assert sorted(in_this_process) == ["empty", "text", "torn", "voice"]
     pd.testing.assert_frame_equal(again, table)
     after = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
@@ -194,14 +196,14 @@ def test_nothing_is_done_twice_and_what_failed_is_tried_again(root, made, in_thi
     assert set(before) == set(after)
 
 
-def test_what_was_mended_replaced_or_deleted_is_done_again(acted, in_this_process, tmp_path):
+def test_repaired_replaced_or_deleted_files_are_processed_again(acted, in_this_process, tmp_path):
     root, work = tmp_path / "root", tmp_path / "work"
     root.mkdir()
     blank = [numbered(i, 90, 120) for i in range(3)]
     for name in ("a", "b", "c"):
         write_clip(root / f"{name}.mp4", blank)
     (root / "d.mp4").write_bytes(b"")
-    table = preprocess(open_corpus(root), work, progress=False)
+    table = preprocess(open_corpus(root), work, resources=Resources(progress=False))
     assert list(table["status"]) == ["no_face"] * 3 + ["failed"]
     in_this_process.clear()
     later = time.time() + 5
@@ -209,64 +211,65 @@ def test_what_was_mended_replaced_or_deleted_is_done_again(acted, in_this_proces
     (work / "faces" / "b.csv").unlink()
     os.utime(write_clip(root / "c.wav", [], sound=tone(0.1), sound_codec="pcm_s16le"), (later, later))
     write_clip(root / "d.mp4", blank)
-    table = preprocess(open_corpus(root), work, progress=False).set_index("clip")
+    table = preprocess(open_corpus(root), work, resources=Resources(progress=False)).set_index("clip")
     assert sorted(in_this_process) == ["a", "b", "c", "d"]
     assert table["status"].to_dict() == {"a": "ok", "b": "no_face", "c": "no_face", "d": "no_face"}
     assert table.loc["c", "audio_seconds"] == 0.1
     # Once good, then damaged: nothing of the good one stays.
     (root / "a.mp4").write_bytes(b"")
     os.utime(root / "a.mp4", (later + 5, later + 5))
-    table = preprocess(open_corpus(root), work, progress=False).set_index("clip")
+    table = preprocess(open_corpus(root), work, resources=Resources(progress=False)).set_index("clip")
     assert table.loc["a", "status"] == "failed" and not list((work / "faces").glob("a*"))
     # A clip that left the corpus leaves the table.
     (root / "b.mp4").unlink()
-    assert list(preprocess(open_corpus(root), work, progress=False)["clip"]) == ["a", "c", "d"]
+    assert list(preprocess(open_corpus(root), work, resources=Resources(progress=False))["clip"]) == ["a", "c", "d"]
 
 
-def test_half_a_row_is_no_row(in_this_process, tmp_path):
+def test_an_incomplete_row_is_ignored(in_this_process, tmp_path):
     root, work = tmp_path / "root", tmp_path / "work"
     root.mkdir()
     for name in ("a", "b"):
         write_clip(root / f"{name}.mp4", [numbered(0, 90, 120)] * 2)
-    preprocess(open_corpus(root), work, progress=False)
+    preprocess(open_corpus(root), work, resources=Resources(progress=False))
     whole = (work / "preprocess.csv").read_text()
     (work / "preprocess.csv").write_text(whole[:-6])
     in_this_process.clear()
-    preprocess(open_corpus(root), work, progress=False)
+    preprocess(open_corpus(root), work, resources=Resources(progress=False))
     assert in_this_process == ["b"] and (work / "preprocess.csv").read_text() == whole
 
 
-def test_damaged_notes_of_a_work_folder_are_one_line_or_written_anew(in_this_process, tmp_path):
+def test_damaged_tables_and_settings_are_reported_or_rewritten(in_this_process, tmp_path):
     write_clip(tmp_path / "a.mp4", [numbered(0, 90, 120)] * 2)
     corpus, work = open_corpus(tmp_path), tmp_path / "work"
-    whole = preprocess(corpus, work, progress=False)
+    whole = preprocess(corpus, work, resources=Resources(progress=False))
     table, settings = work / "preprocess.csv", work / "preprocess.json"
     text = table.read_text()
     table.write_bytes(b"\xc1\xff" * 9)  # not one whole line: as if killed before the first
-    assert preprocess(corpus, work, progress=False).equals(whole) and table.read_text() == text
+    assert preprocess(corpus, work, resources=Resources(progress=False)).equals(whole) and table.read_text() == text
     for broken in (b"\xc1\n", text.replace("frames", "pictures").encode(), text.replace("2,", "two,").encode()):
         table.write_bytes(broken)
         with pytest.raises(InputError, match="preprocess.csv (has other columns|is damaged)") as caught:
-            preprocess(corpus, work, progress=False)
+            preprocess(corpus, work, resources=Resources(progress=False))
         assert "\n" not in str(caught.value)
     for broken in ("{", "[1]", "3"):
         settings.write_text(broken)
         with pytest.raises(InputError, match="preprocess.json is damaged; delete it"):
-            preprocess(corpus, work, progress=False)
+            preprocess(corpus, work, resources=Resources(progress=False))
 
 
 def test_a_gpu_that_the_cascade_uses_is_shared_by_few(root, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(corpora.compute, "run", lambda *_, workers, **__: asked.append(workers) or iter(()))
+    monkeypatch.setattr(corpora.compute, "run", lambda *_, resources, **__: asked.append(resources.workers) or iter(()))
     monkeypatch.setattr("dask.system.cpu_count", lambda: 16)
     monkeypatch.setattr(corpora.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(corpora.torch.cuda, "mem_get_info", lambda: (10 * 2**30, 24 * 2**30))
     for exhaustive, workers in ((True, None), (True, 5), (False, None)):
-        preprocess(open_corpus(root), tmp_path, exhaustive=exhaustive, workers=workers, progress=False)
+        resources = Resources(workers=workers, progress=False)
+        preprocess(open_corpus(root), tmp_path, exhaustive=exhaustive, resources=resources)
     assert asked == [3, 5, None]
 
 
-def test_a_worker_that_died_is_a_row_and_leaves_nothing(in_this_process, tmp_path, monkeypatch):
+def test_a_worker_that_died_gives_a_failed_row_and_leaves_no_files(in_this_process, tmp_path, monkeypatch):
     write_clip(tmp_path / "a.mp4", [numbered(0, 90, 120)] * 2)
 
     def died(function, items, *, failed, **_):
@@ -276,7 +279,7 @@ def test_a_worker_that_died_is_a_row_and_leaves_nothing(in_this_process, tmp_pat
         yield items[0], error
 
     monkeypatch.setattr(corpora.compute, "run", died)
-    row = preprocess(open_corpus(tmp_path), tmp_path / "work", progress=False).iloc[0]
+    row = preprocess(open_corpus(tmp_path), tmp_path / "work", resources=Resources(progress=False)).iloc[0]
     assert row["status"] == "failed" and row["error"] == "the process died"
     assert not list((tmp_path / "work" / "faces").iterdir())
 
@@ -286,14 +289,14 @@ def test_a_work_folder_belongs_to_one_corpus(in_this_process, tmp_path):
         (tmp_path / name).mkdir()
         write_clip(tmp_path / name / "a.mp4", [numbered(0, 90, 120)] * 2)
     work = tmp_path / "work"
-    preprocess(open_corpus(tmp_path / "one"), work, progress=False)
+    preprocess(open_corpus(tmp_path / "one"), work, resources=Resources(progress=False))
     before = tree(work)
     with pytest.raises(InputError, match="holds the clips of .*one, not of .*two; give another work folder"):
-        preprocess(open_corpus(tmp_path / "two"), work, progress=False)
+        preprocess(open_corpus(tmp_path / "two"), work, resources=Resources(progress=False))
     assert tree(work) == before
     (work / "corpus.json").write_text("{")
     with pytest.raises(InputError, match="corpus.json is damaged"):
-        preprocess(open_corpus(tmp_path / "one"), work, progress=False)
+        preprocess(open_corpus(tmp_path / "one"), work, resources=Resources(progress=False))
 
 
 def test_an_id_cannot_leave_its_folder(tmp_path):
@@ -307,7 +310,7 @@ def test_an_id_cannot_leave_its_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_what_was_not_preprocessed_is_named(made, tmp_path):
+def test_a_clip_that_was_not_preprocessed_is_named(made, tmp_path):
     with pytest.raises(InputError, match="clip empty: no .*empty.csv; see .*preprocess.csv for the reason"):
         read_faces(made[0], "empty")
     with pytest.raises(InputError, match="run emibook preprocess first"):
@@ -317,9 +320,10 @@ def test_what_was_not_preprocessed_is_named(made, tmp_path):
 PROGRAM = """
 import sys
 from emibook.corpus import open_corpus
+from emibook.compute import Resources
 from emibook.preprocess import preprocess
 if __name__ == "__main__":
-    preprocess(open_corpus(sys.argv[1]), sys.argv[2], workers=1, progress=False)
+    preprocess(open_corpus(sys.argv[1]), sys.argv[2], resources=Resources(workers=1, progress=False))
 """
 
 
@@ -330,7 +334,7 @@ def rows_in(work: Path) -> set[str]:
     return {line.split(",")[0] for line in lines if line.split(",")[1] != "failed"}
 
 
-def test_killed_again_and_again_it_ends_as_if_nothing_had_happened(root, made, tmp_path):
+def test_a_run_that_is_killed_several_times_ends_like_an_uninterrupted_one(root, made, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     work = tmp_path / "work"
@@ -370,20 +374,20 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def test_a_full_disk_is_one_line_and_with_room_the_run_goes_on(root, made, small_disk):
+def test_a_full_disk_is_reported_and_with_space_the_run_resumes(root, made, small_disk):
     disk, make_room = small_disk
-    with pytest.raises(InputError, match=f"No space left on device: {disk}.*repeat the command to go on") as caught:
-        preprocess(open_corpus(root), disk / "work", workers=1, progress=False)
+    with pytest.raises(InputError, match=f"No space left on device: {disk}.*repeat the command to resume") as caught:
+        preprocess(open_corpus(root), disk / "work", resources=Resources(workers=1, progress=False))
     assert "\n" not in str(caught.value)
     assert "No space" not in (disk / "work" / "preprocess.csv").read_text()
     make_room()
-    preprocess(open_corpus(root), disk / "work", workers=1, progress=False)
+    preprocess(open_corpus(root), disk / "work", resources=Resources(workers=1, progress=False))
     about = {"corpus.json", "preprocess.csv"}
     full, whole = tree(disk / "work"), tree(made[0])
     assert set(full) == set(whole) and not [name for name in whole if full[name] != whole[name] and name not in about]
 
 
-def test_no_room_is_no_row(root, tmp_path, monkeypatch):
+def test_a_full_disk_is_not_reported_as_a_failed_clip(root, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -393,15 +397,15 @@ def test_no_room_is_no_row(root, tmp_path, monkeypatch):
     assert not tree(tmp_path)
     monkeypatch.setattr(corpora, "_as_csv", full)
     monkeypatch.setattr(corpora.compute, "run", lambda function, items, **_: iter([(items[0], {"clip": "dubbed"})]))
-    with pytest.raises(InputError, match="preprocess.csv: No space left on device; once that is mended, repeat"):
-        preprocess(open_corpus(root), tmp_path / "work", progress=False)
+    with pytest.raises(InputError, match="preprocess.csv: No space left on device; fix this, then repeat"):
+        preprocess(open_corpus(root), tmp_path / "work", resources=Resources(progress=False))
 
 
-def test_a_folder_that_may_not_be_written_into_is_one_line_here_and_on_a_worker(root, tmp_path, monkeypatch):
+def test_a_folder_without_write_permission_is_reported_here_and_on_a_worker(root, tmp_path, monkeypatch):
     (tmp_path / "faces").mkdir()
     monkeypatch.setattr(corpora.os, "access", lambda path, _: Path(path).name != "faces")
-    with pytest.raises(InputError, match="faces cannot be written into; give another work folder, or the right"):
-        preprocess(open_corpus(root), tmp_path, progress=False)
+    with pytest.raises(InputError, match="faces cannot be written into; give another work folder, or make this"):
+        preprocess(open_corpus(root), tmp_path, resources=Resources(progress=False))
     item = ("dubbed", str(root / "dubbed.mp4"), "")
     for work, said in ((tmp_path, "faces cannot be written into on"), (tmp_path / "other", "other cannot be seen on")):
         with pytest.raises(corpora.compute.EndRun, match=said):
@@ -409,7 +413,7 @@ def test_a_folder_that_may_not_be_written_into_is_one_line_here_and_on_a_worker(
     assert not (tmp_path / "other").exists()
 
 
-def test_many_files_that_are_no_videos_are_a_table_and_one_line(in_this_process, tmp_path, capsys):
+def test_many_files_that_are_not_videos_give_a_table_and_one_message(in_this_process, tmp_path, capsys):
     (tmp_path / "root").mkdir()
     for i in range(300):
         (tmp_path / "root" / f"{i:03}.mp4").write_text(f"no video {i}")
@@ -462,14 +466,14 @@ def test_a_crop_is_the_picture_of_its_own_frame(made, root):
     assert cv2.imread(str(made[0] / "faces" / "acted" / "000011.jpg")).shape == (112, 112, 3)
 
 
-def test_faces_of_two_ways_never_mix(tmp_path, acted, in_this_process, capsys):
+def test_faces_of_two_settings_never_mix(tmp_path, acted, in_this_process, capsys):
     """Another way of finding faces does every clip again, and what WORK has been made with stays the default."""
     root, work = tmp_path / "root", tmp_path / "work"
     root.mkdir()
     write_clip(root / "one.mp4", acted)
     write_clip(root / "two.mp4", acted[:5])
     corpus = open_corpus(root)
-    preprocess(corpus, work, progress=False)
+    preprocess(corpus, work, resources=Resources(progress=False))
     followed = tree(work)
     assert json.loads((work / "preprocess.json").read_text())["faces"] == "followed"
     in_this_process.clear()
@@ -484,7 +488,7 @@ def test_faces_of_two_ways_never_mix(tmp_path, acted, in_this_process, capsys):
     assert in_this_process == []
     # Killed after the table was emptied: no clip of the other way is taken for done.
     (work / "preprocess.csv").write_text(",".join(COLUMNS) + "\n")
-    preprocess(corpus, work, exhaustive=False, progress=False)
+    preprocess(corpus, work, exhaustive=False, resources=Resources(progress=False))
     assert sorted(in_this_process) == ["one", "two"]
     assert tree(work)["faces/one.csv"] == followed["faces/one.csv"]
     (work / "preprocess.json").write_text("{")
@@ -492,7 +496,7 @@ def test_faces_of_two_ways_never_mix(tmp_path, acted, in_this_process, capsys):
         preprocess(corpus, work)
 
 
-def test_a_box_about_the_landmarks_instead_of_a_warp(tmp_path, acted, in_this_process):
+def test_a_box_around_the_landmarks_instead_of_a_warp(tmp_path, acted, in_this_process):
     """All clips are done again, the landmarks stay on the face, and the work folder stays so."""
     root, work = tmp_path / "root", tmp_path / "work"
     root.mkdir()
@@ -501,11 +505,11 @@ def test_a_box_about_the_landmarks_instead_of_a_warp(tmp_path, acted, in_this_pr
     write_clip(root / "one.mp4", [cv2.warpAffine(image, tilted, size, borderMode=cv2.BORDER_REPLICATE)
                                   for image in acted[:4]])
     corpus = open_corpus(root)
-    preprocess(corpus, work, progress=False)
+    preprocess(corpus, work, resources=Resources(progress=False))
     warped, _, upright = read_faces(work, "one")
     for _ in range(2):
-        preprocess(corpus, work, crop="box", progress=False)
-    preprocess(corpus, work, progress=False)
+        preprocess(corpus, work, crop="box", resources=Resources(progress=False))
+    preprocess(corpus, work, resources=Resources(progress=False))
     assert in_this_process == ["one", "one"]
     images, _, points = read_faces(work, "one")
     tilt = np.degrees(np.arctan2(*(points[:, 1] - points[:, 0]).T[::-1]))

@@ -1,24 +1,28 @@
-"""The built-in encoders: drawn once, fitted the same each time, and scored on people they have not seen."""
+"""The built-in encoders: fitted once per machine, the same each time, and scored on people they have not seen."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
+import threading
 
 import cv2
 import numpy as np
 import pytest
 
 from emibook import InputError
+from emibook.compute import Resources
 from emibook.features import EXTRACTORS
-from emibook.features.aus import CROP, UNITS, describe
-from emibook.preprocess.detector import TEMPLATE
-from emibook.puppet import builtin
-from emibook.puppet.builtin import Recipe, Stills, ridge
+from emibook.features.action_units import UNITS, describe
+from emibook.preprocess.alignment import CROP_SIZE, TEMPLATE
+from emibook.puppet import builtin, train_resnet18
+from emibook.puppet.builtin import Recipe, Stills
 from emibook.puppet.stills import STILLS
 
 pytestmark = pytest.mark.slow
-TINY = Recipe(people=6, held_out=2, steps=2, batch=4, components=8)
+TINY = Recipe(people=6, held_out=2, small_steps=1, steps=1, batch=4, components=8)
+QUIET = Resources(workers=2, progress=False)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,8 +38,31 @@ def encoders(tmp_path_factory):
     """Both encoders, fitted on 72 stills: enough to show that it all runs, not to be of use."""
     folder = tmp_path_factory.mktemp("encoders")
     for name in builtin.FITS:
-        builtin.fit(name, folder, TINY, workers=2, progress=False)
+        builtin.fit(name, folder, TINY, resources=QUIET)
     return folder
+
+
+@pytest.fixture
+def cache(encoders, tmp_path, monkeypatch):
+    """A cache of its own that holds the stills of ``TINY``."""
+    cache = tmp_path / "cache"
+    (cache / "encoders").mkdir(parents=True)
+    os.symlink(encoders / f"stills-{builtin.VERSION}", cache / "encoders" / f"stills-{builtin.VERSION}")
+    monkeypatch.setenv("EMIBOOK_CACHE", str(cache))
+    return cache
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """A fit of ``aus`` that takes no time, and the list of its calls."""
+    calls = []
+
+    def fitted(training, held_out, recipe, progress):
+        calls.append((set(training.person), set(held_out.person)))
+        return {"slopes": np.full(1, recipe.steps, np.float32)}, {}
+
+    monkeypatch.setitem(builtin.FITS, "aus", fitted)
+    return calls
 
 
 def test_an_encoder_is_written_with_what_it_is_and_how_well_it_does(encoders):
@@ -64,19 +91,20 @@ def test_the_fitted_encoders_look_at_faces(encoders):
 def test_stills_are_aligned_faces_of_people_in_many_expressions(encoders):
     stills = builtin.draw(encoders, 6, progress=False)
     assert len(stills) >= 0.97 * 6 * STILLS  # MTCNN finds the drawn faces
-    assert stills.images.shape[1:] == (CROP, CROP, 3) and stills.images.dtype == np.uint8
+    assert stills.images.shape[1:] == (CROP_SIZE, CROP_SIZE, 3) and stills.images.dtype == np.uint8
     assert np.abs(stills.landmarks - TEMPLATE).mean() < 3  # the crop is aligned, and they are in its pixels
     assert stills.units.min() == 0 and 3 < stills.units.max() <= 5 and (stills.units.std(0) > 0).all()
     assert stills.emotions.min() == 0 and 0.3 < stills.emotions.max() <= 1
 
 
-def test_drawing_goes_on_where_it_stopped_and_depends_on_nothing_else(encoders, tmp_path):
-    first, _ = sorted((encoders / f"stills-{builtin.VERSION}").iterdir())
+def test_rendering_resumes_replaces_damaged_files_and_depends_on_nothing_else(encoders, tmp_path):
+    first, second = sorted((encoders / f"stills-{builtin.VERSION}").iterdir())
     folder = tmp_path / first.parent.name
     folder.mkdir()
     os.link(first, folder / first.name)
+    (folder / second.name).write_bytes(second.read_bytes()[:-100])
     before = first.stat().st_mtime_ns
-    again = builtin.draw(tmp_path, 6, workers=1, progress=False)
+    again = builtin.draw(tmp_path, 6, Resources(workers=1, progress=False))
     assert first.stat().st_mtime_ns == before
     stills = builtin.draw(encoders, 6, progress=False)
     for key in ("images", "landmarks", "units", "emotions", "person"):
@@ -86,85 +114,106 @@ def test_drawing_goes_on_where_it_stopped_and_depends_on_nothing_else(encoders, 
 def test_a_fit_repeated_gives_the_same_bytes_whatever_the_caller_did(encoders, tmp_path):
     import torch
 
-    os.symlink(encoders / f"stills-{builtin.VERSION}", tmp_path / f"stills-{builtin.VERSION}")
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     torch.manual_seed(99)
     expected = torch.rand(1)
     torch.manual_seed(99)
     for name in builtin.FITS:
-        assert builtin.fit(name, tmp_path, TINY, progress=False) == builtin.ready(name, encoders)
+        assert builtin.fit(name, tmp_path, TINY, stills=encoders, resources=QUIET) == builtin.ready(name, encoders)
     assert torch.rand(1) == expected and torch.get_num_threads() == 2
     torch.set_num_threads(threads)
 
 
-def test_an_encoder_that_is_not_whole_is_fitted_again(encoders, tmp_path):
-    assert builtin.ready("aus", tmp_path) is None
-    path = tmp_path / "aus-builtin.json"
-    path.write_text((encoders / path.name).read_text())
-    assert builtin.ready("aus", tmp_path) is None  # the weights are not there
-    os.link(encoders / "aus-builtin.safetensors", tmp_path / "aus-builtin.safetensors")
-    assert builtin.ready("aus", tmp_path) == builtin.ready("aus", encoders)
-    path.write_text(path.read_text().replace(f'"version": "{builtin.VERSION}"', '"version": "0"'))
-    assert builtin.ready("aus", tmp_path) is None
-    path.write_text("{")
-    assert builtin.ready("aus", tmp_path) is None
+def test_an_encoder_is_fitted_once_and_linked_into_every_work_folder(cache, fits, tmp_path, capsys):
+    first, second = tmp_path / "one" / "encoders", tmp_path / "two" / "encoders"
+    weights = builtin.encoder("aus", first, recipe=TINY, resources=QUIET)
+    report = capsys.readouterr().err
+    assert report.count("\n") == 1 and "no published weights" in report and str(cache) in report
+    assert builtin.encoder("aus", second, recipe=TINY, resources=QUIET) == weights and len(fits) == 1
+    assert capsys.readouterr().err == ""
+    assert (first / weights.file).samefile(second / weights.file)
+    shutil.rmtree(cache)
+    assert builtin.encoder("aus", first, recipe=TINY, resources=QUIET) == weights and not cache.exists()
+
+
+def test_another_recipe_is_another_encoder(cache, fits, tmp_path):
+    longer = Recipe(**{**vars(TINY), "steps": 3})
+    weights = [builtin.encoder("aus", tmp_path / str(recipe.steps), recipe=recipe, resources=QUIET)
+               for recipe in (TINY, longer, TINY)]
+    assert len(fits) == 2 and weights[0] == weights[2] != weights[1]
+
+
+@pytest.mark.parametrize("damage", ["weights cut", "weights foreign", "description cut", "weights gone"])
+def test_a_damaged_encoder_in_the_cache_is_reported_and_fitted_again(cache, fits, tmp_path, capsys, damage):
+    weights = builtin.encoder("aus", tmp_path / "one", recipe=TINY, resources=QUIET)
+    (folder,) = (cache / "encoders").glob("aus-*")
+    path = folder / (f"aus-builtin.{'json' if 'description' in damage else 'safetensors'}")
+    content = path.read_bytes()
+    path.unlink()  # the other link of the file stays whole
+    if "gone" not in damage:
+        path.write_bytes(content[:-5] if "cut" in damage else b"0" * len(content))
+    capsys.readouterr()
+    assert builtin.encoder("aus", tmp_path / "two", recipe=TINY, resources=QUIET) == weights and len(fits) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "damaged" in lines[0] and str(folder) in lines[0] and len(lines) == 2
+    assert builtin.ready("aus", folder) == weights
+
+
+def test_an_encoder_of_another_version_is_replaced_in_the_work_folder(cache, fits, tmp_path):
+    weights = builtin.encoder("aus", tmp_path / "one", recipe=TINY, resources=QUIET)
+    path = tmp_path / "one" / "aus-builtin.json"
+    text = path.read_text().replace(f'"version": "{builtin.VERSION}"', '"version": "0"')
+    path.unlink()
+    path.write_text(text)
+    assert builtin.ready("aus", tmp_path / "one") is None
+    assert builtin.encoder("aus", tmp_path / "one", recipe=TINY, resources=QUIET) == weights and len(fits) == 1
+    assert builtin.ready("aus", tmp_path / "one") == weights
+
+
+def test_of_two_that_need_an_encoder_at_once_one_fits_it(cache, fits, tmp_path):
+    results = {}
+
+    def need(name):
+        results[name] = builtin.encoder("aus", tmp_path / name, recipe=TINY, resources=QUIET)
+
+    threads = [threading.Thread(target=need, args=[name]) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(fits) == 1 and results["a"] == results["b"]
+
+
+def test_a_cache_that_cannot_be_written_is_reported(fits, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EMIBOOK_CACHE", str(tmp_path / "file"))
+    with pytest.raises(InputError, match="EMIBOOK_CACHE"):
+        builtin.encoder("aus", tmp_path / "encoders", recipe=TINY, resources=QUIET)
 
 
 def test_what_cannot_be_fitted_is_refused(encoders):
-    with pytest.raises(InputError, match="resnet18 and aus have"):
-        builtin.fit("vit", encoders)
+    for function in (builtin.fit, builtin.encoder):
+        with pytest.raises(InputError, match="resnet18 and aus have"):
+            function("vit", encoders)
     with pytest.raises(InputError, match="too few"):
-        builtin.fit("aus", encoders, Recipe(people=6, held_out=6), progress=False)
+        builtin.fit("aus", encoders, Recipe(people=6, held_out=6), resources=QUIET)
 
 
-def test_nobody_is_both_fitted_on_and_scored(encoders, tmp_path, monkeypatch):
-    os.symlink(encoders / f"stills-{builtin.VERSION}", tmp_path / f"stills-{builtin.VERSION}")
-    people = {}
-
-    def fitted(training, held_out, recipe, progress):
-        people.update(training=set(training.person), held_out=set(held_out.person))
-        return {"slopes": np.zeros(1, np.float32)}, {}
-
-    monkeypatch.setitem(builtin.FITS, "aus", fitted)
-    builtin.fit("aus", tmp_path, TINY, progress=False)
-    assert people == {"training": {2, 3, 4, 5}, "held_out": {0, 1}}
+def test_nobody_is_both_fitted_on_and_scored(encoders, tmp_path, fits):
+    builtin.fit("aus", tmp_path, TINY, stills=encoders, resources=QUIET)
+    assert fits == [({2, 3, 4, 5}, {0, 1})]
 
 
 def test_a_picture_without_a_face_is_no_still():
     assert builtin.aligned(np.full((240, 320, 3), 90, np.uint8)) is None
 
 
-@pytest.mark.parametrize("shape", [(12, 40), (40, 12)])
-@pytest.mark.parametrize("penalty", [0.1, 10.0])
-def test_ridge_equals_least_squares_with_the_penalty_as_extra_rows(shape, penalty):
-    rng = np.random.default_rng(0)
-    inputs, truth = rng.normal(3, 1, shape), rng.normal(1, 2, (shape[0], 2))
-    slopes, offsets = ridge(inputs.copy(), truth, np.arange(len(inputs)) % 3, [penalty])
-    centred = inputs - inputs.mean(0)
-    scale = (centred**2).sum() / shape[0]  # the mean squared length of an input
-    rows = np.vstack([centred, np.sqrt(penalty * scale) * np.eye(shape[1])])
-    wanted = np.concatenate([truth - truth.mean(0), np.zeros((shape[1], 2))])
-    np.testing.assert_allclose(slopes, np.linalg.lstsq(rows, wanted, rcond=None)[0], atol=1e-10)
-    predicted = inputs @ slopes + offsets
-    np.testing.assert_allclose(predicted.mean(0), truth.mean(0))  # the offset is not penalised
-
-
-def test_each_output_gets_the_penalty_that_does_best_on_samples_left_out():
-    rng = np.random.default_rng(1)
-    inputs = rng.normal(0, 1, (60, 30))
-    fold = np.arange(60) // 20
-    truth = np.stack([inputs @ rng.normal(0, 1, 30), rng.normal(0, 1, 60)], 1)  # told by the inputs, and by nothing
-    slopes, _ = ridge(inputs.copy(), truth, fold, [1e-4, 1e4])
-    for column, penalty in enumerate([1e-4, 1e4]):
-        np.testing.assert_allclose(slopes[:, column], ridge(inputs.copy(), truth, fold, [penalty])[0][:, column])
-
-
 def barred(count: int, seed: int) -> Stills:
     """Pictures in which unit 1 is the height of a bright bar, unit 2 of a dark one; the other units cannot be seen."""
     rng = np.random.default_rng(seed)
     units = rng.uniform(0, 5, (count, len(UNITS))).astype(np.float32)
-    images = np.full((count, CROP, CROP, 3), 100, np.uint8)
+    images = np.full((count, CROP_SIZE, CROP_SIZE, 3), 100, np.uint8)
     for image, row in zip(images, units, strict=True):
         image[20 : 24 + int(14 * row[0]), 10:40] = 220
         image[20 : 24 + int(14 * row[1]), 70:100] = 10
@@ -188,9 +237,9 @@ def test_the_network_learns_from_step_to_step(monkeypatch):
 
     errors, mse_loss = [], functional.mse_loss
 
-    def recorded(answers, truth, **keywords):
-        errors.append(float(mse_loss(answers, truth)))
-        return mse_loss(answers, truth, **keywords)
+    def recorded(outputs, truth, **keywords):
+        errors.append(float(mse_loss(outputs, truth)))
+        return mse_loss(outputs, truth, **keywords)
 
     monkeypatch.setattr(functional, "mse_loss", recorded)
     builtin.FITS["resnet18"](barred(120, 0), barred(60, 1), Recipe(steps=30, batch=8, components=3), False)
@@ -212,7 +261,7 @@ def test_about_half_of_a_batch_is_mirrored_and_no_more_is_done():
     import torch
 
     batch = torch.rand(400, 3, 4, 6)
-    seen = builtin._mirrored(batch, np.random.default_rng(0))
+    seen = train_resnet18.mirrored(batch, np.random.default_rng(0))
     turned, kept = ((seen == other).flatten(1).all(1) for other in (batch.flip(-1), batch))
     assert (turned ^ kept).all() and 150 < turned.sum() < 250
 
@@ -225,9 +274,9 @@ def test_the_first_convolution_whitens_what_it_sees():
     noise = rng.normal(0, 1, (20, 3, 60, 60)).astype(np.float32)
     smooth = np.stack([[cv2.GaussianBlur(plane, (0, 0), 2) * 8 for plane in face] for face in noise])
     pixels = torch.from_numpy(smooth + 0.3 * noise)
-    answers = functional.conv2d(pixels, builtin._whitening(pixels), stride=3).transpose(0, 1).flatten(1)
-    assert torch.equal(answers[:32], -answers[32:])
-    covariance = answers[:32] @ answers[:32].T / answers.shape[1]
+    responses = functional.conv2d(pixels, train_resnet18.whitening(pixels), stride=3).transpose(0, 1).flatten(1)
+    assert torch.equal(responses[:32], -responses[32:])
+    covariance = responses[:32] @ responses[:32].T / responses.shape[1]
     apart = covariance - torch.diag(covariance.diag())
     assert covariance.diag().min() > 0.8 and covariance.diag().max() < 1.05 and apart.abs().max() < 0.05
 
@@ -236,5 +285,5 @@ def test_components_are_those_of_the_singular_value_decomposition():
     inputs = np.random.default_rng(0).normal(2, 1, (30, 50)) * np.linspace(3, 0.1, 50)
     centred = inputs - inputs.mean(0)
     u, singular, _ = np.linalg.svd(centred, full_matrices=False)
-    found = builtin._components(inputs.copy(), 4)
+    found = train_resnet18.components(inputs.copy(), 4)
     np.testing.assert_allclose(np.abs(found / np.linalg.norm(found, axis=0)), np.abs(u[:, :4]), atol=1e-8)

@@ -16,7 +16,7 @@ import pytest
 
 from emibook import InputError
 from emibook.corpus import hume_vidmimic2, open_corpus
-from emibook.features.acoustic import MFCC
+from emibook.features.mfcc import MFCC
 from emibook.features.weights import Weights
 from emibook.metrics import pearson
 from emibook.puppet import acting

@@ -176,9 +176,9 @@ def test_mtcnn_finds_forty_faces_of_any_skin_with_glasses_and_without():
     torch.set_num_threads(1)  # threads that wait for each other crawl on a machine that is busy with tests
     hits = hit_rate(people=40)
     torch.set_num_threads(threads)
-    assert hits.found.shape == (40, 6) and hits.rate >= 0.99
+    assert hits.detected.shape == (40, 6) and hits.rate >= 0.99
     for some in (hits.skin < 0.33, hits.skin > 0.67, hits.glasses, ~hits.glasses):
-        assert some.sum() >= 3 and hits.found[some].mean() >= 0.98
+        assert some.sum() >= 3 and hits.detected[some].mean() >= 0.98
 
 
 def test_a_face_found_elsewhere_is_no_hit(monkeypatch):

@@ -13,10 +13,10 @@ from safetensors import safe_open
 from emibook import InputError
 from emibook.features import store
 from emibook.sequences import packed as packing
-from emibook.sequences.load import drawn_file, is_drawn, load
+from emibook.sequences.load import extracted_sets, load, packed_file
 from emibook.sequences.packed import Feed, Sequences, fits, read, stored, write
 from emibook.sequences.timeline import SequenceConfig
-from emibook.training.loop import Recipe, train
+from emibook.training import Partitions, Recipe, TrainingConfig, train
 
 RNG = np.random.default_rng(0)
 TABLES = [RNG.normal(size=(length, 3)).astype(np.float32) for length in (4, 0, 7, 1)]
@@ -156,18 +156,18 @@ def test_each_reading_and_partition_is_a_file_of_its_own(work):
     assert len(os.listdir(folder / "packed" / "aus")) == 3
 
 
-def test_a_drawn_set_needs_no_clips_files(tmp_path):
+def test_a_packed_set_needs_no_clips_files(tmp_path):
     corpus = made.corpus(tmp_path / "root", 4, 3, 0)
     clips = list(corpus.partition("train")["clip"])
     about = {"names": ["a", "b", "c"], "weights": ["simulated"], "clips": clips}
-    assert not is_drawn(tmp_path, "aus")
-    write(drawn_file(tmp_path, "aus", "train"), iter(TABLES), 4, about)
-    assert is_drawn(tmp_path, "aus")
+    assert extracted_sets(tmp_path, "aus") == ["aus"]
+    write(packed_file(tmp_path, "aus", "train"), iter(TABLES), 4, about)
+    assert extracted_sets(tmp_path, "aus") == []
     part = load(corpus, tmp_path, "aus", "train")
     assert list(part.lengths) == [4, 0, 7, 1] and part.weights == ("simulated",) and part.clips == tuple(clips)
     with pytest.raises(InputError, match="one way only"):
         load(corpus, tmp_path, "aus", "train", SequenceConfig(steps=3))
-    write(drawn_file(tmp_path, "aus", "train"), iter(TABLES), 4, about | {"clips": clips[::-1]})
+    write(packed_file(tmp_path, "aus", "train"), iter(TABLES), 4, about | {"clips": clips[::-1]})
     with pytest.raises(InputError, match="other clips"):
         load(corpus, tmp_path, "aus", "train")
 
@@ -187,7 +187,7 @@ def test_a_set_larger_than_the_memory_is_trained_on_from_its_file_and_that_is_sa
     made_weights = []
     for name, free in (("enough", 2**40), ("little", 100)):
         monkeypatch.setattr(packing.psutil, "virtual_memory", lambda free=free: types.SimpleNamespace(available=free))
-        train(*parts, recipe, 0, folder / name, device="cpu", progress=False)
+        train(Partitions(*parts), TrainingConfig(recipe), folder / name, device="cpu", progress=False)
         made_weights.append((folder / name / "weights.safetensors").read_bytes())
         said = capsys.readouterr().err.splitlines()
         assert len(said) == (0 if name == "enough" else 2), "a line a partition"

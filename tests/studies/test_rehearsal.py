@@ -10,7 +10,7 @@ import pytest
 
 from emibook import InputError, cli
 from emibook.experiments.paper_rows import TABLE2, TABLE3
-from emibook.experiments.paper_tables import ABLATIONS, IMPROVED
+from emibook.experiments.recipes import ABLATIONS, IMPROVED
 from emibook.studies import rehearsal, specification_curve
 from emibook.studies.recipe_recovery import SIZES, TEN_TIMES, WITHOUT, Case, cases, score
 from emibook.studies.rehearsal import PARTS, Part, rehearse

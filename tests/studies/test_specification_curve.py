@@ -9,7 +9,7 @@ from emibook import InputError
 from emibook.corpus import open_corpus
 from emibook.corpus.hume_vidmimic2 import EMOTIONS
 from emibook.evaluation import paired_difference
-from emibook.experiments.paper_tables import ABLATIONS
+from emibook.experiments.recipes import ABLATIONS
 from emibook.experiments.scoring import fuse
 from emibook.experiments.variants import BASE, Variant
 from emibook.sequences.load import load

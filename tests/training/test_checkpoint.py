@@ -1,4 +1,4 @@
-"""The choices of rate and epoch that see one half of the validation clips: each as if it had been a training alone."""
+"""The schedules that see one half of the validation clips: each chooses as in a training of its own."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from test_loop import AUDIO, VIDEO
 from emibook.evaluation import halves
 from emibook.sequences.load import load
 from emibook.sequences.packed import Sequences
-from emibook.training import checkpoint, loop
-from emibook.training.loop import Recipe, load_model, predict, train
+from emibook.training import Partitions, Recipe, TrainingConfig, checkpoint, load_model, predict, train
 
 RECIPE = Recipe("quick", learning_rate=0.02, batch=8, epochs=14, patience=2, threads=1)
 
@@ -33,74 +32,72 @@ def part_of(sequences: Sequences, chosen: np.ndarray) -> Sequences:
     return replace(
         sequences,
         values=np.concatenate(rows),
-        offsets=np.concatenate([[0], np.cumsum([len(each) for each in rows])]),
+        offsets=np.concatenate([[0], np.cumsum([len(row) for row in rows])]),
         targets=sequences.targets[clips],
         clips=tuple(sequences.clips[clip] for clip in clips),
         participants=tuple(sequences.participants[clip] for clip in clips),
     )
 
 
-def rates(folder, recipe, pair, seed, model, half, number) -> tuple[np.ndarray, list[float]]:
-    """What a training that has only this half of the validation clips says of the other, and its rates."""
-    part = part_of(pair[1], half == number)
-    train(pair[0], part, recipe, seed, folder, model=model, device="cpu", progress=False)
-    return predict(load_model(folder), pair[1]), list(pandas.read_csv(folder / "log.csv")["learning_rate"])
+def run(pair, folder, recipe=RECIPE, model=AUDIO, half=None):
+    train(Partitions(*pair, half), TrainingConfig(recipe, 0, model), folder, device="cpu", progress=False)
 
 
-@pytest.mark.parametrize(("model", "seed"), [(AUDIO, 0), (VIDEO, 0)])
-def test_each_half_is_predicted_as_by_a_training_that_had_the_other_half_only(pair, tmp_path, model, seed):
+def learning_rates(folder) -> list[float]:
+    return list(pandas.read_csv(folder / "log.csv")["learning_rate"])
+
+
+@pytest.mark.parametrize("model", [AUDIO, VIDEO])
+def test_each_half_is_predicted_as_by_a_training_that_had_the_other_half_only(pair, tmp_path, model):
     half = halves(pair[1].participants)
-    train(*pair, RECIPE, seed, tmp_path / "all", model=model, halves=half, device="cpu", progress=False)
+    run(pair, tmp_path / "all", model=model, half=half)
     unseen = pandas.read_csv(tmp_path / "all" / "halves.csv", dtype={"clip": str})
     assert tuple(unseen["clip"]) == pair[1].clips and list(unseen["half"]) == list(half)
-    schedules = [list(pandas.read_csv(tmp_path / "all" / "log.csv")["learning_rate"])]
+    schedules = [learning_rates(tmp_path / "all")]
     for number in (0, 1):
-        predicted, schedule = rates(tmp_path / str(number), RECIPE, pair, seed, model, half, number)
-        mine = unseen.loc[half != number, list(pair[1].target_names)]
-        np.testing.assert_allclose(mine, predicted[half != number], atol=1e-5)
-        schedules.append(schedule)
+        folder = tmp_path / str(number)
+        run((pair[0], part_of(pair[1], half == number)), folder, model=model)
+        predicted = predict(load_model(folder), pair[1])
+        ours = unseen.loc[half != number, list(pair[1].target_names)]
+        np.testing.assert_allclose(ours, predicted[half != number], atol=1e-5)
+        schedules.append(learning_rates(folder))
     assert len(set(map(tuple, schedules))) > 1, "all had one schedule: no fork was needed and the test shows little"
-    train(*pair, RECIPE, seed, tmp_path / "without", model=model, device="cpu", progress=False)
+    run(pair, tmp_path / "without", model=model)
     same = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("all", "without")]
     assert same[0] == same[1] and not (tmp_path / "without" / "halves.csv").exists()
     assert not list(tmp_path.glob("*/state-*"))
 
 
-@pytest.mark.parametrize("epochs_made", [3, 9, 15, 20])
-def test_a_training_stopped_in_a_fork_too_ends_with_the_same_numbers(pair, tmp_path, monkeypatch, epochs_made):
+@pytest.mark.parametrize("stop_after", [3, 9, 15, 20])
+def test_a_training_stopped_in_a_fork_too_ends_with_the_same_numbers(pair, tmp_path, monkeypatch, stop_after):
     half = halves(pair[1].participants)
+    states = []
+    finish_epoch = checkpoint.TrainingState.finish_epoch
 
-    def run(folder):
-        train(*pair, RECIPE, 0, folder, model=AUDIO, halves=half, device="cpu", progress=False)
-
-    made_epochs = []
-    finish = checkpoint.Line.finish_epoch
-
-    def counted(line, *arguments):
-        finish(line, *arguments)
-        made_epochs.append(line.name)
-        if len(made_epochs) == epochs_made:
+    def stops(state, *arguments):
+        finish_epoch(state, *arguments)
+        states.append(state.name)
+        if len(states) == stop_after:
             raise KeyboardInterrupt
 
-    run(tmp_path / "whole")
-    monkeypatch.setattr(checkpoint.Line, "finish_epoch", counted)
+    run(pair, tmp_path / "whole", half=half)
+    monkeypatch.setattr(checkpoint.TrainingState, "finish_epoch", stops)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "stopped")
-    assert epochs_made <= RECIPE.epochs or "all" != made_epochs[-1], "no fork was made"
-    monkeypatch.setattr(checkpoint.Line, "finish_epoch", finish)
-    run(tmp_path / "stopped")
+        run(pair, tmp_path / "stopped", half=half)
+    assert stop_after <= RECIPE.epochs or "all" != states[-1], "no fork was made"
+    monkeypatch.setattr(checkpoint.TrainingState, "finish_epoch", finish_epoch)
+    run(pair, tmp_path / "stopped", half=half)
     for name in ("weights.safetensors", "halves.csv"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes()
 
 
-def test_one_training_serves_all_while_their_rates_agree(pair, tmp_path, monkeypatch):
-    made_epochs = []
-    finish = checkpoint.Line.finish_epoch
-    monkeypatch.setattr(checkpoint.Line, "finish_epoch", lambda line, *rest: made_epochs.append(line.name) or finish(
-        line, *rest))
-    patient = replace(RECIPE, patience=50)
-    train(*pair, patient, 0, tmp_path, model=AUDIO, halves=halves(pair[1].participants), device="cpu", progress=False)
-    assert made_epochs == ["all"] * RECIPE.epochs
+def test_one_training_serves_all_schedules_while_their_learning_rates_agree(pair, tmp_path, monkeypatch):
+    states = []
+    finish_epoch = checkpoint.TrainingState.finish_epoch
+    monkeypatch.setattr(checkpoint.TrainingState, "finish_epoch",
+                        lambda state, *rest: states.append(state.name) or finish_epoch(state, *rest))
+    run(pair, tmp_path, replace(RECIPE, patience=50), half=halves(pair[1].participants))
+    assert states == ["all"] * RECIPE.epochs
 
 
 def test_the_half_that_is_scored_cannot_reach_the_choice(pair, tmp_path):
@@ -110,8 +107,7 @@ def test_the_half_that_is_scored_cannot_reach_the_choice(pair, tmp_path):
     targets[half == 1] = np.random.default_rng(0).random(targets[half == 1].shape)
     unseen = []
     for name, valid in (("a", pair[1]), ("b", replace(pair[1], targets=targets))):
-        train(pair[0], valid, RECIPE, 0, tmp_path / name, model=AUDIO, halves=half, device="cpu", progress=False)
+        run((pair[0], valid), tmp_path / name, half=half)
         unseen.append(pandas.read_csv(tmp_path / name / "halves.csv").iloc[:, 2:].to_numpy())
     np.testing.assert_array_equal(unseen[0][half == 1], unseen[1][half == 1])
     assert np.abs(unseen[0][half == 0] - unseen[1][half == 0]).max() > 1e-3
-    assert loop.HALVES == checkpoint.HALVES

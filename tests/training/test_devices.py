@@ -1,4 +1,4 @@
-"""Code for a GPU, on a pretended one: tensors of the two devices never meet, and the numbers are a processor's."""
+"""Code for a GPU, on a simulated one: tensors of the two devices never meet, and the numbers are those of a CPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from emibook.models import rebuild
 from emibook.preprocess import detector
 from emibook.puppet.renderer import UNITS, Identity, Pose, Puppet, Scene
 from emibook.sequences import packed
-from emibook.training import loop
+from emibook.training import loop, microbatch
+from emibook.training.partitions import Partitions
 
 NETWORKS = {"resnet18": "untrained", "vit": "small", "facenet": "untrained", "manet": "untrained",
             "deepspectrum": "untrained", "wav2vec2": "small", "wav2vec2_outputs": "small", "wav2vec2_base": "small"}
@@ -39,19 +40,19 @@ def test_the_pretence_tells_devices_apart(gpu):
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_gives_on_a_gpu_what_it_gives_on_a_processor(name, gpu, tmp_path):
-    extractor, found = EXTRACTORS[name], {}
+    extractor, sequences = EXTRACTORS[name], {}
     for device in ("cuda", "cpu"):
         encoder = extractor.encoder_class(Weights(NETWORKS[name], seed=0), tmp_path, device)
         module = getattr(encoder, "model", None) or encoder.network
-        assert all(isinstance(each, OnGPU) == (device == "cuda") for each in module.state_dict().values())
+        assert all(isinstance(tensor, OnGPU) == (device == "cuda") for tensor in module.state_dict().values())
         if extractor.modality == "V":
             images = np.random.default_rng(0).integers(0, 256, (2, 112, 112, 3), np.uint8)
-            found[device] = [encoder(images, np.arange(2) / 30, np.zeros((2, 5, 2), np.float32))]
+            sequences[device] = [encoder(images, np.arange(2) / 30, np.zeros((2, 5, 2), np.float32))]
         else:
             sounds = [np.random.default_rng(0).integers(-9999, 9999, size).astype(np.int16) for size in (4000, 5600)]
-            found[device] = encoder.together(sounds) if hasattr(encoder, "together") else [*map(encoder, sounds)]
-    for there, here in zip(found["cuda"], found["cpu"], strict=True):
-        np.testing.assert_allclose(there.values, here.values, atol=2e-5 * np.abs(here.values).max())
+            sequences[device] = encoder.together(sounds) if hasattr(encoder, "together") else [*map(encoder, sounds)]
+    for gpu, cpu in zip(sequences["cuda"], sequences["cpu"], strict=True):
+        np.testing.assert_allclose(gpu.values, cpu.values, atol=2e-5 * np.abs(cpu.values).max())
 
 
 def test_images_are_encoded_in_half_precision(gpu, tmp_path):
@@ -68,17 +69,17 @@ def test_images_are_encoded_in_half_precision(gpu, tmp_path):
 def partitions() -> list[packed.Sequences]:
     """Two partitions of clips of 0 to 7 steps, one of which is a gap."""
     rng = np.random.default_rng(0)
-    made = []
+    parts = []
     for clips in (12, 6):
         lengths = rng.integers(1, 8, clips)
         lengths[3] = 0
         values = rng.normal(size=(lengths.sum(), 6)).astype(np.float16)
         values[2] = np.nan
-        made.append(packed.Sequences(
+        parts.append(packed.Sequences(
             "aus", tuple("abcdef"), values, np.concatenate([[0], np.cumsum(lengths)]),
             rng.random((clips, 2), np.float32), ("Joy", "Awe"), tuple(map(str, range(clips))), ("",) * clips,
             ("builtin",)))
-    return made
+    return parts
 
 
 @pytest.mark.parametrize("share", [packed.SHARE["cuda"], 0], ids=["on the GPU", "sent batch by batch"])
@@ -103,35 +104,36 @@ def test_a_branch_learns_on_a_gpu_what_it_learns_on_a_processor(options, partiti
     kind = {"kind": "regressor", "in_features": 6, "targets": 2, **options}
     if kind["kind"] != "linear":
         kind |= {"channels": 8}
-    found = {}
+    results = {}
     for device in ("cuda", "cpu"):
         torch.manual_seed(0)
         model, feed = rebuild(kind).to(device), packed.Feed(partitions[0], device)
         recipe = loop.Recipe("t", learning_rate=1e-3, batch=8, epochs=1, threads=1)
-        loss = loop.gradient(model, feed, np.arange(8), recipe)
+        loss = microbatch.gradient(model, feed, np.arange(8), recipe)
         assert isinstance(loss, OnGPU) == (device == "cuda")
         gradients = [parameter.grad for parameter in model.parameters()]
-        assert all(isinstance(each, OnGPU) == (device == "cuda") for each in gradients)
-        found[device] = [loss, *gradients, torch.from_numpy(loop.predict(model, partitions[0], device))]
-    for there, here in zip(found["cuda"], found["cpu"], strict=True):
-        np.testing.assert_allclose(there.cpu().numpy(), here.numpy(), atol=1e-5)
+        assert all(isinstance(tensor, OnGPU) == (device == "cuda") for tensor in gradients)
+        results[device] = [loss, *gradients, torch.from_numpy(microbatch.predict(model, partitions[0], device))]
+    for gpu, cpu in zip(results["cuda"], results["cpu"], strict=True):
+        np.testing.assert_allclose(gpu.cpu().numpy(), cpu.numpy(), atol=1e-5)
 
 
-def test_a_training_on_a_gpu_is_killed_and_goes_on(partitions, gpu, tmp_path, monkeypatch):
+def test_a_training_on_a_gpu_resumes_after_it_was_killed(partitions, gpu, tmp_path, monkeypatch):
     recipe = loop.Recipe("t", learning_rate=1e-3, batch=8, epochs=3, patience=1, threads=1, precision="native")
     model, halves = {"channels": 8, "transformer_layers": 1, "heads": 2, "dropout": 0.1}, np.arange(6) % 2
 
     def trained(name: str) -> dict[str, torch.Tensor]:
-        folder = loop.train(*partitions, recipe, 0, tmp_path / name, model=model, halves=halves, progress=False)
-        found = loop.load_model(folder)
-        assert not any(isinstance(each, OnGPU) for each in found.state_dict().values())
-        return found.state_dict()
+        config = loop.TrainingConfig(recipe, 0, model)
+        folder = loop.train(Partitions(*partitions, halves), config, tmp_path / name, progress=False)
+        weights = loop.load_model(folder).state_dict()
+        assert not any(isinstance(tensor, OnGPU) for tensor in weights.values())
+        return weights
 
     whole = trained("whole")
     epochs = iter([loop.predict])
 
-    def killed(*given, **options):
-        return next(epochs)(*given, **options)
+    def killed(*arguments, **options):
+        return next(epochs)(*arguments, **options)
 
     with monkeypatch.context() as patched, pytest.raises(StopIteration):
         patched.setattr(loop, "predict", killed)

@@ -20,10 +20,19 @@ from emibook.metrics import pearson
 from emibook.models import rebuild
 from emibook.sequences.load import load
 from emibook.studies.recipe_recovery import Size
-from emibook.studies.simulation.drawing import sequences as drawn
-from emibook.training import checkpoint, loop
-from emibook.training.loop import Recipe, load_model, predict, statistics, train
-from emibook.training.losses import LOSSES
+from emibook.studies.simulation.corpus import sequences as drawn
+from emibook.training import (
+    Partitions,
+    Recipe,
+    TrainingConfig,
+    checkpoint,
+    load_model,
+    loop,
+    microbatch,
+    predict,
+    train,
+)
+from emibook.training.partitions import statistics
 
 QUICK = Recipe("quick", learning_rate=3e-3, batch=8, epochs=6, threads=1)
 AUDIO = {"kind": "regressor", "transformer_layers": 0, "channels": 16}
@@ -31,17 +40,8 @@ VIDEO = {"kind": "regressor", "transformer_layers": 1, "channels": 16}
 NUMBERS = ("loss", "learning_rate", "mean_pearson")
 
 
-@pytest.fixture(scope="module")
-def sequences(tmp_path_factory):
-    """(train, valid) of the planted corpus; one clip in each without a face."""
-    work = tmp_path_factory.mktemp("work")
-    corpus = made.corpus(work / "root")
-    made.write(corpus, work, "aus", signal=6.0, empty=("00003", "00033"))
-    return load(corpus, work, "aus", "train"), load(corpus, work, "aus", "valid")
-
-
 def run(sequences, folder, recipe=QUICK, seed=0, model=AUDIO) -> pandas.DataFrame:
-    train(*sequences, recipe, seed, folder, model=model, device="cpu", progress=False)
+    train(Partitions(*sequences), TrainingConfig(recipe, seed, model), folder, device="cpu", progress=False)
     return pandas.read_csv(folder / "log.csv")
 
 
@@ -89,7 +89,7 @@ def test_a_training_stopped_between_epochs_ends_with_the_same_numbers(
     recipe = replace(QUICK, epochs=9, patience=5, **options)
     monkeypatch.setattr(loop, "pearson", lambda truth, prediction, names: np.full(len(names), 0.5))
     log = run(sequences, tmp_path / "whole", recipe, model=VIDEO)
-    finish_epoch = checkpoint.Line.finish_epoch
+    finish_epoch = checkpoint.TrainingState.finish_epoch
 
     def stops(state, row, *rest):
         finish_epoch(state, row, *rest)
@@ -97,30 +97,30 @@ def test_a_training_stopped_between_epochs_ends_with_the_same_numbers(
             raise KeyboardInterrupt
 
     assert list(log["learning_rate"] / recipe.learning_rate) == [1] * 6 + [0.5] * 3
-    monkeypatch.setattr(checkpoint.Line, "finish_epoch", stops)
+    monkeypatch.setattr(checkpoint.TrainingState, "finish_epoch", stops)
     with pytest.raises(KeyboardInterrupt):
         run(sequences, tmp_path / "stopped", recipe, model=VIDEO)
     assert not (tmp_path / "stopped" / "weights.safetensors").exists()
-    monkeypatch.setattr(checkpoint.Line, "finish_epoch", finish_epoch)
+    monkeypatch.setattr(checkpoint.TrainingState, "finish_epoch", finish_epoch)
     again = run(sequences, tmp_path / "stopped", recipe, model=VIDEO)
     same(tmp_path / "whole", tmp_path / "stopped")
-    assert list(again["seconds"][:stop_after]) != list(log["seconds"][:stop_after]), "these epochs were made before"
+    assert list(again["seconds"][:stop_after]) != list(log["seconds"][:stop_after]), "these epochs were repeated"
     assert sorted(path.name for path in (tmp_path / "stopped").iterdir()) == [
         "log.csv", "training.json", "weights.safetensors"
     ]
 
 
 @pytest.mark.parametrize("average", [0.0, 0.9])
-def test_decay_and_average_are_what_pytorchs_own_loop_makes_of_them(sequences, tmp_path, average):
-    """Weights with two axes shrink by rate times decay in each step; what is kept is the running average."""
+def test_decay_and_average_equal_pytorchs_own(sequences, tmp_path, average):
+    """Weights with two axes shrink by learning rate times decay in each step; the running average is kept."""
     recipe = replace(QUICK, epochs=1, decay=0.5, average=average)
     run(sequences, tmp_path, recipe)
     torch.manual_seed(0)
     model = rebuild({**AUDIO, "in_features": len(sequences[0].names), "targets": sequences[0].targets.shape[1]})
     model.standardise(*map(torch.from_numpy, statistics(sequences[0])))
-    matrices = [each for name, each in model.named_parameters() if name.endswith("weight")]
-    biases = [each for name, each in model.named_parameters() if name.endswith("bias")]
-    assert {each.dim() for each in biases} == {1} and len(biases) == len(matrices)
+    matrices = [parameter for name, parameter in model.named_parameters() if name.endswith("weight")]
+    biases = [parameter for name, parameter in model.named_parameters() if name.endswith("bias")]
+    assert {parameter.dim() for parameter in biases} == {1} and len(biases) == len(matrices)
     optimizer = torch.optim.AdamW(
         [{"params": matrices}, {"params": biases, "weight_decay": 0.0}], lr=recipe.learning_rate, weight_decay=0.5)
     rng = np.random.default_rng([0, 0])
@@ -128,13 +128,13 @@ def test_decay_and_average_are_what_pytorchs_own_loop_makes_of_them(sequences, t
     expected = None
     for step, first in enumerate(range(0, len(order), recipe.batch)):
         optimizer.zero_grad()
-        loop.gradient(model, feed, order[first : first + recipe.batch], recipe)
+        microbatch.gradient(model, feed, order[first : first + recipe.batch], recipe)
         optimizer.step()
-        now = [each.detach().clone() for each in model.parameters()]
+        now = [parameter.detach().clone() for parameter in model.parameters()]
         kept = min(average, (1 + step) / (10 + step)) if average and step else 0.0
         expected = [kept * before + (1 - kept) * after for before, after in zip(expected or now, now, strict=True)]
-    for found, wanted in zip(load_model(tmp_path).parameters(), expected, strict=True):
-        torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+    for ours, theirs in zip(load_model(tmp_path).parameters(), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 
 
 def test_with_an_average_the_logged_score_is_that_of_the_averaged_weights(sequences, tmp_path):
@@ -148,16 +148,16 @@ def test_with_an_average_the_logged_score_is_that_of_the_averaged_weights(sequen
 
 
 def test_an_epoch_is_every_clip_that_has_something_once_in_an_order_of_its_own(sequences, tmp_path, monkeypatch):
-    asked, gradient = [], loop.gradient
+    batches, gradient = [], loop.gradient
 
     def listed(model, feed, clips, recipe):
-        asked.append(clips)
+        batches.append(clips)
         return gradient(model, feed, clips, recipe)
 
     monkeypatch.setattr(loop, "gradient", listed)
     run(sequences, tmp_path, replace(QUICK, epochs=2))
-    assert [len(clips) for clips in asked] == [8, 8, 8, 5] * 2
-    first, second = np.concatenate(asked[:4]), np.concatenate(asked[4:])
+    assert [len(clips) for clips in batches] == [8, 8, 8, 5] * 2
+    first, second = np.concatenate(batches[:4]), np.concatenate(batches[4:])
     expected = [clip for clip in range(30) if clip != 3]  # the one without a face
     assert sorted(first) == sorted(second) == expected
     assert list(first) != list(second)
@@ -219,26 +219,6 @@ def test_the_rate_is_halved_after_epochs_without_a_rise(sequences, tmp_path):
     assert log["learning_rate"].iloc[-1] < 0.02, "the rate never fell: the test shows nothing"
 
 
-def test_every_validation_clip_counts_once_in_any_order(sequences, tmp_path, monkeypatch):
-    run(sequences, tmp_path)
-    model, valid = load_model(tmp_path), sequences[1]
-    whole = predict(model, valid)
-    assert len(whole) == 18
-    np.testing.assert_array_equal(predict(model, valid), whole)
-    monkeypatch.setitem(loop.STEPS_AT_ONCE, "cpu", 40)  # a few clips at a time
-    np.testing.assert_allclose(predict(model, valid), whole, atol=1e-5)
-    order = np.random.default_rng(0).permutation(18)
-    rows = [valid.values[valid.offsets[clip] : valid.offsets[clip + 1]] for clip in order]
-    shuffled = replace(
-        valid,
-        values=np.concatenate(rows),
-        offsets=np.concatenate([[0], np.cumsum([len(row) for row in rows])]),
-        targets=valid.targets[order],
-        clips=tuple(valid.clips[clip] for clip in order),
-    )
-    np.testing.assert_allclose(predict(model, shuffled), whole[order], atol=1e-5)
-
-
 def test_an_empty_clip_is_predicted_as_the_training_mean_and_not_trained_on(sequences, tmp_path):
     pair = sequences
     run(pair, tmp_path / "a")
@@ -263,55 +243,11 @@ def test_validation_values_only_choose_they_never_train(sequences, tmp_path):
     assert list(log["mean_pearson"]) != list(other["mean_pearson"])
 
 
-def test_statistics_are_those_of_the_training_steps(sequences):
-    part = sequences[0]
-    mean, scale, target_mean = statistics(part)
-    np.testing.assert_allclose(mean, part.values.astype(np.float64).mean(axis=0), rtol=1e-5)
-    np.testing.assert_allclose(scale, part.values.astype(np.float64).std(axis=0), rtol=1e-5)
-    np.testing.assert_allclose(target_mean, part.targets.mean(axis=0), rtol=1e-6)
-    constant = part.values.copy()
-    constant[:, 1] = 0.1
-    assert statistics(replace(part, values=constant))[1][1] == 1
-
-
 def refusal(pair, folder, recipe=QUICK) -> str:
     with pytest.raises(InputError) as error:
         run(pair, folder, recipe)
     assert "\n" not in str(error.value)
     return str(error.value)
-
-
-def test_what_cannot_be_trained_is_refused_in_one_line(sequences, tmp_path):
-    part, valid = sequences
-    constant = valid.targets.copy()
-    constant[:, 1] = 0.25
-    text = refusal((part, replace(valid, targets=constant)), tmp_path)
-    assert "valid" in text and "Joy is 0.25 in all 18 clips" in text
-    unlabelled = part.targets.copy()
-    unlabelled[4, 0] = np.nan
-    assert "1 of 30 clips lack a label (first 00004)" in refusal((replace(part, targets=unlabelled), valid), tmp_path)
-    few = replace(valid, values=valid.values[: valid.offsets[2]], offsets=valid.offsets[:3], targets=valid.targets[:2],
-                  clips=valid.clips[:2], participants=valid.participants[:2])
-    assert "2 clips are too few" in refusal((part, few), tmp_path)
-    empty = replace(part, values=part.values[:0], offsets=np.zeros_like(part.offsets))
-    assert "all 30 train clips are empty" in refusal((empty, valid), tmp_path)
-    assert "not finite" in refusal((part, valid), tmp_path / "steep", replace(QUICK, learning_rate=1e30))
-    assert list(tmp_path.glob("**/weights.safetensors")) == []
-
-
-@pytest.mark.parametrize("place", [0, 1], ids=["train", "valid"])
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_feature_that_is_no_number_is_named_and_not_the_rate(sequences, tmp_path, place, value):
-    parts = list(sequences)
-    values = parts[place].values.copy()
-    row = parts[place].offsets[6] + 2  # the third step of the seventh clip
-    values[row, 3] = value
-    parts[place] = replace(parts[place], values=values)
-    clip = parts[place].clips[6]
-    said = f"features aus, clip {clip}, step 2: aus_3 is {value}, no number; make the set again"
-    assert refusal(parts, tmp_path) == said
-    values[row] = np.nan  # a gap
-    run(parts, tmp_path / "gap", replace(QUICK, epochs=1))
 
 
 def test_a_folder_belongs_to_one_training(sequences, tmp_path):
@@ -333,65 +269,10 @@ def test_a_folder_that_is_no_run_is_refused_in_one_line(sequences, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_the_parts_of_a_batch_have_few_lengths(sequences, monkeypatch):
-    """Lengths above a multiple are rounded up to one: for each new shape a processor's kernels are compiled anew."""
-    lengths, batch = [], loop.Feed.batch
-
-    def noted(feed, clips, *given, **options):
-        values, mask = batch(feed, clips, *given, **options)
-        lengths.append(mask.shape[1])
-        return values, mask
-
-    monkeypatch.setattr(loop.Feed, "batch", noted)
-    monkeypatch.setattr(loop, "MULTIPLE", 5)
-    network = rebuild({**VIDEO, "in_features": 4, "targets": 2})
-    longest = sequences[0].lengths.max()
-    loop.gradient(network, loop.Feed(sequences[0], "cpu"), np.arange(30), QUICK)
-    assert longest > 5 and set(lengths) and all(length % 5 == 0 or length < 5 for length in lengths)
-    assert (sequences[0].lengths % 5).any()
-
-
-@pytest.mark.parametrize("loss", ["mse", "mae", "pearson", "ccc"])
-@pytest.mark.parametrize("model", [AUDIO, VIDEO, {"kind": "recurrent", "channels": 8}])
-def test_parts_of_a_batch_add_up_to_the_gradient_of_the_whole(sequences, monkeypatch, model, loss):
-    """Each loss written out over the whole padded batch at once."""
-    recipe, clips = replace(QUICK, loss=loss), np.array([7, 0, 12, 29, 5, 18, 21, 4, 3])
-    torch.manual_seed(0)
-    network = rebuild({**model, "in_features": 4, "targets": 2})
-    feed = loop.Feed(sequences[0], "cpu")
-    network.zero_grad()
-    total = loop.gradient(network, feed, clips, recipe)
-    ours = [p.grad.clone() for p in network.parameters() if p.grad is not None]
-    network.zero_grad()
-    p, y = network(*feed.batch(clips)), torch.from_numpy(sequences[0].targets[clips])
-    deviations = p.std(0, correction=0), y.std(0, correction=0)
-    covariance = ((p - p.mean(0)) * (y - y.mean(0))).mean(0)
-    expected = {
-        "mse": ((p - y) ** 2).mean(),
-        "mae": (p - y).abs().mean(),
-        "pearson": 1 - (covariance / (deviations[0] * deviations[1])).mean(),
-        "ccc": 1 - (2 * covariance / (deviations[0] ** 2 + deviations[1] ** 2 + (p.mean(0) - y.mean(0)) ** 2)).mean(),
-    }[loss]
-    expected.backward()
-    assert total.item() == pytest.approx(expected.item(), rel=1e-4)
-    for mine, whole in zip(ours, (p.grad for p in network.parameters() if p.grad is not None), strict=True):
-        torch.testing.assert_close(mine, whole, rtol=1e-3, atol=1e-4)
-
-
-def test_a_perfect_prediction_costs_nothing_and_a_constant_one_is_no_nan():
-    target = torch.rand(5, 3)
-    for loss in ("pearson", "ccc"):
-        assert LOSSES[loss](target, target).item() == pytest.approx(0, abs=1e-5)  # no (n - 1) / n
-        constant = torch.full((5, 3), 0.2, requires_grad=True)
-        LOSSES[loss](constant, target).backward()
-        assert torch.isfinite(constant.grad).all()
-    assert LOSSES["pearson"](3 * target + 1, target).item() == pytest.approx(0, abs=1e-5)
-    assert LOSSES["ccc"](3 * target + 1, target).item() > 0.1
-
-
 @pytest.mark.parametrize("model", [AUDIO, VIDEO, {"kind": "recurrent", "channels": 16}])
 def test_bfloat16_trains_to_the_same_and_keeps_weights_in_float32(sequences, tmp_path, monkeypatch, model):
-    monkeypatch.setattr(loop, "native_precision", lambda device: "bfloat16")  # slow elsewhere, and the same
+    for module in (loop, microbatch):
+        monkeypatch.setattr(module, "native_precision", lambda device: "bfloat16")  # slow elsewhere, and the same
     recipe = replace(QUICK, learning_rate=0.01, epochs=6)
     logs = [run(sequences, tmp_path / precision, replace(recipe, precision=precision), model=model)
             for precision in ("float32", "bfloat16", "native")]
@@ -407,66 +288,35 @@ def test_bfloat16_trains_to_the_same_and_keeps_weights_in_float32(sequences, tmp
 @pytest.mark.parametrize(("features", "model"), [("aus", VIDEO), ("wav2vec2", AUDIO)])
 def test_half_precision_changes_no_conclusion(features, model, tmp_path, monkeypatch):
     """The two scores differ by far less than rows of the paper's tables do, the nearest of which lie .01 apart."""
-    monkeypatch.setattr(loop, "native_precision", lambda device: "bfloat16")
+    for module in (loop, microbatch):
+        monkeypatch.setattr(module, "native_precision", lambda device: "bfloat16")
     plan = Size("some", (900, 600, 0), 12, 4.0, 16).plan({features: 0.6}, "mean")
     parts = [drawn(plan, features, name) for name in ("train", "valid")]
     recipe = replace(QUICK, batch=32, epochs=5)
-    scores, told = [], []
+    scores, predictions = [], []
     for precision in ("float32", "bfloat16"):
         scores.append(run(parts, tmp_path / precision, replace(recipe, precision=precision), model=model))
-        told.append(predict(load_model(tmp_path / precision), parts[1]))
-    gain = paired_difference(parts[1].targets, [told[1]], [told[0]], parts[1].participants)
+        predictions.append(predict(load_model(tmp_path / precision), parts[1]))
+    gain = paired_difference(parts[1].targets, [predictions[1]], [predictions[0]], parts[1].participants)
     assert scores[0]["mean_pearson"].max() > 0.45, "there is a conclusion"
     assert 0 < abs(gain.mean) < 0.004 and max(-gain.low, gain.high) < 0.01
 
 
-def test_precision_and_device_that_are_not_there(sequences, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "native_precision", lambda device: "float32")
+def test_a_precision_or_device_that_does_not_exist_is_refused(sequences, tmp_path, monkeypatch):
+    for module in (loop, microbatch):
+        monkeypatch.setattr(module, "native_precision", lambda device: "float32")
     assert "no bfloat16 of its own" in refusal(sequences, tmp_path, replace(QUICK, precision="bfloat16"))
     run(sequences, tmp_path / "native", replace(QUICK, precision="native", epochs=1))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for device, said in (("cuda", "no GPU that torch can use"), ("tpu", "there are cpu and cuda")):
-        with pytest.raises(InputError, match=said):
-            train(*sequences, QUICK, 0, tmp_path, device=device)
+    for device, message in (("cuda", "no GPU that torch can use"), ("tpu", "there are cpu and cuda")):
+        with pytest.raises(InputError, match=message):
+            train(Partitions(*sequences), TrainingConfig(QUICK), tmp_path, device=device)
     for option, value in (("loss", "huber"), ("precision", "float8"), ("learning_rate", 0), ("epochs", 0)):
         with pytest.raises(InputError, match=option):
             replace(QUICK, **{option: value})
 
 
-def test_features_as_they_come_are_not_put_on_one_scale(sequences, tmp_path):
+def test_a_recipe_without_standardising_leaves_the_features_as_they_are(sequences, tmp_path):
     run(sequences, tmp_path, replace(QUICK, epochs=1, standardise=False))
     model = load_model(tmp_path)
     assert (model.feature_mean == 0).all() and (model.feature_scale == 1).all() and model.target_mean.abs().sum() > 0
-
-
-def test_gaps_are_in_no_statistic(sequences):
-    part = sequences[0]
-    values = part.values.copy()
-    values[5] = np.nan
-    with_gap, without = statistics(replace(part, values=values)), np.delete(part.values, 5, axis=0).astype(float)
-    np.testing.assert_allclose(with_gap[0], without.mean(axis=0), rtol=1e-5)
-    np.testing.assert_allclose(with_gap[1], without.std(axis=0), rtol=1e-5)
-
-
-@pytest.mark.parametrize("loss", ["mse", "pearson"])
-def test_threads_share_a_batchs_parts_and_change_no_number(sequences, loss):
-    recipe, clips = replace(QUICK, loss=loss), np.array([7, 0, 12, 29, 5, 18, 21, 4, 3])
-    found = []
-    before = torch.get_num_threads()
-    try:
-        for threads in (1, 3):
-            torch.set_num_threads(threads)
-            torch.manual_seed(0)
-            network = rebuild({**VIDEO, "in_features": 4, "targets": 2})
-            total = loop.gradient(network, loop.Feed(sequences[0], "cpu"), clips, recipe)
-            assert torch.get_num_threads() == threads
-            predicted = predict(network, sequences[1])
-            found.append((total, predicted, [p.grad for p in network.parameters() if p.grad is not None]))
-            # The fused optimizer walks through both in one order.
-            assert all(p.grad.stride() == p.stride() for p in network.parameters() if p.grad is not None)
-    finally:
-        torch.set_num_threads(before)
-    assert found[0][0].item() == pytest.approx(found[1][0].item(), rel=1e-6)
-    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-6)
-    for one, other in zip(found[0][2], found[1][2], strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)

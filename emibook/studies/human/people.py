@@ -191,7 +191,7 @@ def rows(corpus: Corpus) -> dict[str, list[dict]]:
     """Rows for Tables 2 and 3, by the name of their file: what people with less of a clip reach on ``valid``.
 
     Of each modality, and fused by averaging; none where nobody was asked (``Corpus.people``). The columns are those of
-    ``experiments.tables``; ``recipe`` is empty, because nobody was trained.
+    ``paper_tables.tables``; ``recipe`` is empty, because nobody was trained.
     """
     inside = (corpus.clips["partition"] == "valid").to_numpy()
     told = {modality: predicted[inside] for modality, predicted in corpus.people.items()}
@@ -207,7 +207,7 @@ def rows(corpus: Corpus) -> dict[str, list[dict]]:
             "recipe": "", "corpus": corpus.name, "note": corpus.note, "clips": len(truth), "missing": 0,
             "interval_over": interval.over, "dropped_draws": interval.dropped,
             **{f"pearson {target}": value for target, value in zip(corpus.targets, by_target, strict=True)},
-            "averaged": interval.mean, "by_seed": f"{interval.mean:.4f}",
+            "ensemble": interval.mean, "by_seed": f"{interval.mean:.4f}",
         }  # fmt: skip
 
     alone = [row(modality, told[modality]) for modality in WHO if modality in told]

@@ -1,8 +1,9 @@
-"""Action units of an aligned face: 17 intensities and 17 presences, by the built-in estimator.
+"""The 17 action units and their 34 columns, and the built-in estimator of them.
 
-Histograms of oriented gradients of the 112-pixel crop, coarse over the face and finer over eyes and mouth, and the
-geometry of its five landmarks, go to one linear (ridge) model a unit. OpenFace 2 estimates action units in the same
-way, from its own 112-pixel aligned face and its own landmarks, with support vector machines in the place of ridge.
+Histograms of oriented gradients (HOG) of the 112-pixel crop, coarse over the face and finer over eyes and mouth, and
+the geometry of its five landmarks are the input of one linear (ridge) model per unit. OpenFace 2 estimates action units
+in the same way, from its own 112-pixel aligned face and its own landmarks, with support vector machines instead of
+ridge regression.
 Source: the paper, section 3.2.1 (17 units, detection and intensity, 34 columns, intensity on 0..1); Baltrusaitis et
 al., "OpenFace 2.0" (2018), for histograms and geometry into linear models.
 """
@@ -19,11 +20,11 @@ import numpy as np
 from emibook import InputError
 from emibook.features.store import FeatureSequence
 from emibook.features.weights import Weights, load_state
+from emibook.preprocess import CROP_SIZE
 
 UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)
 NAMES = tuple(f"AU{unit:02d}_{kind}" for kind in "rc" for unit in UNITS)
-CROP = 112  # pixels
-HIGHEST = 5.0  # intensities are scored on 0..5
+MAX_INTENSITY = 5.0  # intensities are scored on 0..5
 PRESENT = 1.0  # an intensity from which a unit counts as present: level A of five
 GEOMETRY = 20
 
@@ -32,8 +33,9 @@ MIRRORED = [1, 0, 2, 4, 3]  # the landmark of the other side
 
 @dataclass(frozen=True)
 class _Histograms:
-    """Cells of ``cell`` pixels in overlapping blocks of 2x2, over some rows and columns of the crop that are its mirror
-    image's too. The orientations are on the full circle, because a brow is dark above its lower edge, a fold is not.
+    """HOG of some rows and columns of the crop, which have to be symmetric: cells of ``cell`` pixels, blocks of 2x2.
+
+    The orientations are on the full circle, because a brow is dark above its lower edge, and a fold is not.
     """
 
     rows: slice
@@ -58,21 +60,21 @@ class _Histograms:
 
 
 _HISTOGRAMS = (
-    _Histograms(slice(0, CROP), slice(0, CROP), 8, 18),
+    _Histograms(slice(0, CROP_SIZE), slice(0, CROP_SIZE), 8, 18),
     _Histograms(slice(18, 66), slice(16, 96), 4, 12),  # brows and eyes
     _Histograms(slice(62, 110), slice(16, 96), 4, 12),  # mouth and chin
 )
 
 
 def describe(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """(112, 112, 3) uint8 RGB and (5, 2) landmarks in crop pixels to the (description,) float32 the models read.
+    """The models' input: (112, 112, 3) uint8 RGB and (5, 2) landmarks in crop pixels to (description,) float32.
 
-    A face and its mirror image have the same description, because every unit here is of both sides. The landmarks
-    enter as their coordinates and their ten distances, in units of the crop's width.
+    A face and its mirror image have the same description, because every unit here is of both sides. Of the landmarks it
+    has the coordinates and their ten distances, in units of the crop's width.
     """
-    points = np.asarray(landmarks, np.float32) / CROP
+    points = np.asarray(landmarks, np.float32) / CROP_SIZE
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-    geometry = 0.5 * (_geometry(points) + _geometry((points * [-1, 1] + [(CROP - 1) / CROP, 0])[MIRRORED]))
+    geometry = 0.5 * (_geometry(points) + _geometry((points * [-1, 1] + [(CROP_SIZE - 1) / CROP_SIZE, 0])[MIRRORED]))
     return np.concatenate([*(histograms.of(gray) for histograms in _HISTOGRAMS), geometry]).astype(np.float32)
 
 
@@ -81,15 +83,11 @@ def _geometry(points: np.ndarray) -> np.ndarray:
     return np.concatenate([points.ravel(), np.linalg.norm(points[first] - points[second], axis=1)])
 
 
-DESCRIPTION = len(describe(np.zeros((CROP, CROP, 3), np.uint8), np.zeros((5, 2))))
+DESCRIPTION = len(describe(np.zeros((CROP_SIZE, CROP_SIZE, 3), np.uint8), np.zeros((5, 2))))
 
 
-class ActionUnits:
-    """34 columns a face: ``AU01_r``... intensity / 5 in 0..1, then ``AU01_c``... presence in 0..1.
-
-    Called with ``images`` (face, 112, 112, 3) uint8 RGB, ``times`` (face,) seconds and ``landmarks`` (face, 5, 2) in
-    crop pixels.
-    """
+class ActionUnitEstimator:
+    """34 columns per face: ``AU01_r``... intensity / 5 in 0..1, then ``AU01_c``... presence in 0..1."""
 
     name, version, width = "aus", "2", len(NAMES)
     names = NAMES
@@ -104,6 +102,13 @@ class ActionUnits:
         self.label = weights.label
 
     def __call__(self, images: np.ndarray, times: np.ndarray, landmarks: np.ndarray) -> FeatureSequence:
+        """The features of one clip's faces.
+
+        Args:
+            images: aligned crops (face, 112, 112, 3), uint8 RGB.
+            times: seconds of each face (face,).
+            landmarks: five points in crop pixels (face, 5, 2).
+        """
         values = np.zeros((len(images), self.width), np.float32)
         for row, image, points in zip(values, images, landmarks, strict=True):
             row[:] = np.clip(describe(image, points) @ self.slopes + self.offsets, 0, 1)

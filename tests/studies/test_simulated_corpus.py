@@ -1,7 +1,8 @@
-"""Simulated features on disk: what is mapped is what is drawn, and the whole of training runs on it."""
+"""Simulated features on disk: what is mapped is what was simulated, and the whole of training runs on it."""
 
 import shutil
 
+import made
 import numpy as np
 import pandas
 import pytest
@@ -12,12 +13,13 @@ from emibook.experiments import paper_rows, paper_tables
 from emibook.experiments.runs import Run
 from emibook.fusion import late_fusion
 from emibook.metrics import mean_pearson
-from emibook.sequences.load import drawn_file, load
+from emibook.sequences.load import load, packed_file
 from emibook.sequences.packed import read, write
 from emibook.studies.recipe_recovery import Size, ridge
 from emibook.studies.rehearsal import simulate
+from emibook.studies.simulation import corpus
 from emibook.studies.simulation import features as simulated_features
-from emibook.studies.simulation.drawing import sequences, write_corpus
+from emibook.studies.simulation.corpus import sequences, write_corpus, write_features
 from emibook.studies.table3_from_table2 import LEVELS as TABLE_2
 from emibook.training.loop import Recipe
 
@@ -36,7 +38,8 @@ def rewrite(path, values, **changes):
 def places(tmp_path_factory):
     folder = tmp_path_factory.mktemp("drawn")
     simulation = SIZE.plan(LEVELS, "mixed")
-    write_corpus(simulation, folder / "corpus", folder / "work", LEVELS, progress=False)
+    write_corpus(simulation, folder / "corpus")
+    write_features(simulation, folder / "work", LEVELS, progress=False)
     return simulation, folder / "corpus", folder / "work"
 
 
@@ -58,11 +61,10 @@ def test_what_is_loaded_is_what_was_drawn(places):
 
 
 def test_one_set_is_handed_on_without_a_copy(places, monkeypatch):
-    made, draw = [], simulated_features.draw
-    monkeypatch.setattr("emibook.studies.simulation.drawing.simulated_features.draw",
-                        lambda *of: made.append(draw(*of)) or made[-1])
+    sets, draw = [], simulated_features.draw
+    monkeypatch.setattr(corpus, "simulated_set", lambda *of: sets.append(draw(*of)) or sets[-1])
     alone, joined = (sequences(places[0], name, "valid") for name in ("resnet18", "resnet18+aus"))
-    assert alone.values is made[0].values and alone.values.dtype == joined.values.dtype == np.float16
+    assert alone.values is sets[0].values and alone.values.dtype == joined.values.dtype == np.float16
 
 
 def test_the_corpus_is_checked_and_never_overwritten(places):
@@ -70,10 +72,11 @@ def test_the_corpus_is_checked_and_never_overwritten(places):
     report = check(root)
     assert report.counts["train"] == 150 and not report.problems
     before = {path: path.stat().st_mtime_ns for path in [*root.iterdir(), *work.rglob("*.safetensors")]}
-    write_corpus(simulation, root, work, LEVELS, progress=False)
+    write_corpus(simulation, root)
+    write_features(simulation, work, LEVELS, progress=False)
     assert before == {path: path.stat().st_mtime_ns for path in before}
     with pytest.raises(InputError, match="something else"):
-        write_corpus(SIZE.plan(LEVELS, "mixed", seed=1), root, work, LEVELS, progress=False)
+        write_corpus(SIZE.plan(LEVELS, "mixed", seed=1), root)
     table = pandas.read_csv(root / "clips.csv", dtype={"clip": str})
     (root / "clips.csv").write_text(table.assign(Joy=2.0).to_csv(index=False))
     assert "label outside" in check(root).problems[0]
@@ -85,9 +88,9 @@ def test_the_corpus_is_checked_and_never_overwritten(places):
 
 def test_both_tables_are_made_without_media(places):
     quick = Recipe("quick", learning_rate=3e-3, batch=16, epochs=3, threads=1)
-    made = paper_tables.tables(open_corpus(places[1]), places[2], seeds=2, rows=["resnet18+aus", "wav2vec2"],
-                              recipe=quick, workers=1, progress=False)
-    found = pandas.concat(made).set_index("features")
+    tables = paper_tables.tables(open_corpus(places[1]), places[2], seeds=2, rows=["resnet18+aus", "wav2vec2"],
+                                 recipe=quick, resources=made.QUIET)
+    found = pandas.concat(tables).set_index("features")
     fused = found.loc["resnet18+aus & wav2vec2"]
     assert fused["paper"] == 0.3288 and fused["corpus"] == "simulated" and "nothing about people" in fused["note"]
     assert fused["clips"] == 120 and found.loc["wav2vec2", "mean"] > 0.1
@@ -131,17 +134,18 @@ def test_a_set_can_be_drawn_so_that_ridge_regression_attains_table_2(tmp_path):
         simulate(*where, calibrated="hoped", progress=False)
 
 
-def test_features_that_were_not_drawn_are_not_looked_for_in_media_that_there_are_not(places, tmp_path):
+def test_features_that_were_not_simulated_are_not_looked_for_in_media_that_there_are_not(places, tmp_path):
     simulation, root, work = places
     sets = "aus, resnet18, resnet18+aus, wav2vec2"
     for where, asked, absent, there in ((tmp_path / "wrong", ["aus"], "aus", "none"),
                                         (work, ["aus", "facenet", "wav2vec2"], "facenet", sets)):
         before = sorted(where.rglob("*"))
         with pytest.raises(InputError) as error:
-            paper_tables.tables(open_corpus(root), where, seeds=1, rows=asked, progress=False)
+            paper_tables.tables(open_corpus(root), where, seeds=1, rows=asked, resources=made.QUIET)
         assert str(error.value) == (
-            f"features {absent} were not drawn in {where}; there are {there}; emibook simulate {root} --work {where} "
-            f"--features {absent} draws what can be simulated, with its own size and seed")
+            f"features {absent} are not in {where}, which has {there}, and {root} has no media to extract them from; "
+            f"emibook simulate {root} --work {where} --features {absent} makes those that can be simulated, with its "
+            "own size and seed")
         assert sorted(where.rglob("*")) == before
 
 
@@ -150,12 +154,12 @@ def test_features_of_another_simulation_are_not_taken_for_this_ones(places, tmp_
     """Its clips have the same ids."""
     simulation, root, work = places
     other = tmp_path / "work"
-    write_corpus(SIZE.plan(LEVELS, "mixed", seed=1), tmp_path / "corpus", other, ["aus"], progress=False)
+    write_features(SIZE.plan(LEVELS, "mixed", seed=1), other, ["aus"], progress=False)
     mixed = tmp_path / "mixed"
     shutil.copytree(work / "packed" / "aus", mixed / "packed" / "aus")
-    path = shutil.copy(drawn_file(other, "aus", partition), drawn_file(mixed, "aus", partition))
-    with pytest.raises(InputError, match=f"^{path} was drawn for another simulation than {root}; give the") as error:
-        paper_tables.train(open_corpus(root), mixed, "aus", progress=False)
+    path = shutil.copy(packed_file(other, "aus", partition), packed_file(mixed, "aus", partition))
+    with pytest.raises(InputError, match=f"^{path} belongs to another simulation than {root}; give the") as error:
+        paper_tables.train(open_corpus(root), mixed, "aus", resources=made.QUIET)
     assert "\n" not in str(error.value) and not (mixed / "runs").exists()
 
 
@@ -166,11 +170,11 @@ def test_a_partition_with_other_columns_or_weights_than_the_training_clips_is_re
 ):
     simulation, root, work = places
     shutil.copytree(work / "packed" / "aus", tmp_path / "packed" / "aus")
-    path = drawn_file(tmp_path, "aus", partition)
+    path = packed_file(tmp_path, "aus", partition)
     rewrite(path, read(path)[0], **changes)
     with pytest.raises(InputError, match=f"^{path} has other (columns|weights) than train.safetensors .*; draw it again"
                        ) as error:
-        paper_tables.train(open_corpus(root), tmp_path, "aus", progress=False)
+        paper_tables.train(open_corpus(root), tmp_path, "aus", resources=made.QUIET)
     assert "\n" not in str(error.value) and not (tmp_path / "runs").exists()
 
 
@@ -179,11 +183,11 @@ def test_damaged_settings_of_a_simulation(places, tmp_path, text):
     simulation, root, work = places
     copy = shutil.copytree(root, tmp_path / "corpus")
     (copy / "simulation.json").write_text(text)
-    asked = [lambda: paper_tables.train(open_corpus(copy), work, "aus", progress=False), lambda: check(copy)]
+    asked = [lambda: paper_tables.train(open_corpus(copy), work, "aus", resources=made.QUIET), lambda: check(copy)]
     if text != "{}":
-        asked.append(lambda: write_corpus(simulation, copy, tmp_path / "work", LEVELS, progress=False))
+        asked.append(lambda: write_corpus(simulation, copy))
     for each in asked:
-        with pytest.raises(InputError, match="simulation.json is damaged; delete .* and draw the corpus again"):
+        with pytest.raises(InputError, match="simulation.json is damaged; delete .* and simulate the corpus again"):
             each()
     assert (copy / "simulation.json").read_text() == text
 
@@ -192,14 +196,14 @@ def test_damaged_settings_of_a_simulation(places, tmp_path, text):
 def test_one_number_that_is_none_is_named_whichever_partition_it_is_in(places, tmp_path, partition):
     simulation, root, work = places
     shutil.copytree(work / "packed" / "aus", tmp_path / "packed" / "aus")
-    path = drawn_file(tmp_path, "aus", partition)
+    path = packed_file(tmp_path, "aus", partition)
     values, offsets, about = read(path)
     values[offsets[3] + 1, 2] = np.nan
     rewrite(path, values)
     quick = Recipe("quick", learning_rate=3e-3, batch=16, epochs=1, threads=1)
     clip = about["clips"][3]
     with pytest.raises(InputError, match=f"^features aus, clip {clip}, step 1: aus_2 is nan, no number; make the set"):
-        paper_tables.train(open_corpus(root), tmp_path, "aus", 0, quick, progress=False)
+        paper_tables.train(open_corpus(root), tmp_path, "aus", 0, quick, resources=made.QUIET)
     assert not [path for path in (tmp_path / "runs").iterdir() if path.is_dir()], "a run folder without a run"
 
 
@@ -213,15 +217,16 @@ def test_a_drawn_clip_of_gaps_alone_is_empty_and_left_to_the_other_branch(places
         empty[partition] = int((face.lengths == 0).sum()) + 1
         gone, other = np.flatnonzero((face.lengths > 0) & (sound.lengths > 0))[:2]
         face.values[face.offsets[gone] : face.offsets[gone + 1]] = np.nan
-        rewrite(drawn_file(tmp_path, "resnet18", partition), face.values)
+        rewrite(packed_file(tmp_path, "resnet18", partition), face.values)
     missing = int(((face.lengths == 0) | (sound.lengths == 0)).sum()) + 1
     clips, quick = [face.clips[gone], face.clips[other]], Recipe("quick", learning_rate=3e-3,
                                                                  batch=16, epochs=2, threads=1)
-    _, table3 = paper_tables.tables(corpus, tmp_path, seeds=1, rows=["resnet18", "wav2vec2"], recipe=quick, workers=1)
+    _, table3 = paper_tables.tables(corpus, tmp_path, seeds=1, rows=["resnet18", "wav2vec2"],
+                                    recipe=quick, resources=made.QUIET)
     said = next(line for line in capsys.readouterr().err.splitlines() if "valid clips have none" in line)
     assert said.startswith(f"features resnet18: {empty['valid']} of 120 valid") and clips[0] in said
     assert list(table3["missing"]) == [missing] and list(table3["clips"]) == [120]
-    face, sound = (Run.open(paper_tables.train(corpus, tmp_path, name, 0, quick, progress=False))
+    face, sound = (Run.open(paper_tables.train(corpus, tmp_path, name, 0, quick, resources=made.QUIET))
                    for name in ("resnet18", "wav2vec2"))
     assert face.metrics["empty"] == empty
     (seen, face_there), (heard, sound_there) = face.predictions("valid", clips), sound.predictions("valid", clips)

@@ -1,0 +1,141 @@
+"""Trains the built-in ResNet-18 on stills: small pictures first, then full size, and its linear layer is dropped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+from emibook.device import native_precision, seeded
+from emibook.features.action_units import MAX_INTENSITY
+from emibook.features.image_encoder import imagenet_normalised
+from emibook.features.resnet18 import resnet18_trunk
+from emibook.puppet.stills import SEED, Stills
+
+if TYPE_CHECKING:
+    from emibook.puppet.builtin import Recipe
+
+COMPONENTS_WEIGHT = 2.0  # of their error, beside that of action units and emotions
+READOUT = 2500  # stills at most: that principal components and the linear readout are fitted on
+PATCHES_FROM = 200  # stills at most, for the first convolution
+
+
+def train(
+    stills: Stills, dense: np.ndarray, recipe: Recipe, progress: bool
+) -> tuple[dict[str, np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+    """Train the trunk to predict action units, emotions and ``dense`` (still, component), through a linear layer.
+
+    The components are the principal ones of the histograms that ``aus`` reads. Seventeen sparse numbers tell a network
+    little about a picture; these tell it where everything in a face is, and the trunk learns units several times as
+    fast. Source: Wei et al. (2022), arXiv 2112.09133, for histograms of gradients as what a network is to predict.
+    Most steps are taken on small pictures, which cost a third. Source: Howard (2018), fast.ai's entry to DAWNBench,
+    for progressive resizing.
+
+    Returns:
+        The trunk's state, and the function from images (face, 112, 112, 3) uint8 to features (face, 512).
+    """
+    labels = torch.from_numpy(np.concatenate([stills.units / MAX_INTENSITY, stills.emotions], axis=1))
+    truth = torch.cat([labels, torch.from_numpy(dense)], dim=1)
+    truth = (truth - truth.mean(0)) / truth.std(0).clamp_min(1e-3)
+    images, rng = torch.from_numpy(stills.images), np.random.default_rng(SEED)
+    steps = recipe.small_steps + recipe.steps
+    with repeatable():
+        trunk, model = _network(images, truth.shape[1])
+        optimizer = torch.optim.AdamW(model.parameters(), fused=True, weight_decay=0.05)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, recipe.learning_rate, total_steps=steps, pct_start=0.15, cycle_momentum=False)
+        batches = tqdm(_batches(len(stills), recipe.batch, steps, rng), desc="fit resnet18", total=steps,
+                       disable=not progress)
+        for step, rows in enumerate(batches):
+            pixels = mirrored(imagenet_normalised(images[rows]), rng)
+            if step < recipe.small_steps:
+                pixels = functional.interpolate(pixels, size=(recipe.small_size,) * 2, mode="bilinear", antialias=True)
+            error = functional.mse_loss(_run(model, pixels), truth[rows], reduction="none")
+            count = labels.shape[1]
+            loss = error[:, :count].mean() + COMPONENTS_WEIGHT * error[:, count:].mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    trunk.eval()
+
+    @torch.inference_mode()
+    def features(images: np.ndarray) -> np.ndarray:
+        with repeatable():
+            parts = torch.from_numpy(images).split(recipe.batch)
+            return torch.cat([_run(trunk, imagenet_normalised(part)) for part in parts]).numpy()
+
+    return {key: value.contiguous().numpy() for key, value in trunk.state_dict().items()}, features
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """The same random numbers and number of threads whoever calls, and the caller's own afterwards."""
+    threads = torch.get_num_threads()
+    with seeded(SEED):
+        torch.set_num_threads(os.cpu_count() or 1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+
+def _network(images: Tensor, outputs: int) -> tuple[nn.Module, nn.Module]:
+    """The trunk, and the trunk with its linear layer, set to begin with."""
+    trunk, head = resnet18_trunk(), nn.Linear(512, outputs)
+    for block in (block for layer in list(trunk.children())[4:8] for block in layer):
+        nn.init.zeros_(block.bn2.weight)  # each block begins as the identity
+    trunk.conv1.weight.data = whitening(imagenet_normalised(images[:: -(-len(images) // PATCHES_FROM)]))
+    return trunk, nn.Sequential(trunk, head).to(memory_format=torch.channels_last).train()
+
+
+def _run(network: nn.Module, images: Tensor) -> Tensor:
+    # Not around several steps: inside, autocast goes on with the weights that it has cast once.
+    with torch.autocast("cpu", torch.bfloat16, enabled=native_precision("cpu") == "bfloat16"):
+        return network(images.contiguous(memory_format=torch.channels_last)).float()
+
+
+def _batches(count: int, batch: int, steps: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """Row numbers for each step: every row once before any comes again."""
+    order = np.zeros(0, int)
+    for _ in range(steps):
+        while len(order) < batch:
+            order = np.concatenate([order, rng.permutation(count)])
+        yield order[:batch]
+        order = order[batch:]
+
+
+def components(inputs: np.ndarray, count: int) -> np.ndarray:
+    """(sample, component) the first principal components of ``inputs`` (sample, feature), which are centred in place.
+
+    They are fitted on ``READOUT`` of the samples, evenly taken.
+    """
+    inputs -= inputs.mean(0)
+    some = inputs[:: -(-len(inputs) // READOUT)]
+    _, vectors = np.linalg.eigh(some @ some.T)
+    return inputs @ (some.T @ vectors[:, ::-1][:, :count])
+
+
+def whitening(pixels: Tensor) -> Tensor:
+    """(64, 3, 7, 7) first convolution that makes the patches of ``pixels`` (face, 3, height, width) white.
+
+    The 32 strongest principal directions of patches, scaled to one variance, and their negatives, because what follows
+    keeps the positive side only. Source: Jordan (2024), arXiv 2404.00498, who initialises a first layer so.
+    """
+    patches = functional.unfold(pixels, 7, stride=3).transpose(1, 2).flatten(0, 1).double()
+    values, vectors = torch.linalg.eigh(patches.T @ patches / len(patches))
+    strongest = (vectors / (values.clamp_min(0) + 1e-2).sqrt()).T.flip(0)[:32].reshape(32, 3, 7, 7).float()
+    return torch.cat([strongest, -strongest])
+
+
+def mirrored(batch: Tensor, rng: np.random.Generator) -> Tensor:
+    """(face, 3, height, width): about half of them mirrored, because the units are of both sides."""
+    chosen = torch.from_numpy(rng.random(len(batch)) < 0.5)
+    return torch.where(chosen[:, None, None, None], batch.flip(-1), batch)
