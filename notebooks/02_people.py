@@ -195,11 +195,11 @@ plt.show()
 # fair, compare equal numbers: leave out raters at random until ten are left, all eyes or some of each. Nobody needs to
 # do that a thousand times; the expectation over all ways to leave somebody out has a formula (`emibook.studies.human.rater_panels` has
 # it), and the same formula says what twenty would reach, or infinitely many. Infinitely many have no luck left: the
-# rows `no luck`.
+# rows `noise-free`.
 
 # %%
 fair = ["face, 10 raters", "5 face + 5 voice", "7 face + 3 voice", "face, 20 raters",
-        "10 face + 10 voice", "face, no luck", "average, no luck"]
+        "10 face + 10 voice", "face, noise-free", "average, noise-free"]
 rows.loc[fair, ["mean", "low", "high"]].round(3)
 
 # %% mystnb={"image": {"alt": "A curve that rises from ten listeners on the left, passes its highest point near seven or eight viewers, and ends a little lower with ten viewers on the right. A pale band is its interval. Two dashed levels lie above it: twenty viewers, and a little higher ten viewers with ten listeners."}, "figure": {"caption": "Ten raters in all, by how many of them see the clip while the others hear it. Dashed: twenty raters.", "name": "people-ten"}}
@@ -243,8 +243,8 @@ glue("people_chosen", f"{chosen['mean']:+.3f}", display=False)
 # %% mystnb={"image": {"alt": "Two rising curves against the number of raters in all, from two to a hundred on a logarithmic axis. Raters who all see lie above those of whom half hear on the left; the curves cross between ten and twenty raters; on the right the halves lie clearly above, while the others have almost stopped rising. Two dotted levels on the right mark where both would end."}, "figure": {"caption": "All raters see, or half of them hear instead, by how many there are. Dotted: infinitely many.", "name": "people-totals"}}
 totals = found["totals"]
 fig, ax = plt.subplots()
-ends = {"face": ("all see", "face, no luck"),
-        "half": ("half see, half hear", "average, no luck")}
+ends = {"face": ("all see", "face, noise-free"),
+        "half": ("half see, half hear", "average, noise-free")}
 for column, (label, end) in ends.items():
     (line,) = ax.semilogx(totals.index, totals[column], "o-", label=label)
     ax.axhline(rows.loc[end, "mean"], color=line.get_color(), linestyle=":")
@@ -255,7 +255,7 @@ plt.show()
 # %% tags=["remove-cell"]
 glue("people_before", int(totals.index[totals["difference"] < 0][-1]), display=False)
 glue("people_crossed", int(totals.index[totals["difference"] > 0][0]), display=False)
-quiet = differences.loc["average, no luck - face, no luck"]
+quiet = differences.loc["average, noise-free - face, noise-free"]
 glue("people_quiet", f"{quiet['mean']:+.3f}", display=False)
 glue("people_quiet_low", f"{quiet['low']:+.3f}", display=False)
 glue("people_quiet_high", f"{quiet['high']:+.3f}", display=False)
@@ -297,7 +297,7 @@ glue("people_happy_average", f"{happy['measured']:.3f}", display=False)
 glue("people_happy_between", f"{happy['between']:.3f}", display=False)
 glue("people_ten_off", f"{(emotions['ten_formula'] - emotions['ten_measured']).abs().max():.4f}", display=False)
 glue("people_errors", f"{fusion.loc['mean', 'errors']:.2f}", display=False)
-glue("people_errors_quiet", f"{fusion.loc['mean', 'errors_no_luck']:.2f}", display=False)
+glue("people_errors_quiet", f"{fusion.loc['mean', 'errors_noise_free']:.2f}", display=False)
 
 # %% [markdown]
 # The emotions in which the average is worse than the better room: {glue:text}`people_loses`. Take Happy. A smile is
@@ -316,7 +316,7 @@ glue("people_errors_quiet", f"{fusion.loc['mean', 'errors_no_luck']:.2f}", displ
 # Take those who had both as the truth. Where those who saw are above it, are those who heard above it as well?
 
 # %%
-fusion[["errors", "errors_no_luck", "share", "faces"]].round(2)
+fusion[["errors", "errors_noise_free", "face_weight", "face_raters"]].round(2)
 
 # %% [markdown]
 # At first sight the errors go together: {glue:text}`people_errors` on average. But the "truth" is ten raters and has
@@ -325,7 +325,7 @@ fusion[["errors", "errors_no_luck", "share", "faces"]].round(2)
 # ears hold back, above it where both miss the same. Errors that are strangers to each other are what makes averaging
 # worth while; most of a kinship that one sees at first is the fault of the labels.
 #
-# Must the weights be equal? `share` is the best weight of those who saw, and `faces` the best number of ten raters to
+# Must the weights be equal? `face_weight` is the best weight of those who saw, and `face_raters` the best number of ten raters to
 # see. Each actor's clips get the choice that is best for all *other* actors, so that nothing is chosen on what it is
 # scored on; the table has the means of these choices. Chosen in this way for every emotion, the best ten raters change
 # the correlation by {glue:text}`people_chosen` against ten pairs of eyes: fair, and small, and real.
@@ -333,26 +333,26 @@ fusion[["errors", "errors_no_luck", "share", "faces"]].round(2)
 # ## The ceiling
 #
 # How high could a machine come? Two groups of raters who had *the same* in front of them do not agree perfectly
-# either. So the votes tell how well anything can predict them, in two ways that can check each other. `halves`: split
+# either. So the votes tell how well anything can predict them, in two ways that can check each other. `split_half`: split
 # the raters of every clip in two, correlate the halves, and bring that to whole groups by the formula with $k = 2$.
-# `agreement`: from the variance that so many throws of a coin have. `perfect` is the root of the second.
+# `reliability`: from the variance that so many throws of a coin have. `noise_ceiling` is the root of the second.
 
 # %%
 found["ceiling"].loc["both"].round(3)
 
 # %% tags=["remove-cell"]
 both = found["ceiling"].loc[("both", "mean")]
-glue("people_halves", f"{both['halves']:.3f}", display=False)
-glue("people_agree", f"{both['agreement']:.3f}", display=False)
-glue("people_perfect", f"{both['perfect']:.3f}", display=False)
+glue("people_halves", f"{both['split_half']:.3f}", display=False)
+glue("people_agree", f"{both['reliability']:.3f}", display=False)
+glue("people_perfect", f"{both['noise_ceiling']:.3f}", display=False)
 glue("people_perfect_low", f"{both['low']:.3f}", display=False)
 glue("people_perfect_high", f"{both['high']:.3f}", display=False)
 guess = found["inference"].loc["both"]
 glue("people_true_raters", f"{guess['raters']:.1f}", display=False)
-glue("people_least_raters", f"{guess['raters_least']:.1f}", display=False)
-glue("people_most_raters", f"{guess['raters_most']:.1f}", display=False)
-glue("people_least", f"{guess['perfect_least']:.3f}", display=False)
-glue("people_most", f"{guess['perfect_most']:.3f}", display=False)
+glue("people_least_raters", f"{guess['raters_min']:.1f}", display=False)
+glue("people_most_raters", f"{guess['raters_max']:.1f}", display=False)
+glue("people_least", f"{guess['noise_ceiling_min']:.3f}", display=False)
+glue("people_most", f"{guess['noise_ceiling_max']:.3f}", display=False)
 
 # %% [markdown]
 # Halves: {glue:text}`people_halves`; coins: {glue:text}`people_agree`. The two ways agree, so a perfect predictor would
@@ -374,9 +374,9 @@ own = ceiling(root, seed=seed)
 own.table.round(3).rename(columns=lambda name: name.replace("_", " "))
 
 # %% tags=["remove-cell"]
-upper = own.table.loc["mean"].get("perfect_most", own.table.loc["mean", "perfect"])
+upper = own.table.loc["mean"].get("noise_ceiling_max", own.table.loc["mean", "noise_ceiling"])
 glue("people_own", own.corpus, display=False)
-glue("people_own_low", f"{own.table.loc['mean', 'perfect']:.2f}", display=False)
+glue("people_own_low", f"{own.table.loc['mean', 'noise_ceiling']:.2f}", display=False)
 glue("people_own_high", f"{upper:.2f}", display=False)
 glue("people_own_raters", f"{own.raters[0]:.1f}", display=False)
 
@@ -451,7 +451,7 @@ glue("people_differs", "; ".join(words) or "none", display=False)
 # :label: people-exercise-ask
 # ```
 # How well two groups of ten who had both agree stands in `found["ceiling"]`, in the row `("both", "mean")`, column
-# `agreement`. How many raters in each group would bring the agreement to ninety-five hundredths or more?
+# `reliability`. How many raters in each group would bring the agreement to ninety-five hundredths or more?
 #
 # Give a whole number: `emibook.check_exercise("2.1", raters, found=found)`.
 # ```{exercise-end}
@@ -464,7 +464,7 @@ glue("people_differs", "; ".join(words) or "none", display=False)
 # Solve $ka / (1 + (k - 1)a) = t$ for $k$, the number of times that a group is larger than ten.
 
 # %%
-agreement_of_ten = found["ceiling"].loc[("both", "mean"), "agreement"]
+agreement_of_ten = found["ceiling"].loc[("both", "mean"), "reliability"]
 target = 0.95
 times = target * (1 - agreement_of_ten) / (agreement_of_ten * (1 - target))
 raters = int(np.ceil(10 * times))
@@ -496,7 +496,7 @@ raters
 # shrinks to $(1 + a) / 2$ of itself, and the correlation grows by one over the root of that.
 
 # %%
-alike = found["ceiling"].loc["face"].drop("mean")["agreement"]
+alike = found["ceiling"].loc["face"].drop("mean")["reliability"]
 doubled = found["fusion"]["r_face"].drop("mean") / np.sqrt((1 + alike) / 2)
 emibook.check_exercise("2.2", doubled, found=found)
 exact = rows.loc["face, 20 raters", emotion_names].astype(float)
@@ -532,7 +532,7 @@ seen = (six["r_face"] - six["between"] * six["r_voice"]) / six["s_face"]
 heard = (six["r_voice"] - six["between"] * six["r_face"]) / six["s_voice"]
 best_share = seen / (seen + heard)
 emibook.check_exercise("2.3", best_share, found=found)
-pd.DataFrame({"all actors": best_share, "other actors": six["share"]}).round(3)
+pd.DataFrame({"all actors": best_share, "other actors": six["face_weight"]}).round(3)
 
 # %% [markdown]
 # Chosen on all actors or on the others: with so many clips it hardly matters. With a dozen clips it would. No weight is

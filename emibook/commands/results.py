@@ -123,9 +123,9 @@ def ceiling(
         ratings: what the raters of the targets had, for CREMA-D (default: both)
         seed: seed of the bootstrap
     """
-    from emibook.studies.human.label_ceiling import ceiling, in_words
+    from emibook.studies.human.label_ceiling import ceiling, summary
 
-    print(in_words(ceiling(root, participants=participants, ratings=ratings, seed=seed)))
+    print(summary(ceiling(root, participants=participants, ratings=ratings, seed=seed)))
     return 0
 
 
@@ -187,10 +187,10 @@ def simulate(
         stronger: factor on the attainable correlations
         seed: seed of the simulation
     """
-    from emibook.studies.rehearsal import DRAWN, simulate
+    from emibook.studies.simulation.simulate import SIMULATED_SETS, CorpusPlan, simulate
 
-    folder = simulate(root, work, features=features or DRAWN, size=size, patterns=patterns, calibrated=calibrated,
-                      stronger=stronger, seed=seed)  # fmt: skip
+    plan = CorpusPlan(features or SIMULATED_SETS, size, patterns, calibrated, stronger, seed)
+    folder = simulate(root, work, plan)
     print(folder)
     return 0
 

@@ -1,23 +1,23 @@
-"""How a face is cropped, tried out: the puppet's clips, each warped upright and each boxed, and what that does to rows.
+"""Two ways to crop a face, compared on the puppet: each clip warped upright and cut as a box.
 
-    a puppet corpus -> preprocess and extract, once a crop -> the rows' runs -> correlations, pair by pair
+    a puppet corpus -> preprocess and extract, once per crop -> runs -> correlations, pair by pair
 
-Both go through the same encoders, as a pretrained network would be used; the built-in ones were fitted on warped faces.
-What comes of it says nothing about people.
+Both crops go through the same encoders, as through a pretrained network; the built-in ones were fitted on warped faces.
+The results say nothing about people.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas
 from tqdm.auto import tqdm
 
 from emibook.compute import Resources
-from emibook.corpus import open_corpus
+from emibook.corpus import Corpus, open_corpus
 from emibook.evaluation import paired_difference
 from emibook.experiments.paper_tables import train
 from emibook.experiments.recipes import recipe_for
@@ -33,54 +33,69 @@ SOUND = "mfcc"
 VISUAL = ("resnet18", "aus", "resnet18+aus")
 
 
-def compare(
-    root: Path | str,
-    work: Path | str,
-    *,
-    clips: int = 240,
-    visual: Sequence[str] = VISUAL,
-    weights: Mapping[str, str] | None = None,
-    epochs: int | None = None,
-    seeds: int = 3,
-    seed: int = 0,
-    progress: bool = True,
-) -> pandas.DataFrame:
-    """One row for each of ``visual``, alone and with ``mfcc``: its validation correlation with either crop.
+@dataclass(frozen=True)
+class CropStudy:
+    """``clips`` of a puppet corpus with this ``seed``, the ``visual`` feature sets and so many training ``seeds``.
 
-    Columns: ``features``; ``warp``, ``box``, means over ``seeds`` and targets; ``difference`` of box from warp with
-    its 95 % interval over participants and seeds, ``low, high``; ``seconds`` of the trainings. ``seed`` is the
-    corpus's; ``weights`` as ``extract`` takes them; ``epochs`` as the recipe has unless given. ``root`` gets the
-    corpus, ``work`` a folder a crop. What is finished is not made again.
+    ``weights``: as ``extract`` takes them. ``epochs``: the recipe's, unless given.
     """
-    root, work = Path(root), Path(work)
-    make_corpus(root, clips=clips, seed=seed, progress=progress)
+
+    clips: int = 240
+    visual: tuple[str, ...] = VISUAL
+    weights: Mapping[str, str] | None = None
+    seeds: int = 3
+    seed: int = 0
+    epochs: int | None = None
+
+
+def compare(
+    root: Path | str, work: Path | str, study: CropStudy | None = None, *, progress: bool = True
+) -> pandas.DataFrame:
+    """One row per visual feature set, alone and fused with ``mfcc``: its validation correlation with either crop.
+
+    Finished work is not repeated.
+
+    Args:
+        root: folder of the corpus.
+        work: gets a work folder per crop.
+
+    Returns:
+        Columns ``features``; ``warp``, ``box``, means over seeds and targets; ``difference``, box less warp, with its
+        95 % interval over participants and seeds, ``low, high``; ``seconds`` of the trainings.
+    """
+    root, work, study = Path(root), Path(work), study or CropStudy()
+    make_corpus(root, clips=study.clips, seed=study.seed, progress=progress)
     corpus = open_corpus(root)
-    recipe = recipe_for(corpus)
-    recipe = replace(recipe, epochs=epochs or recipe.epochs)
-    names = [*dict.fromkeys("+".join(visual).split("+")), SOUND]
-    of_crop: dict[str, dict[str, list[Run]]] = {}
-    for crop in (WARP, BOX):
-        place = work / crop
-        if crop == BOX and (work / WARP / "encoders").is_dir():  # fitted once, as a published network is
-            shutil.copytree(work / WARP / "encoders", place / "encoders", dirs_exist_ok=True)
-        preprocess(corpus, place, crop=crop, resources=Resources(progress=progress))
-        extract(corpus, place, names, weights=dict(weights or {}), resources=Resources(progress=progress))
-        of_crop[crop] = {
-            name: [Run.open(train(corpus, place, name, each, recipe,
-                                  resources=Resources(progress=False))) for each in range(seeds)]
-            for name in tqdm([*visual, SOUND], desc=crop, unit="branch", disable=not progress)
-        }
+    runs = {crop: _runs_of_crop(corpus, work, crop, study, progress) for crop in (WARP, BOX)}
     valid = corpus.partition("valid")
     truth = valid[list(corpus.targets)].to_numpy(float)
     rows = []
-    for branches in [(name,) for name in visual] + [(name, SOUND) for name in visual]:
-        runs = {crop: [[made[name][each] for name in branches] for each in range(seeds)]
-                for crop, made in of_crop.items()}  # fmt: skip
-        said = {crop: [fuse(of_seed, valid["clip"]) for of_seed in every] for crop, every in runs.items()}
-        gain = paired_difference(truth, said[BOX], said[WARP], valid["participant"], names=corpus.targets)
-        scores = {crop: sum(mean_pearson(truth, each, names=corpus.targets) for each in every) / seeds
-                  for crop, every in said.items()}  # fmt: skip
-        taken = {run.folder: run.metrics["seconds"] for every in runs.values() for of_seed in every for run in of_seed}
+    for branches in [(name,) for name in study.visual] + [(name, SOUND) for name in study.visual]:
+        by_seed = {crop: [[by_name[name][seed] for name in branches] for seed in range(study.seeds)]
+                   for crop, by_name in runs.items()}  # fmt: skip
+        fused = {crop: [fuse(of_seed, valid["clip"]) for of_seed in seeds] for crop, seeds in by_seed.items()}
+        gain = paired_difference(truth, fused[BOX], fused[WARP], valid["participant"], names=corpus.targets)
+        scores = {crop: sum(mean_pearson(truth, predicted, names=corpus.targets) for predicted in seeds) / study.seeds
+                  for crop, seeds in fused.items()}  # fmt: skip
+        seconds = {run.folder: run.metrics["seconds"] for seeds in by_seed.values() for of_seed in seeds
+                   for run in of_seed}  # fmt: skip
         rows.append({"features": " & ".join(branches), **scores, "difference": gain.mean, "low": gain.low,
-                     "high": gain.high, "seconds": round(sum(taken.values()), 1)})
+                     "high": gain.high, "seconds": round(sum(seconds.values()), 1)})
     return pandas.DataFrame(rows)
+
+
+def _runs_of_crop(corpus: Corpus, work: Path, crop: str, study: CropStudy, progress: bool) -> dict[str, list[Run]]:
+    """The runs of every feature set on faces cropped in this way, one per seed."""
+    recipe = recipe_for(corpus)
+    recipe = replace(recipe, epochs=study.epochs or recipe.epochs)
+    folder = work / crop
+    if crop == BOX and (work / WARP / "encoders").is_dir():  # fitted once, as a published network is
+        shutil.copytree(work / WARP / "encoders", folder / "encoders", dirs_exist_ok=True)
+    preprocess(corpus, folder, crop=crop, resources=Resources(progress=progress))
+    names = [*dict.fromkeys("+".join(study.visual).split("+")), SOUND]
+    extract(corpus, folder, names, weights=dict(study.weights or {}), resources=Resources(progress=progress))
+    return {
+        name: [Run.open(train(corpus, folder, name, seed, recipe, resources=Resources(progress=False)))
+               for seed in range(study.seeds)]
+        for name in tqdm([*study.visual, SOUND], desc=crop, unit="branch", disable=not progress)
+    }

@@ -1,12 +1,12 @@
-"""The rehearsal: what is measured on simulated features, and one thing on the puppet; each part a table on disk.
+"""The rehearsal: studies on simulated features, and one on the puppet; each part is a table on disk.
 
     emibook rehearse --out FOLDER                       every part, reduced: all clips, 64 features, 75 steps
     emibook rehearse --out FOLDER --size full           the recipes at the paper's full width: for a GPU
     emibook rehearse --out FOLDER --parts choices       one part
-    emibook rehearse --out FOLDER --size tiny           every part so small that it says nothing: to try it
+    emibook rehearse --out FOLDER --size tiny           every part in minutes, to try it; its numbers mean nothing
 
-``book/results/`` keeps the tables that the first of them made, and ``rehearsal.json``: with what settings, when, where,
-how long.
+``book/results/`` keeps the tables of the first command, and ``rehearsal.json`` with the settings, date, machine and
+duration of each.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas
@@ -31,144 +32,172 @@ from emibook.experiments import paper_tables
 from emibook.experiments.variants import Variant
 from emibook.files import write_text
 from emibook.studies import crop_comparison, recipe_recovery, specification_curve, table3_from_table2, uncertainty
-from emibook.studies.recipe_recovery import PAPER_SEQUENCE, PAPERS_CLIPS, SIZES, TEN_TIMES, Size
-from emibook.studies.simulation.corpus import write_corpus, write_features
-from emibook.studies.simulation.features import CROSSING, LEGIBLE
-from emibook.studies.table3_from_table2 import AVERAGES, LEVELS, PAIRS, papers
+from emibook.studies.crop_comparison import CropStudy
+from emibook.studies.recipe_recovery import PAPER_RECIPE, TEN_TIMES
+from emibook.studies.settings import plain
+from emibook.studies.simulation.calibration import LEVELS, ROUNDS
+from emibook.studies.simulation.features import BETWEEN_PERSON_SD, CROSSING
+from emibook.studies.simulation.simulate import CorpusPlan, simulate
+from emibook.studies.simulation.sizes import AVERAGES, PAPER_CLIPS, SIZES, TINY, Size, size_named
+from emibook.studies.specification_curve import CurveStudy
+from emibook.studies.table3_from_table2 import PAIRS, Table3Study, table2_simulation
+from emibook.studies.uncertainty import OptimismStudy
 from emibook.training.loop import Recipe
 
 SETTINGS = "rehearsal.json"
-TINY = "tiny"
-REPEATS = 60
-WEAKER_SOUND = 0.2
-OFFICIAL = {"official_vit": "vit", "official_wav2vec2": "wav2vec2"}
-SIMULATED = {**LEVELS, "mfcc": WEAKER_SOUND, **{official: LEVELS[name] for official, name in OFFICIAL.items()}}
-"""What ``simulate`` can draw, and the attainable correlation; the official sets are the other reading of two rows."""
-DRAWN = (*LEVELS, "mfcc")
-CALIBRATED = ("attainable", "attained")
+
+
+@dataclass(frozen=True)
+class RecoveryStudy:
+    """The conditions of ``recipe_recovery`` at one size."""
+
+    size: Size
+
+
+@dataclass(frozen=True)
+class TablesStudy:
+    """Both tables on a simulated set of which ridge regression attains the paper's Table 2."""
+
+    averages: Size = AVERAGES
+    variant: Variant = TEN_TIMES
+    seeds: int = 5
+    seed: int = 0
+    recipe: Recipe | None = None
+    """The paper's, unless given."""
+
+
+@dataclass(frozen=True)
+class WidthsStudy:
+    """Widths of intervals, for each value of ``Simulation.between_person_sd``."""
+
+    clips: tuple[int, int, int] = PAPER_CLIPS
+    crossing: float = CROSSING
+    between_person_sd: tuple[float, ...] = (0.0, BETWEEN_PERSON_SD)
+    repeats: int = 60
+    samples: int = 10
+
+
+@dataclass(frozen=True)
+class DifferencesStudy:
+    """Differences between rows, see ``uncertainty.differences``."""
+
+    clips: tuple[int, int, int] = PAPER_CLIPS
+    crossing: float = CROSSING
+    between_person_sd: float = BETWEEN_PERSON_SD
+    repeats: int = 60
 
 
 @dataclass(frozen=True)
 class Part:
-    """A table of the rehearsal: ``make(out, progress, **settings)``; what takes long is kept under ``out``.
+    """A table of the rehearsal, made by ``make(out, study, progress)``; trainings and features are kept under ``out``.
 
-    ``settings`` are the same at every size but ``tiny``, which changes them as its name says. ``constants``: what else
-    decides the table, noted with them. Where ``sized``, ``make`` gets the ``size`` too.
+    ``study``: a dataclass of settings; one that has a ``size`` gets that of the rehearsal. ``tiny``: the fields that
+    the size ``tiny`` changes. ``constants``: what else decides the table, recorded with the settings.
     """
 
     name: str
-    what: str
-    make: Callable[..., pandas.DataFrame]
-    settings: Mapping[str, object] = field(default_factory=dict)
+    description: str
+    make: Callable[[Path, Any, bool], pandas.DataFrame]
+    study: Any
     tiny: Mapping[str, object] = field(default_factory=dict)
     constants: Mapping[str, object] = field(default_factory=dict)
-    sized: bool = False
 
-    def at(self, size: Size) -> dict:
-        """What ``make`` is given at this size."""
-        chosen = {**self.settings, **(self.tiny if size.name == TINY else {})}
-        return chosen | ({"size": size} if self.sized else {})
+    @property
+    def sized(self) -> bool:
+        """Whether the study depends on the size itself, and not only on whether it is ``tiny``."""
+        return any(option.name == "size" for option in fields(self.study))
 
-    def noted(self, size: Size) -> dict:
-        """What ``rehearsal.json`` says of it: all that ``at`` gives, the size in its parts, and the constants."""
-        given = self.at(size)
-        given.pop("size", None)
-        known = asdict(size) if self.sized else {"name": size.name, "depends": "only on whether it is tiny"}
-        return json.loads(json.dumps({**known, **given, **self.constants}, default=_told))
+    def at(self, size: Size) -> Any:
+        """The study at this size."""
+        changes = dict(self.tiny) if size.name == TINY else {}
+        return replace(self.study, **changes, **({"size": size} if self.sized else {}))
 
-
-def _told(settings: Size | Recipe) -> dict:
-    """What of them is set: options at their default say nothing, and new ones come."""
-    return {each.name: getattr(settings, each.name) for each in fields(settings)
-            if getattr(settings, each.name) != each.default}  # fmt: skip
-
-
-def _recovery(out: Path, progress: bool, size: Size) -> pandas.DataFrame:
-    return recipe_recovery.table(recipe_recovery.cases(size), size, out, progress=progress)
+    def settings(self, size: Size) -> dict:
+        """The settings as ``rehearsal.json`` records them; nested options at their default are left out."""
+        study = self.at(size)
+        chosen = {option.name: getattr(study, option.name) for option in fields(study) if option.name != "size"}
+        chosen = {name: value for name, value in chosen.items() if value is not None}
+        about = plain(size) if self.sized else {"name": size.name, "depends": "only on whether it is tiny"}
+        return {**about, **plain(chosen, defaults=False), **plain(self.constants, defaults=False)}
 
 
-def _table3(out: Path, progress: bool, **settings: object) -> pandas.DataFrame:
-    return table3_from_table2.table3(out, progress=progress, **settings)
+def _recovery(out: Path, study: RecoveryStudy, progress: bool) -> pandas.DataFrame:
+    return recipe_recovery.table(recipe_recovery.conditions(study.size), study.size, out, progress=progress)
 
 
-def _tables(
-    out: Path, progress: bool, averages: Size, variant: Variant, seeds: int, seed: int, recipe: Recipe = PAPER_SEQUENCE
-) -> pandas.DataFrame:
-    """Both tables, one under the other, of features of which ridge regression attains the paper's Table 2."""
-    folder = out / "tables" / averages.name  # another size is another simulation
+def _table3(out: Path, study: Table3Study, progress: bool) -> pandas.DataFrame:
+    return table3_from_table2.table3(out, study, progress=progress)
+
+
+def _tables(out: Path, study: TablesStudy, progress: bool) -> pandas.DataFrame:
+    """Both tables, one under the other."""
+    folder = out / "tables" / study.averages.name  # another size is another simulation
     root, work = folder / "corpus", folder / "work"
-    simulate(root, work, size=averages, patterns="mean", calibrated="attained", seed=seed, progress=progress)
-    made = paper_tables.tables(open_corpus(root), work, seeds=seeds, recipe=recipe,
-                               variant=variant, resources=Resources(progress=progress))
-    return pandas.concat([each.assign(table=number) for number, each in zip((2, 3), made, strict=True)])
+    plan = CorpusPlan(size=study.averages, patterns="mean", calibration="attained", seed=study.seed)
+    simulate(root, work, plan, progress=progress)
+    tables = paper_tables.tables(open_corpus(root), work, seeds=study.seeds, recipe=study.recipe or PAPER_RECIPE,
+                                 variant=study.variant, resources=Resources(progress=progress))  # fmt: skip
+    return pandas.concat([table.assign(table=number) for number, table in zip((2, 3), tables, strict=True)])
 
 
-def _choices(out: Path, progress: bool, **settings: object) -> pandas.DataFrame:
-    return specification_curve.curve(out / "choices" / "corpus", out / "choices", progress=progress, **settings)
+def _choices(out: Path, study: CurveStudy, progress: bool) -> pandas.DataFrame:
+    return specification_curve.curve(out / "choices" / "corpus", out / "choices", study, progress=progress)
 
 
-def _widths(
-    out: Path, progress: bool, clips: tuple, crossing: float, legible: Sequence[float], repeats: int, samples: int
-) -> pandas.DataFrame:
-    """Both with participants who are alike in legibility and with such who differ as in CREMA-D."""
+def _widths(out: Path, study: WidthsStudy, progress: bool) -> pandas.DataFrame:
+    """With participants whose slopes are the same, and with such as differ as in CREMA-D."""
     rows = [(name,) for name in LEVELS] + [row.branches for row in PAIRS]
-    found = []
-    for spread in legible:
-        table = uncertainty.widths(papers(crossing, clips, legible=spread), rows, repeats, samples)
-        found.append(table.reset_index().assign(legible=spread))
-    return pandas.concat(found, ignore_index=True)
+    tables = []
+    for sd in study.between_person_sd:
+        simulation = table2_simulation(study.crossing, study.clips, between_person_sd=sd)
+        table = uncertainty.widths(simulation, rows, study.repeats, study.samples)
+        tables.append(table.reset_index().assign(between_person_sd=sd))
+    return pandas.concat(tables, ignore_index=True)
 
 
-def _differences(out: Path, progress: bool, **settings: object) -> pandas.DataFrame:
-    return uncertainty.differences(**settings)
+def _differences(out: Path, study: DifferencesStudy, progress: bool) -> pandas.DataFrame:
+    return uncertainty.differences(study.crossing, study.between_person_sd, study.repeats, study.clips)
 
 
-def _optimism(out: Path, progress: bool, **settings: object) -> pandas.DataFrame:
-    return uncertainty.of_choosing_the_epoch(out, progress=progress, **settings)
+def _optimism(out: Path, study: OptimismStudy, progress: bool) -> pandas.DataFrame:
+    return uncertainty.epoch_optimism(out, study, progress=progress)
 
 
-def _crops(out: Path, progress: bool, **settings: object) -> pandas.DataFrame:
-    return crop_comparison.compare(out / "crops" / "corpus", out / "crops", progress=progress, **settings)
+def _crops(out: Path, study: CropStudy, progress: bool) -> pandas.DataFrame:
+    return crop_comparison.compare(out / "crops" / "corpus", out / "crops", study, progress=progress)
 
 
-FEW = (3, 600, 0)
-ANEW = {"levels": LEVELS, "first_seed": uncertainty.FIRST_SEED}
+FEW_CLIPS = (3, 600, 0)
+TINY_AVERAGES = Size("tiny averages", (300, 200, 20), 4, 0.5, 8)
+REPLICATIONS = {"levels": LEVELS, "first_seed": uncertainty.FIRST_SEED}
 PARTS = {
     part.name: part
     for part in (
-        Part("recovery", "how much of what can be reached a recipe reaches", _recovery, sized=True),
-        Part("table3", "Table 3 from branches with Table 2's correlations", _table3,
-             {"crossings": (0.0, CROSSING, 0.12), "clips": 60_000, "averages": AVERAGES,
-              "recipe": table3_from_table2.RECIPE, "trained_rounds": table3_from_table2.TRAINED_ROUNDS, "seed": 0},
-             {"crossings": (CROSSING,), "clips": 3000, "averages": Size("tiny averages", (300, 200, 0), 4, 0.5, 8),
+        Part("recovery", "share of the attainable correlation that a recipe reaches", _recovery,
+             RecoveryStudy(SIZES["reduced"])),
+        Part("table3", "Table 3 from branches with Table 2's correlations", _table3, Table3Study(),
+             {"crossings": (CROSSING,), "clips": 3000, "averages": replace(TINY_AVERAGES, clips=(300, 200, 0)),
               "recipe": replace(table3_from_table2.RECIPE, epochs=1), "trained_rounds": 1},
-             {"levels": LEVELS, "rounds": table3_from_table2.ROUNDS}),
+             {"levels": LEVELS, "rounds": ROUNDS}),
         Part("tables", "both tables of a simulated set on which ridge regression attains Table 2", _tables,
-             {"averages": AVERAGES, "variant": TEN_TIMES, "seeds": 5, "seed": 0},
-             {"averages": Size("tiny averages", (300, 200, 20), 4, 0.5, 8), "seeds": 2,
-              "recipe": replace(PAPER_SEQUENCE, name="tiny", batch=64), "variant": Variant("tiny",
-                                                                                           recipe={"epochs": 2})}),
-        Part("widths", "how far a table's value may be off", _widths,
-             {"clips": PAPERS_CLIPS, "crossing": CROSSING, "legible": (0.0, LEGIBLE), "repeats": REPEATS,
-              "samples": 10},
-             {"clips": FEW, "repeats": 6, "samples": 2}, {**ANEW, "draws": uncertainty.DRAWS}),
+             TablesStudy(),
+             {"averages": TINY_AVERAGES, "seeds": 2, "recipe": replace(PAPER_RECIPE, name="tiny", batch=64),
+              "variant": Variant("tiny", recipe={"epochs": 2})}),
+        Part("widths", "how uncertain a table's value is", _widths, WidthsStudy(),
+             {"clips": FEW_CLIPS, "repeats": 6, "samples": 2}, {**REPLICATIONS, "draws": uncertainty.DRAWS}),
         Part("differences", "which differences in the tables are larger than chance makes them", _differences,
-             {"clips": PAPERS_CLIPS, "crossing": CROSSING, "legible": LEGIBLE, "repeats": REPEATS},
-             {"clips": FEW, "repeats": 6}, ANEW),
+             DifferencesStudy(), {"clips": FEW_CLIPS, "repeats": 6}, REPLICATIONS),
         Part("optimism", "what choosing the epoch on the reported clips adds", _optimism,
-             {"train_clips": 2000, "recipe": uncertainty.RECIPE, "seeds": uncertainty.SEEDS},
+             OptimismStudy(SIZES["reduced"]),
              {"train_clips": 120, "recipe": replace(uncertainty.RECIPE, epochs=3), "seeds": (0, 1)},
-             {"level": uncertainty.LEVEL, "patterns": uncertainty.PATTERN, "draws": uncertainty.DRAWS}, sized=True),
-        Part("choices", "the specification curve", _choices,
-             {"clips": specification_curve.CLIPS, "combinations": 12, "recipe": specification_curve.RECIPE, "seed": 0},
+             {"level": uncertainty.LEVEL, "patterns": uncertainty.PATTERN, "draws": uncertainty.DRAWS}),
+        Part("choices", "the specification curve", _choices, CurveStudy(),
              {"clips": (40, 30, 0), "combinations": 1,
               "recipe": replace(specification_curve.RECIPE, batch=16, epochs=1)},
              {"levels": specification_curve.LEVELS, "widths": specification_curve.WIDTHS,
-              "steps": specification_curve.SHORTENED}),
+              "steps": specification_curve.USED_STEPS}),
         Part("crops", "a face warped or boxed, on the puppet", _crops,
-             {"clips": 240, "visual": crop_comparison.VISUAL, "weights": {"resnet18": "builtin",
-                                                                          "aus": "builtin"}, "seeds": 3,
-              "seed": 0},
+             CropStudy(weights={"resnet18": "builtin", "aus": "builtin"}),
              {"clips": 24, "visual": ("resnet18",), "weights": {"resnet18": "untrained"}, "epochs": 2, "seeds": 1},
              {"sound": crop_comparison.SOUND}),
     )
@@ -178,92 +207,46 @@ PARTS = {
 def rehearse(
     out: Path | str, *, size: Size | str = "reduced", parts: Sequence[str] | None = None, progress: bool = True
 ) -> dict[str, pandas.DataFrame]:
-    """Make each of ``parts``, all unless given; ``out/rehearsal_<part>.csv`` holds it, ``rehearsal.json`` says how.
+    """Make each of ``parts``, by default all, as ``out/rehearsal_<part>.csv``; ``rehearsal.json`` has their settings.
 
-    Finished trainings are not repeated, and a stopped rehearsal goes on where it stopped.
+    Finished trainings are not repeated, and an interrupted rehearsal resumes.
 
     Raises:
-        InputError: a part or a size that there is not.
+        InputError: an unknown part or size.
     """
-    size = _size(size)
+    size = size_named(size)
     names = list(dict.fromkeys(parts or PARTS))
     if unknown := [name for name in names if name not in PARTS]:
         raise InputError(f"no part {unknown[0]!r}; there are {', '.join(PARTS)}")
     out = Path(out)
-    found = {}
+    tables = {}
     for name in names:
         started = time.process_time()
-        found[name] = PARTS[name].make(out, progress, **PARTS[name].at(size))
+        tables[name] = PARTS[name].make(out, PARTS[name].at(size), progress)
         path = out / f"rehearsal_{name}.csv"
-        write_text(path, found[name].round(6).to_csv(index=False))
+        write_text(path, tables[name].round(6).to_csv(index=False))
         seconds = time.process_time() - started
-        if "seconds" in found[name]:  # of trainings, some of which may have been made earlier
-            seconds = max(seconds, found[name]["seconds"].sum())
-        _note(out, PARTS[name], size, float(seconds))
+        if "seconds" in tables[name]:  # of trainings, some of which may have been finished earlier
+            seconds = max(seconds, tables[name]["seconds"].sum())
+        _record(out, PARTS[name], size, float(seconds))
         if progress:
-            print(f"{name}: {len(found[name])} rows in {seconds:.0f} s, {path}", file=sys.stderr)
-    return found
+            print(f"{name}: {len(tables[name])} rows in {seconds:.0f} s, {path}", file=sys.stderr)
+    return tables
 
 
-def _size(size: Size | str) -> Size:
-    if isinstance(size, str) and size not in SIZES:
-        raise InputError(f"no size {size!r}; there are {', '.join(SIZES)}")
-    return SIZES[size] if isinstance(size, str) else size
-
-
-def simulate(
-    root: Path | str,
-    work: Path | str,
-    *,
-    features: Sequence[str] = DRAWN,
-    size: Size | str = "reduced",
-    patterns: str = "mixed",
-    calibrated: str = "attainable",
-    stronger: float = 1.0,
-    seed: int = 0,
-    progress: bool = True,
-) -> Path:
-    """Draw a corpus without media and its ``features``, on which ``experiments.tables`` runs as on any other.
-
-    Attainable correlations are Table 2's times ``stronger``; ``mfcc``, which the paper has not, stands for a weaker
-    sound. With ``calibrated`` as ``attained`` they are raised until ridge regression on time averages scores Table 2's
-    on the validation clips (``agreement.raised``), for signals that lie in the mean. Without ``features`` they are
-    what the tables' rows need; the official sets are for rows that name them.
-    Raises ``InputError`` for a feature set without a level, or where ``root`` holds something else.
-    """
-    size = _size(size)
-    if calibrated not in CALIBRATED:
-        raise InputError(f"no calibration {calibrated!r}; there are {' and '.join(CALIBRATED)}")
-    if calibrated == "attained" and patterns != "mean":
-        raise InputError(f"attained correlations are those of averages over time, which do not see all of the patterns "
-                         f"{patterns}; take the patterns mean, or attainable correlations")
-    if unknown := [name for name in features if name not in SIMULATED]:
-        raise InputError(f"no simulated features {unknown[0]!r}; there are {', '.join(SIMULATED)}")
-    # Always the plan of all sets, so that others can be added to a corpus later.
-    levels = dict(SIMULATED)
-    if calibrated == "attained":
-        averages = replace(AVERAGES, clips=size.clips, width=size.width)
-        levels |= table3_from_table2.raised(table3_from_table2.by_ridge, CROSSING, averages, seed)[0]
-        levels |= {official: levels[name] for official, name in OFFICIAL.items()}
-    plan = size.plan({name: level * stronger for name, level in levels.items()}, patterns, seed)
-    write_corpus(plan, root)
-    write_features(plan, work, features, progress=progress)
-    return Path(root)
-
-
-def _note(out: Path, part: Part, size: Size, seconds: float) -> None:
+def _record(out: Path, part: Part, size: Size, seconds: float) -> None:
     """Add a part to ``rehearsal.json``."""
     path = out / SETTINGS
-    noted = json.loads(path.read_text()) if path.is_file() else {}
-    noted[part.name] = {
-        "what": part.what,
+    recorded = json.loads(path.read_text()) if path.is_file() else {}
+    recorded[part.name] = {
+        "what": part.description,
         "command": f"emibook rehearse --out FOLDER --size {size.name} --parts {part.name}",
-        "size": part.noted(size),
+        "size": part.settings(size),
         "seconds": round(seconds, 1),
         "made": time.strftime("%Y-%m-%d"),
-        "machine": machine().partition(";")[0],  # its versions stand below
+        "machine": machine().partition(";")[0],  # its versions are below
         "threads": torch.get_num_threads(),
         "versions": {"emibook": __version__, "python": platform.python_version(), "torch": torch.__version__,
                      "numpy": np.__version__},
     }  # fmt: skip
-    write_text(path, json.dumps(noted, indent=1) + "\n")
+    write_text(path, json.dumps(recorded, indent=1) + "\n")

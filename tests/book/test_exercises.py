@@ -111,7 +111,7 @@ NONSENSE = (None, "abc", "", np.nan, np.inf, 10**400, 3 + 4j, [], (), {}, {"a": 
             Unreadable(), float, True, lambda *_: None, lambda *_: "x", [None] * 3, [(None, None, None)] * 3, b"ab",
             pd.DataFrame(), (None, None, None), np.ones((3, 3)))
 SMALL = {  # a check of each form of answer: one number, a row, two things, a table, functions, sets, texts by name
-    "8.1": {}, "2.1": {"found": {"ceiling": pd.DataFrame({"agreement": [0.8]}, pd.MultiIndex.from_tuples(
+    "8.1": {}, "2.1": {"found": {"ceiling": pd.DataFrame({"reliability": [0.8]}, pd.MultiIndex.from_tuples(
         [("both", "mean")]))}}, "1.3": {"labels": np.zeros((4, 2))}, "1.4": {}, "10.4": {}, "11.2": {}, "17.2": {},
     "17.3": {}, "6.1": {"rates": pd.DataFrame({"average": [30.0, 5.0]}, ["00000", "00001"])}, "a1.1": {}, "5.2": {},
     "13.1": {"by_emotion": pd.DataFrame({"r1": [0.3, 0.1], "r2": [0.15, 0.1]})},

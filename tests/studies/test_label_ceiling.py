@@ -1,4 +1,4 @@
-"""The ceiling against coins whose chances are known, and the numbers of raters that fractions tell."""
+"""The noise ceiling against votes whose chances are known, and numbers of raters inferred from fractions."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def correlations(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     return np.array([np.corrcoef(a, b)[0, 1] for a, b in zip(one.T, other.T, strict=True)])
 
 
-def test_agreement_is_that_of_two_groups_and_perfect_that_of_the_chances(coins):
+def test_reliability_is_that_of_two_groups_and_its_root_that_of_the_chances(coins):
     chances, raters, first, second = coins
     fractions = first / raters[:, None]
-    found = label_ceiling.agreement(fractions, raters, *whole(CLIPS))[0]
+    found = label_ceiling.reliability(fractions, raters, *whole(CLIPS))[0]
     np.testing.assert_allclose(found, correlations(fractions, second / raters[:, None]), atol=0.02)
     np.testing.assert_allclose(np.sqrt(found), correlations(fractions, chances), atol=0.03)
     assert found[0] > 0.7 and found[1] < 0.35, "much to know in the one, little in the other"
 
 
-def test_halves_and_coins_say_the_same(coins):
+def test_split_halves_and_the_formula_agree(coins):
     _, raters, first, _ = coins
-    halves = label_ceiling.split_halves(first, raters, np.random.default_rng(0))
-    np.testing.assert_allclose(halves, label_ceiling.agreement(first / raters[:, None], raters,
+    halves = label_ceiling.split_half_reliability(first, raters, np.random.default_rng(0))
+    np.testing.assert_allclose(halves, label_ceiling.reliability(first / raters[:, None], raters,
                                                                *whole(CLIPS))[0], atol=0.02)
 
 
@@ -54,8 +54,8 @@ def test_drawing_clips_is_repeating_them(coins):
     fractions, raters = (first / raters[:, None])[:40], raters[:40]
     weights = np.random.default_rng(1).integers(0, 3, 40)
     repeated = np.repeat(np.arange(40), weights)
-    drawn = label_ceiling.agreement(fractions, raters, np.arange(40), weights[None].astype(float))
-    np.testing.assert_allclose(drawn, label_ceiling.agreement(fractions[repeated],
+    drawn = label_ceiling.reliability(fractions, raters, np.arange(40), weights[None].astype(float))
+    np.testing.assert_allclose(drawn, label_ceiling.reliability(fractions[repeated],
                                                               raters[repeated], *whole(len(repeated))))
 
 
@@ -72,7 +72,7 @@ def test_inferred_raters_put_the_ceiling_between_two(coins):
     fractions = np.concatenate([first, raters[:, None] - first], axis=1) / raters[:, None]
     least, most = label_ceiling.infer_raters(np.round(fractions, 3))
     assert (least > 0).all() and (raters % least == 0).all() and (least <= raters).all()
-    low, truth, high = (label_ceiling.agreement(fractions, each, *whole(CLIPS))[0] for each in (least, raters, most))
+    low, truth, high = (label_ceiling.reliability(fractions, each, *whole(CLIPS))[0] for each in (least, raters, most))
     assert (low < truth - 0.005).all() and (truth < high).all()
 
 
@@ -81,7 +81,7 @@ def test_labels_as_the_papers_lie_between_too():
     drawn = labels.sample_labels(np.arange(20_000) // 20, np.arange(20_000) % 500, np.random.default_rng(0))
     least, most = label_ceiling.infer_raters(np.round(drawn.values, 3))
     assert (least <= drawn.raters).all() and (drawn.raters <= most).all()
-    low, truth, high = (label_ceiling.agreement(drawn.values, each, *whole(20_000))[0] for each in
+    low, truth, high = (label_ceiling.reliability(drawn.values, each, *whole(20_000))[0] for each in
                         (least, drawn.raters, most))
     assert (low < truth).all() and (truth < high).all()
 
@@ -89,15 +89,15 @@ def test_labels_as_the_papers_lie_between_too():
 def test_a_corpus_without_votes(tmp_path):
     corpus = feature_corpus.corpus(tmp_path, 60, 30, 20)
     found = label_ceiling.from_fractions(corpus)
-    assert not found.known and found.clips == 90 and found.over == "participants" and found.strange == 0
+    assert not found.known and found.clips == 90 and found.over == "participants" and found.excluded == 0
     assert list(found.table.index) == [*feature_corpus.TARGETS, "mean"]
-    assert (found.table["perfect"] <= found.table["perfect_most"]).all()
-    assert found.table.loc["mean", "perfect"] == pytest.approx(found.table["perfect"][:-1].mean())
-    assert "20" not in label_ceiling.in_words(found).split("clips")[0]
+    assert (found.table["noise_ceiling"] <= found.table["noise_ceiling_max"]).all()
+    assert found.table.loc["mean", "noise_ceiling"] == pytest.approx(found.table["noise_ceiling"][:-1].mean())
+    assert "20" not in label_ceiling.summary(found).split("clips")[0]
     clips = corpus.clips.copy()
     clips.loc[0, feature_corpus.TARGETS[0]] = 0.12345
     few = label_ceiling.from_fractions(type(corpus)("made", tmp_path, clips, corpus.targets))
-    assert few.clips == 89 and few.strange == 1 and "1 clips were left out" in label_ceiling.in_words(few)
+    assert few.clips == 89 and few.excluded == 1 and "1 clips were left out" in label_ceiling.summary(few)
     clips[list(feature_corpus.TARGETS)] *= 1.2345
     with pytest.raises(InputError, match="labels of [0-9]+ of 90 clips are no fractions of 20 raters or fewer"):
         label_ceiling.from_fractions(type(corpus)("made", tmp_path, clips, corpus.targets))
@@ -141,7 +141,7 @@ def test_the_command_on_votes_alone(tmp_path, capsys):
     crema_d_files.write_votes(tmp_path / "tabulatedVotes.csv", clips, crema_d_files.simulated_votes(clips))
     assert main(["ceiling", str(tmp_path), "--ratings", "face"]) == 0
     said = capsys.readouterr().out
-    assert "halves" in said and "crema-d, rated by face: 18 clips" in said and "as the votes say" in said
+    assert "split_half" in said and "crema-d, rated by face: 18 clips" in said and "counted from the votes" in said
 
 
 @pytest.mark.skipif(crema_d_files.real() is None, reason=crema_d_files.ABSENT)
@@ -149,8 +149,10 @@ def test_the_real_votes_and_what_their_fractions_would_have_told():
     found = label_ceiling.ceiling(crema_d_files.real())
     assert found.clips == 7442 and found.over == "participants"
     mean = found.table.loc["mean"]
-    assert mean["halves"] == pytest.approx(0.889, abs=0.002) and mean["agreement"] == pytest.approx(0.888, abs=0.002)
-    assert mean["low"] < mean["perfect"] < mean["high"] and mean["perfect"] == pytest.approx(0.943, abs=0.002)
+    assert mean["split_half"] == pytest.approx(0.889, abs=0.002)
+    assert mean["reliability"] == pytest.approx(0.888, abs=0.002)
+    assert mean["noise_ceiling"] == pytest.approx(0.943, abs=0.002)
+    assert mean["low"] < mean["noise_ceiling"] < mean["high"]
     bias = label_ceiling.inference_bias(crema_d_votes.read(crema_d_files.real())).loc["both"]
     assert {key: round(bias[key], 3) for key in label_ceiling.ON_CREMA_D} == label_ceiling.ON_CREMA_D
-    assert bias["raters_least"] < bias["raters"] < bias["raters_most"]
+    assert bias["raters_min"] < bias["raters"] < bias["raters_max"]

@@ -1,4 +1,4 @@
-"""People as encoders: sums against votes written out, expectations against raters really drawn."""
+"""Human raters as predictors: sums against votes written out, expectations against sampled raters."""
 
 from __future__ import annotations
 
@@ -53,49 +53,49 @@ def test_all_raters_as_they_are_is_plain_correlation(found, results):
 
 
 def test_drawing_actors_is_the_evaluations_bootstrap(found):
-    sums = rater_panels.Sums(found)
+    sums = rater_panels.ActorSums(found)
     _, groups = np.unique(found.actors, return_inverse=True)
     weights = np.random.default_rng(0).multinomial(30, np.full(30, 1 / 30), size=5)
     voice, face, both = found.fractions
-    mine = rater_panels.correlation(np.einsum("da,mae->mde", weights, sums.blend(0.3, None, None)))
+    mine = rater_panels.correlation(np.einsum("da,mae->mde", weights, sums.moments(0.3, None, None)))
     theirs = weighted_pearson(both, (0.3 * face + 0.7 * voice)[None], weights, groups)[:, 0]
     np.testing.assert_allclose(mine, theirs, atol=1e-9)
 
 
 @pytest.mark.parametrize(("faces", "voices"), [(4, 0), (0, 5), (3, 3), (6, 2), (1, 1)])
 def test_fewer_raters_are_the_expectation_of_leaving_raters_out(found, faces, voices):
-    sums = rater_panels.Sums(found)
-    exact = rater_panels.correlation(sums.blend(faces / (faces + voices), faces, voices).sum(axis=1))
-    drawn = rater_panels.drawn_raters(found, faces, voices, np.random.default_rng(2), draws=300)
+    sums = rater_panels.ActorSums(found)
+    exact = rater_panels.correlation(sums.moments(faces / (faces + voices), faces, voices).sum(axis=1))
+    drawn = rater_panels.sampled_panel(found, faces, voices, np.random.default_rng(2), draws=300)
     np.testing.assert_allclose(exact, drawn, atol=0.008)  # a mean of correlations is not quite that of means
 
 
-def test_raters_are_drawn_without_replacement(found):
-    """All there are is no draw at all."""
+def test_raters_are_sampled_without_replacement(found):
+    """A sample of all raters is all raters."""
     most = int(found.raters.max())
-    np.testing.assert_allclose(rater_panels.drawn_raters(found, most, 0, np.random.default_rng(0), draws=2),
+    np.testing.assert_allclose(rater_panels.sampled_panel(found, most, 0, np.random.default_rng(0), draws=2),
                                correlations(found.fractions[2], found.fractions[1]), atol=1e-9)
 
 
-def test_without_luck_is_what_the_chances_would_reach():
+def test_noise_free_raters_reach_what_the_chances_reach():
     rng = np.random.default_rng(5)
     clips = [f"{1001 + place % 90}_DFA_ANG_XX" for place in range(12_000)]
     chances = rng.dirichlet(np.full(6, 0.6), len(clips))
     heard = 0.5 * chances + 0.5 * rng.dirichlet(np.full(6, 0.6), len(clips))
     counts = np.stack([rng.multinomial(9, each) for each in (heard, chances, chances)])
-    sums = rater_panels.Sums(Votes(tuple(clips), counts))
+    sums = rater_panels.ActorSums(Votes(tuple(clips), counts))
     both = counts[2] / 9
-    reached = rater_panels.correlation(sums.blend(0.0, 0, np.inf).sum(axis=1))
+    reached = rater_panels.correlation(sums.moments(0.0, 0, np.inf).sum(axis=1))
     np.testing.assert_allclose(reached, correlations(both, heard), atol=0.015)
-    exact = rater_panels.correlation(sums.blend(0.0, 0, np.inf, exact=True).sum(axis=1))
+    exact = rater_panels.correlation(sums.moments(0.0, 0, np.inf, noise_free_target=True).sum(axis=1))
     np.testing.assert_allclose(exact, correlations(chances, heard), atol=0.015)
-    same = rater_panels.correlation(sums.blend(1.0, np.inf, 0, exact=True).sum(axis=1))
+    same = rater_panels.correlation(sums.moments(1.0, np.inf, 0, noise_free_target=True).sum(axis=1))
     np.testing.assert_allclose(same, 1, atol=0.015)
 
 
 def test_more_raters_never_hurt_and_differences_are_paired(results):
     table = results["correlations"]["mean"]
-    assert table["face, 10 raters"] < table["face, 20 raters"] < table["face, no luck"]
+    assert table["face, 10 raters"] < table["face, 20 raters"] < table["face, noise-free"]
     for name, row in results["differences"].iterrows():
         one, other = name.split(" - ")
         assert row["mean"] == pytest.approx(table[one] - table[other], abs=1e-12)
@@ -122,12 +122,13 @@ def test_more_raters_in_all(results):
         assert totals.loc[total, "face"] == pytest.approx(table[one])
         assert totals.loc[total, "half"] == pytest.approx(table[other])
     assert (totals[["face", "half"]].diff().dropna() > 0).all(axis=None)
-    assert totals.loc[100, "face"] < table["face, no luck"] and totals.loc[100, "half"] < table["average, no luck"]
+    assert totals.loc[100, "face"] < table["face, noise-free"]
+    assert totals.loc[100, "half"] < table["average, noise-free"]
 
 
 def test_weights_are_a_regressions_and_never_see_the_actor_they_are_for(found):
-    sums = rater_panels.Sums(found)
-    shares = rater_panels.best_shares(sums)
+    sums = rater_panels.ActorSums(found)
+    shares = rater_panels.best_weights(sums)
     voice, face, both = found.fractions
     for actor in (0, 17):
         others = found.actors != ACTORS[actor]
@@ -137,9 +138,9 @@ def test_weights_are_a_regressions_and_never_see_the_actor_they_are_for(found):
             assert shares[actor, emotion] == pytest.approx(one / (one + other))
     counts = found.counts.copy()
     counts[:, found.actors == ACTORS[4]] = counts[::-1, found.actors == ACTORS[4]][..., ::-1]
-    spoilt = rater_panels.Sums(Votes(found.clips, counts))
-    np.testing.assert_allclose(rater_panels.best_shares(spoilt)[4], shares[4])
-    assert not np.allclose(rater_panels.best_shares(spoilt)[5], shares[5])
+    spoilt = rater_panels.ActorSums(Votes(found.clips, counts))
+    np.testing.assert_allclose(rater_panels.best_weights(spoilt)[4], shares[4])
+    assert not np.allclose(rater_panels.best_weights(spoilt)[5], shares[5])
     np.testing.assert_array_equal(rater_panels.best_splits(spoilt)[4], rater_panels.best_splits(sums)[4])
 
 
@@ -149,20 +150,20 @@ def test_the_formula_is_the_measurement(results):
     np.testing.assert_allclose(table["ten_formula"], table["ten_measured"], atol=0.01)
 
 
-def test_luck_of_the_labels_makes_errors_go_together():
-    """Those who heard and those who saw err apart; the label's luck alone makes their errors look alike."""
+def test_rater_noise_of_the_labels_correlates_errors():
+    """Those who heard and those who saw err apart; the rater noise of the labels alone makes their errors correlate."""
     rng = np.random.default_rng(7)
     clips = [f"{1001 + place % 90}_DFA_ANG_XX" for place in range(6_000)]
     chances = rng.dirichlet(np.full(6, 1.0), len(clips))
     counts = np.stack([rng.multinomial(60, 0.5 * chances + 0.5 * rng.dirichlet(np.full(6, 1.0), len(clips)))
                        for _ in range(2)] + [rng.multinomial(6, chances)])
     found = Votes(tuple(clips), counts)
-    sums = rater_panels.Sums(found)
-    table = people.fusion(found, sums, rater_panels.best_shares(sums),
+    sums = rater_panels.ActorSums(found)
+    table = people.fusion(found, sums, rater_panels.best_weights(sums),
                           rater_panels.best_splits(sums), np.random.default_rng(0))
-    assert (table["errors"] > table["errors_no_luck"] + 0.04).all()
+    assert (table["errors"] > table["errors_noise_free"] + 0.04).all()
     # Both err by half of what the clip is not, so their errors share one half of their variance.
-    np.testing.assert_allclose(table["errors_no_luck"], 0.5, atol=0.06)
+    np.testing.assert_allclose(table["errors_noise_free"], 0.5, atol=0.06)
 
 
 def test_clips_of_one_actor_make_wider_intervals():
@@ -249,14 +250,14 @@ def test_the_command_writes_all_tables(tmp_path, capsys):
 
 def test_exercises_know_right_from_wrong(results, capsys):
     six = results["fusion"].drop("mean")
-    alike = results["ceiling"].loc["face"].drop("mean")["agreement"].to_numpy()
+    alike = results["ceiling"].loc["face"].drop("mean")["reliability"].to_numpy()
     right = six["r_face"].to_numpy() / np.sqrt((1 + alike) / 2)
     check_exercise("2.2", right, found=results)
     for wrong, said in ((six["r_face"] * 2 / (1 + alike), "one stays as it is"), (right - 0.1, "too small"),
                         (six["r_face"] / np.sqrt(alike), "half of it")):
         with pytest.raises(InputError, match=said):
             check_exercise("2.2", wrong, found=results)
-    agreement = results["ceiling"].loc[("both", "mean"), "agreement"]
+    agreement = results["ceiling"].loc[("both", "mean"), "reliability"]
     exact = 10 * 19 * (1 - agreement) / agreement
     check_exercise("2.1", np.ceil(exact), found=results)
     for wrong, said in ((np.floor(exact), "just short"), (exact / 10, "how many times ten"), (9 * exact, "too large")):

@@ -15,12 +15,13 @@ from emibook.fusion import late_fusion
 from emibook.metrics import mean_pearson
 from emibook.sequences.load import load, packed_file
 from emibook.sequences.packed import read, write
-from emibook.studies.recipe_recovery import Size, ridge
-from emibook.studies.rehearsal import simulate
 from emibook.studies.simulation import corpus
 from emibook.studies.simulation import features as simulated_features
+from emibook.studies.simulation.calibration import LEVELS as TABLE_2
 from emibook.studies.simulation.corpus import sequences, write_corpus, write_features
-from emibook.studies.table3_from_table2 import LEVELS as TABLE_2
+from emibook.studies.simulation.simulate import simulate
+from emibook.studies.simulation.sizes import Size
+from emibook.studies.simulation.tuned_ridge import ridge
 from emibook.training.loop import Recipe
 
 SIZE = Size("test", (150, 120, 20), 8, 2.0, 8)
@@ -97,7 +98,7 @@ def test_both_tables_are_made_without_media(places):
 
 
 def test_the_command_draws_all_that_the_tables_need(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("emibook.studies.rehearsal.SIZES", {"tiny": SIZE})
+    monkeypatch.setattr("emibook.studies.simulation.sizes.SIZES", {"tiny": SIZE})
     where = [str(tmp_path / "corpus"), "--work", str(tmp_path / "work")]
     assert cli.main(["simulate", *where, "--size", "tiny", "--stronger", "2"]) == 0
     capsys.readouterr()
@@ -110,28 +111,28 @@ def test_the_command_draws_all_that_the_tables_need(tmp_path, monkeypatch, capsy
     added = {path.parent.name for path in (tmp_path / "work" / "packed").rglob("train.safetensors")} - drawn
     assert added == {"official_vit", "official_wav2vec2"}
     with pytest.raises(InputError, match="no size 'huge'"):
-        simulate(tmp_path / "a", tmp_path / "b", size="huge")
+        CorpusPlan(size="huge")
     with pytest.raises(InputError, match="no simulated features 'smell'"):
-        simulate(tmp_path / "a", tmp_path / "b", features=["smell"], size="tiny")
+        CorpusPlan(["smell"], "tiny")
 
 
 def test_a_set_can_be_drawn_so_that_ridge_regression_attains_table_2(tmp_path):
     size = Size("some", (1500, 1000, 20), 6, 0.5, 8)
     where = tmp_path / "corpus", tmp_path / "work"
-    simulate(*where, features=["aus", "wav2vec2"], size=size, patterns="mean", calibrated="attained", progress=False)
+    simulate(*where, CorpusPlan(["aus", "wav2vec2"], size, "mean", "attained"), progress=False)
     corpus = open_corpus(where[0])
     for name in ("aus", "wav2vec2"):
         training, valid = (load(corpus, where[1], name, partition) for partition in ("train", "valid"))
         reached = mean_pearson(valid.targets, ridge(training, valid)[0])
         assert reached == pytest.approx(TABLE_2[name], abs=0.01), name
-    simulate(tmp_path / "a", tmp_path / "b", features=["wav2vec2"], size=size, patterns="mean", progress=False)
+    simulate(tmp_path / "a", tmp_path / "b", CorpusPlan(["wav2vec2"], size, "mean"), progress=False)
     corpus = open_corpus(tmp_path / "a")
     training, valid = (load(corpus, tmp_path / "b", "wav2vec2", partition) for partition in ("train", "valid"))
     assert mean_pearson(valid.targets, ridge(training, valid)[0]) < TABLE_2["wav2vec2"] - 0.015, "uncalibrated"
-    with pytest.raises(InputError, match="do not see all of the patterns mixed"):
-        simulate(*where, calibrated="attained", progress=False)
+    with pytest.raises(InputError, match="in which the patterns mixed are not visible"):
+        CorpusPlan(calibration="attained")
     with pytest.raises(InputError, match="no calibration 'hoped'; there are attainable and attained"):
-        simulate(*where, calibrated="hoped", progress=False)
+        CorpusPlan(calibration="hoped")
 
 
 def test_features_that_were_not_simulated_are_not_looked_for_in_media_that_there_are_not(places, tmp_path):

@@ -15,21 +15,30 @@ from emibook.puppet.labels import LATENT, PUBLISHED, RATERS, RATERS_PROBABILITIE
 from emibook.studies.simulation import features as simulated_features
 from emibook.studies.simulation.attainable import (
     attainable,
-    best_guess,
     best_linear,
     ceiling,
     chance,
+    expected_label,
     label_variance,
     multiple_correlation,
     needed,
 )
-from emibook.studies.simulation.best_predictor import best, bounds, plan
-from emibook.studies.simulation.features import Planted, Simulation, clips, draw, scores
-from emibook.studies.simulation.patterns import OFFSET, PATTERNS, STRENGTH, Clock, at_least, plant, read, told
+from emibook.studies.simulation.best_predictor import bounds, plan, predict
+from emibook.studies.simulation.features import SimulatedSet, Simulation, clips, draw, scores
+from emibook.studies.simulation.patterns import (
+    OFFSET,
+    PATTERNS,
+    STRENGTH,
+    Clock,
+    lower_bound,
+    plant,
+    posterior,
+    recoverable_share,
+)
 
 CLOCK = Clock(7.5)
 WIDTHS = {name: 12 for name in simulated_features.WIDTHS}
-SMALL = {"clips": (300, 150, 60), "steps": 40, "rate": 7.5, "widths": WIDTHS}
+SMALL = {"clips": (300, 150, 60), "steps": 40, "frame_rate": 7.5, "widths": WIDTHS}
 
 
 def correlation(one, two):
@@ -45,12 +54,12 @@ def ticked(latent, rng):
 
 
 @pytest.mark.parametrize("multiple", [0.2, 0.5, 0.8, 0.95])
-def test_the_best_guess_reaches_the_formula_and_a_line_less(multiple):
+def test_the_expected_label_reaches_the_formula_and_a_line_less(multiple):
     rng = np.random.default_rng(0)
     guess = multiple * rng.standard_normal(400_000)
     label = ticked(guess + np.sqrt(1 - multiple**2) * rng.standard_normal(len(guess)), rng)
     assert label.var() == pytest.approx(label_variance(), rel=0.02)
-    reached = correlation(label, best_guess(guess, np.full(len(guess), multiple)))
+    reached = correlation(label, expected_label(guess, np.full(len(guess), multiple)))
     assert reached == pytest.approx(attainable(multiple), abs=0.005)
     assert correlation(label, guess) == pytest.approx(best_linear(multiple), abs=0.005)
     assert best_linear(multiple) < attainable(multiple) < ceiling()
@@ -111,7 +120,7 @@ def test_reading_is_what_counting_all_scores_and_places_gives(pattern):
         share = likely * np.exp(-(grid**2) / 2)
         share /= share.sum()
         mean = share @ grid
-        assert read(pattern, channel, CLOCK) == pytest.approx((mean, share @ grid**2 - mean**2), abs=1e-6)
+        assert posterior(pattern, channel, CLOCK) == pytest.approx((mean, share @ grid**2 - mean**2), abs=1e-6)
 
 
 def channels(pattern, correlated, steps, count):
@@ -129,11 +138,11 @@ def channels(pattern, correlated, steps, count):
 def test_what_an_oracle_reads_lies_between_the_bounds(pattern, steps):
     correlated = 0.8
     seen, label, score = channels(pattern, correlated, steps, 12_000)
-    readings = np.array([read(pattern, each, CLOCK) for each in seen])
-    guess = best_guess(correlated * readings[:, 0], correlated * np.sqrt(np.clip(1 - readings[:, 1], 0, 1)))
+    readings = np.array([posterior(pattern, each, CLOCK) for each in seen])
+    guess = expected_label(correlated * readings[:, 0], correlated * np.sqrt(np.clip(1 - readings[:, 1], 0, 1)))
     reached, error = correlation(label, guess), 2.5 / np.sqrt(len(label))
-    low = at_least(pattern, correlated, steps, CLOCK)
-    high = attainable(correlated * np.sqrt(told(pattern, steps, CLOCK)))
+    low = lower_bound(pattern, correlated, steps, CLOCK)
+    high = attainable(correlated * np.sqrt(recoverable_share(pattern, steps, CLOCK)))
     assert low - error <= reached <= high + error
     assert high - low < (1e-9 if pattern == "mean" else 0.25)
     # The reading knows its own error.
@@ -149,26 +158,27 @@ def test_the_stated_reader_of_a_rhythm_reaches_the_lower_bound(strength, monkeyp
     inverse = np.linalg.inv(covariance(30))
     fitted = seen @ inverse @ swings @ np.linalg.inv(swings.T @ inverse @ swings)
     power = (fitted**2) @ [1, 1, -1, -1]
-    assert abs(correlation(label, power)) == pytest.approx(at_least("rhythm", 0.8, 30, CLOCK), abs=0.015)
+    assert abs(correlation(label, power)) == pytest.approx(lower_bound("rhythm", 0.8, 30, CLOCK), abs=0.015)
 
 
 def test_the_stated_reader_of_an_onset_reaches_the_lower_bound():
     seen, label, score = channels("onset", 0.8, 30, 20_000)
     weights = np.linalg.lstsq(seen, score, rcond=None)[0]
-    assert abs(correlation(label, seen @ weights)) == pytest.approx(at_least("onset", 0.8, 30, CLOCK), abs=0.02)
+    assert abs(correlation(label, seen @ weights)) == pytest.approx(lower_bound("onset", 0.8, 30, CLOCK), abs=0.02)
 
 
 def test_of_a_rhythm_averages_and_the_spread_of_steps_see_nothing():
     seen, _, score = channels("rhythm", 0.8, 60, 20_000)
     for blind in (seen.mean(axis=1), np.abs(seen).mean(axis=1)):
         assert abs(correlation(score, blind)) < 0.06
-    readings = [read("rhythm", each, CLOCK)[0] for each in seen[:2000]]
+    readings = [posterior("rhythm", each, CLOCK)[0] for each in seen[:2000]]
     assert correlation(score[:2000], readings) > 0.9
 
 
 def test_short_clips_tell_little():
-    assert told("mean", 1, CLOCK) < told("mean", 10, CLOCK) < told("mean", 75, CLOCK) < 1
-    assert at_least("rhythm", 0.8, 5, CLOCK) == 0 and read("rhythm", np.ones(5), CLOCK) == (0.0, 1.0)
+    shares = [recoverable_share("mean", steps, CLOCK) for steps in (1, 10, 75)]
+    assert shares[0] < shares[1] < shares[2] < 1
+    assert lower_bound("rhythm", 0.8, 5, CLOCK) == 0 and posterior("rhythm", np.ones(5), CLOCK) == (0.0, 1.0)
 
 
 # The whole model
@@ -206,9 +216,9 @@ def test_a_participant_is_in_labels_and_scores():
     assert abs(shares["seed_video"]) < 0.01
 
 
-def test_participants_who_differ_in_legibility_keep_the_scores_normal_and_the_mean_correlation():
+def test_participants_who_differ_in_slopes_keep_the_scores_normal_and_the_mean_correlation():
     simulation = plan({"vit": 0.3}, patterns="mean", **(SMALL | {"clips": (30_000, 0, 0)}))
-    differing = replace(simulation, legible=simulated_features.LEGIBLE)
+    differing = replace(simulation, between_person_sd=simulated_features.BETWEEN_PERSON_SD)
     latent, person = clips(simulation).latent, clips(simulation).table["participant"]
     slopes = {}
     for each in (simulation, differing):
@@ -219,7 +229,7 @@ def test_participants_who_differ_in_legibility_keep_the_scores_normal_and_the_me
     same, other = slopes[simulation], slopes[differing]
     assert other.mean(axis=0) == pytest.approx(same.mean(axis=0), abs=0.02)
     spread = np.sqrt(other.var(axis=0) - same.var(axis=0)) / other.mean(axis=0)
-    assert spread.mean() == pytest.approx(simulated_features.LEGIBLE, abs=0.04)
+    assert spread.mean() == pytest.approx(simulated_features.BETWEEN_PERSON_SD, abs=0.04)
 
 
 def test_the_participants_effect_is_that_of_crema_d():
@@ -236,12 +246,12 @@ def test_the_participants_effect_is_that_of_crema_d():
     left = [rating - (y * rating).mean(axis=0) * y for rating in (voice, face)]
     shares = [variance_shares(each, acted, found.actors)["participant"] for each in left]
     assert np.mean(shares) == pytest.approx(simulated_features.PARTICIPANT["score"], abs=3e-3)
-    differing = [legibility(y, rating, found.actors) for rating in (voice, face)]
-    assert np.mean(differing) == pytest.approx(simulated_features.LEGIBLE, abs=0.01)
+    differing = [between_person_sd(y, rating, found.actors) for rating in (voice, face)]
+    assert np.mean(differing) == pytest.approx(simulated_features.BETWEEN_PERSON_SD, abs=0.01)
 
 
-def legibility(truth, rating, people):
-    """Relative spread of the slope of ``rating`` on ``truth`` from person to person, less what few clips make of it."""
+def between_person_sd(truth, rating, people):
+    """Relative standard deviation of the slope of ``rating`` on ``truth`` between people, less its sampling error."""
     slopes, errors = [], []
     for person in np.unique(people):
         x, y = truth[people == person], rating[people == person]
@@ -263,7 +273,7 @@ def test_plans_meet_their_levels(patterns):
     by_face = simulated_features.BY_FACE > 0
     assert (face[by_face].mean() - face[~by_face].mean()) > 0.05
     assert (voice[by_face].mean() - voice[~by_face].mean()) < -0.05
-    assert 0 < simulation.alike < 1
+    assert 0 < simulation.noise_correlation < 1
     assert (bounds(simulation, "resnet18+aus", "wav2vec2")[:, 1] > np.maximum(face, voice)).all()
 
 
@@ -273,7 +283,7 @@ def test_where_there_is_a_formula_the_best_predictor_reaches_it(features):
     simulation = plan({"resnet18": 0.4, "aus": 0.35, "wav2vec2": 0.5, "resnet18+aus": 0.45}, patterns="mean", **sizes)
     found = bounds(simulation, *features)
     assert found[:, 0] == pytest.approx(found[:, 1])
-    predicted = best(simulation, "valid", *features)
+    predicted = predict(simulation, "valid", *features)
     labels = clips(simulation).table.query("partition == 'valid'")[list(EMOTIONS)].to_numpy()
     reached = [correlation(*pair) for pair in zip(labels.T, predicted.T, strict=True)]
     assert reached == pytest.approx(list(found[:, 0]), abs=0.07)
@@ -283,7 +293,7 @@ def test_where_there_is_a_formula_the_best_predictor_reaches_it(features):
 def test_where_there_are_bounds_the_oracle_lies_between():
     simulation = plan({"wav2vec2": 0.5}, patterns="mixed", **(SMALL | {"clips": (10, 3000, 0)}))
     found = bounds(simulation, "wav2vec2")
-    predicted = best(simulation, "valid", "wav2vec2")
+    predicted = predict(simulation, "valid", "wav2vec2")
     labels = clips(simulation).table.query("partition == 'valid'")[list(EMOTIONS)].to_numpy()
     reached = np.array([correlation(*pair) for pair in zip(labels.T, predicted.T, strict=True)])
     assert (found[:, 0] < found[:, 1]).any() and (found[:, 0] <= found[:, 1] + 1e-12).all()
@@ -294,7 +304,7 @@ def test_where_there_are_bounds_the_oracle_lies_between():
 def test_the_oracle_lies_between_the_bounds_of_joined_sets_and_of_both_modalities(features):
     levels = {"resnet18": 0.4, "aus": 0.35, "wav2vec2": 0.5, "resnet18+aus": 0.45}
     simulation = plan(levels, patterns="mixed", **(SMALL | {"clips": (10, 4000, 0)}))
-    (low, high), predicted = bounds(simulation, *features).T, best(simulation, "valid", *features)
+    (low, high), predicted = bounds(simulation, *features).T, predict(simulation, "valid", *features)
     labels = clips(simulation).table.query("partition == 'valid'")[list(EMOTIONS)].to_numpy()
     reached = np.array([correlation(*pair) for pair in zip(labels.T, predicted.T, strict=True)])
     assert low.mean() - 0.01 < reached.mean() < high.mean() + 0.01
@@ -347,8 +357,8 @@ def test_impossible_plans_are_refused_in_one_line():
     with pytest.raises(InputError, match="no pattern"):
         plan({"vit": 0.3}, patterns="wiggle", **SMALL)
     with pytest.raises(InputError, match="no simulated feature set 'smell'"):
-        Simulation((Planted("smell", 10, (0.1,) * 6, ("mean",) * 6),))
+        Simulation((SimulatedSet("smell", 10, (0.1,) * 6, ("mean",) * 6),))
     with pytest.raises(InputError, match="4 features cannot hold"):
-        Simulation((Planted("vit", 4, (0.1,) * 6, ("mean",) * 6),))
+        Simulation((SimulatedSet("vit", 4, (0.1,) * 6, ("mean",) * 6),))
     with pytest.raises(InputError, match="wav2vec2 was not simulated"):
         draw(plan({"vit": 0.3}, **SMALL), "wav2vec2", "train")

@@ -1,4 +1,4 @@
-"""The specification curve: options there to be read, combinations without contradiction, nothing made twice."""
+"""The specification curve: options there to be read, combinations without contradiction, no work repeated."""
 
 from dataclasses import replace
 
@@ -15,28 +15,38 @@ from emibook.experiments.variants import BASE, Variant
 from emibook.sequences.load import load
 from emibook.sequences.timeline import SequenceConfig
 from emibook.studies import specification_curve
-from emibook.studies.simulation import features as simulated_features
-from emibook.studies.specification_curve import BEFORE, MOVED, ORDER, RECIPE, curve, draw, order_kept, variants
+from emibook.studies.specification_curve import (
+    MOVED,
+    ORDER,
+    RECIPE,
+    REDUCED,
+    CurveStudy,
+    curve,
+    order_kept,
+    simulate,
+    variants,
+)
 
 CLIPS = (40, 30, 0)
 QUICK = replace(RECIPE, epochs=2, batch=16)
+STUDY = CurveStudy(CLIPS, combinations=0, recipe=QUICK)
 
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     folder = tmp_path_factory.mktemp("curve")
-    draw(folder / "corpus", folder, clips=CLIPS)
+    simulate(folder / "corpus", folder, clips=CLIPS)
     return folder / "corpus", folder
 
 
 def test_what_a_reading_reads_otherwise_is_there(places):
-    corpus, steps = open_corpus(places[0]), {"steps": specification_curve.SHORTENED}
+    corpus, steps = open_corpus(places[0]), {"steps": specification_curve.USED_STEPS}
     base, gaps, uniform, own, mean = (
         [load(corpus, places[1], name, "train", SequenceConfig(**steps, **options)) for name in ("aus", "wav2vec2")]
         for options in ({}, {"gaps": "kept"}, {"sampling": "uniform"}, {"sound": "own"}, {"sound": "mean"})
     )
     assert np.isnan(gaps[0].values.astype(float)).any() and not np.isnan(base[0].values.astype(float)).any()
-    longer = base[1].lengths == specification_curve.SHORTENED
+    longer = base[1].lengths == specification_curve.USED_STEPS
     assert longer.any() and not np.array_equal(uniform[1].values, base[1].values)
     assert (own[1].lengths >= base[1].lengths).all() and (own[1].lengths > base[1].lengths).any()
     assert set(mean[1].lengths) <= {0, 1}
@@ -57,11 +67,6 @@ def test_an_order_is_kept_pair_by_pair():
     assert order_kept([1, float("nan"), 2]) == {"kept": pytest.approx(1 / 3), "same_order": False}
 
 
-def test_as_many_participants_are_drawn_as_is_said():
-    table = simulated_features.clips(specification_curve._plan(specification_curve.CLIPS, 30, 0)).table
-    assert table.groupby("partition")["participant"].nunique()["valid"] == 6 and "has six" in curve.__doc__
-
-
 def test_epochs_are_in_proportion():
     assert specification_curve._scaled(ABLATIONS["epochs-100"], replace(RECIPE, epochs=6)).recipe == {"epochs": 20}
     assert specification_curve._scaled(ABLATIONS["last-step"], RECIPE) == ABLATIONS["last-step"]
@@ -69,20 +74,20 @@ def test_epochs_are_in_proportion():
 
 def test_a_variant_that_diverges_is_a_row_without_correlations(places, monkeypatch):
     monkeypatch.setitem(ABLATIONS, "far-too-fast", Variant("far-too-fast", recipe={"learning_rate": 1e30}))
-    found = curve(*places, combinations=0, recipe=QUICK, clips=CLIPS, chosen=["far-too-fast"], progress=False).iloc[1]
+    found = curve(*places, STUDY, chosen=["far-too-fast"], progress=False).iloc[1]
     assert np.isnan(found[[*MOVED, *ORDER]].astype(float)).all() and not found["same_order"] and found["kept"] == 0
     monkeypatch.setitem(ABLATIONS, "no-epochs", Variant("no-epochs", recipe={"batch": 0}))
     with pytest.raises(InputError, match="batch"):
-        curve(*places, combinations=0, recipe=QUICK, clips=CLIPS, chosen=["no-epochs"], progress=False)
+        curve(*places, STUDY, chosen=["no-epochs"], progress=False)
 
 
 def test_the_curve_says_what_moved_and_makes_nothing_twice(places, monkeypatch):
     chosen = [BASE.name, "last-step", "sound-mean"]
-    options = {"combinations": 0, "recipe": QUICK, "clips": CLIPS, "chosen": chosen, "progress": False}
-    found = curve(*places, **options).set_index("variant")
+    options = {"chosen": chosen, "progress": False}
+    found = curve(*places, STUDY, **options).set_index("variant")
     assert set(found.index) == set(chosen) and (found.loc[BASE.name, list(MOVED)] == 0).all()
     assert found.loc["last-step", "moved"] == found.loc["last-step", ORDER[-1]] - found.loc[BASE.name, ORDER[-1]] != 0
-    runs = {name: specification_curve._runs(open_corpus(places[0]), places[1], BEFORE | each, QUICK, 0)
+    runs = {name: specification_curve._runs(open_corpus(places[0]), places[1], REDUCED | each, QUICK, 0)
             for name, each in ((BASE.name, BASE), ("last-step", ABLATIONS["last-step"]))}
     valid = open_corpus(places[0]).partition("valid")
     one, base = (fuse([runs[name][each] for each in ORDER[-1].split(" & ")], valid["clip"])
@@ -93,6 +98,6 @@ def test_the_curve_says_what_moved_and_makes_nothing_twice(places, monkeypatch):
     # What is heard as a mean moves sound alone.
     same, moved = found.loc["sound-mean", "aus"], found.loc["sound-mean", "wav2vec2"]
     assert same == found.loc[BASE.name, "aus"] and moved != found.loc[BASE.name, "wav2vec2"]
-    monkeypatch.setattr("emibook.runs.train", None)
-    assert curve(*places, **options).set_index("variant").equals(found)
-    assert BEFORE.sequence == {"steps": specification_curve.SHORTENED}
+    monkeypatch.setattr("emibook.experiments.training_run.train", None)
+    assert curve(*places, STUDY, **options).set_index("variant").equals(found)
+    assert REDUCED.sequence == {"steps": specification_curve.USED_STEPS}

@@ -1,15 +1,13 @@
-"""Table 3 from Table 2: branches that have the paper's correlations, and what their average scores."""
-
-from pathlib import Path
+"""Table 3 from Table 2: branches that have the paper's correlations, and the score of their average."""
 
 import numpy as np
-import pandas
 import pytest
 
 from emibook.audit import fusion_bounds
 from emibook.metrics import mean_pearson
-from emibook.studies.recipe_recovery import Size
-from emibook.studies.table3_from_table2 import LEVELS, attainable, attained, by_ridge, raised, trained
+from emibook.studies.simulation.calibration import LEVELS, calibrate, fit_ridge
+from emibook.studies.simulation.sizes import Size
+from emibook.studies.table3_from_table2 import Table3Study, attainable, attained, trained
 from emibook.training.loop import Recipe, load_model
 
 
@@ -36,28 +34,20 @@ def test_attained_branches_have_table_2s_correlations_on_the_clips_that_are_scor
 def test_trained_branches_are_the_papers_and_are_trained_once(tmp_path):
     size, recipe = Size("test", (300, 200, 0), 4, 0.5, 8), Recipe("t", learning_rate=1e-3,
                                                                   batch=32, epochs=1, threads=1)
-    options = {"recipe": recipe, "rounds": 1, "progress": False}
-    found = trained(tmp_path, 0.05, size, **options)
+    study = Table3Study(averages=size, recipe=recipe, trained_rounds=1)
+    found = trained(tmp_path, 0.05, study, progress=False)
     assert (found["calibration"] == "trained").all() and np.isfinite(found.select_dtypes(float)).all().all()
     folders = {path.parent.name.rsplit("-", 1)[0]: path.parent for path in tmp_path.rglob("weights.safetensors")}
     assert set(folders) == set(LEVELS)
     layers = {name: load_model(folder).config["transformer_layers"] for name, folder in folders.items()}
     assert layers == {name: 0 if name == "wav2vec2" else 2 for name in LEVELS}
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("weights.safetensors")}
-    assert trained(tmp_path, 0.05, size, **options).equals(found)
+    assert trained(tmp_path, 0.05, study, progress=False).equals(found)
     assert times == {path: path.stat().st_mtime_ns for path in times}
 
 
-def test_kept_trained_branches_come_near_table_2():
-    found = pandas.read_csv(Path(__file__).parents[2] / "book" / "results" / "rehearsal_table3.csv")
-    found = found[found["calibration"] == "trained"]
-    assert len(found) == 4
-    assert list(found["visual"]) == pytest.approx(list(found["visual paper"]), abs=0.02)
-    assert list(found["sound"]) == pytest.approx(list(found["sound paper"]), abs=0.02)
-
-
 def test_levels_are_raised_until_table_2_is_reached():
-    levels, branches, valid = raised(by_ridge, 0.05, Size("test", (1500, 1000, 0), 4, 0.5, 8))
+    levels, branches, valid = calibrate(fit_ridge, 0.05, Size("test", (1500, 1000, 0), 4, 0.5, 8))
     assert set(levels) == set(branches) == set(LEVELS)
     assert levels["wav2vec2"] > LEVELS["wav2vec2"] and levels["resnet18+aus"] > max(levels["resnet18"], levels["aus"])
     for name, branch in branches.items():

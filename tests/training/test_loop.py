@@ -19,8 +19,8 @@ from emibook.evaluation import paired_difference
 from emibook.metrics import pearson
 from emibook.models import rebuild
 from emibook.sequences.load import load
-from emibook.studies.recipe_recovery import Size
 from emibook.studies.simulation.corpus import sequences as drawn
+from emibook.studies.simulation.sizes import Size
 from emibook.training import (
     Partitions,
     Recipe,

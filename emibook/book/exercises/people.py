@@ -15,7 +15,7 @@ WANTED = 0.95
 
 def to_ask(answer: Any, found: Mapping[str, pandas.DataFrame]) -> str:
     """2.1: raters a group for an agreement of .95, from the agreement of two groups of ten."""
-    agreement = float(found["ceiling"].loc[("both", "mean"), "agreement"])
+    agreement = float(found["ceiling"].loc[("both", "mean"), "reliability"])
     exact = 10 * WANTED * (1 - agreement) / (agreement * (1 - WANTED))
     if not hints.number(answer, exact / 10, 0.05):
         return "That is how many times ten; the number of raters was asked for."
@@ -27,7 +27,7 @@ def to_ask(answer: Any, found: Mapping[str, pandas.DataFrame]) -> str:
 def fair(answer: Any, found: Mapping[str, pandas.DataFrame]) -> str:
     """2.2: (emotion,) what twice as many who saw would reach."""
     six = found["fusion"].drop("mean")
-    alike = found["ceiling"].loc["face"].drop("mean")["agreement"].to_numpy()
+    alike = found["ceiling"].loc["face"].drop("mean")["reliability"].to_numpy()
     truth = six["r_face"].to_numpy() / np.sqrt((1 + alike) / 2)
     if not hints.numbers(answer, six["r_face"] * 2 / (1 + alike), 1e-3):
         return "That brings the agreement of two groups up. Of the two that are correlated here one stays as it is."

@@ -1,12 +1,13 @@
-"""How well people tell what was to be acted, by what they had of a clip and by who acted: sex, age, race, ethnicity.
+"""How well raters recognise the intended emotion, by the modality that they had and by the actor's group.
 
-The differences are between actors, of whom each group has few, and say nothing of why: who volunteered to act, what
-they were asked for, and who rated them are not the same in all groups.
+The groups are sex, age, race and ethnicity. The differences are between actors, of whom each group has few, and do not
+show a cause: who volunteered to act, what they were asked for, and who rated them differ between the groups.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas
@@ -17,7 +18,7 @@ from emibook.corpus.crema_d_votes import Votes
 from emibook.studies.human.label_ceiling import INTERVAL
 
 TOO_FEW, LARGE = 10, 0.05
-"""Actors, and a difference of shares that would matter: fixed before anything was computed."""
+"""Actors, and a difference of accuracy that would matter: both fixed before anything was computed."""
 UNCLEAR = "too few to conclude"
 OLD = 40
 KINDS: dict[str, Callable[[pandas.DataFrame], pandas.Series]] = {
@@ -26,35 +27,45 @@ KINDS: dict[str, Callable[[pandas.DataFrame], pandas.Series]] = {
     "race": lambda actors: actors["race"],
     "ethnicity": lambda actors: actors["ethnicity"],
 }
-"""Each compared with the largest group of its kind."""
+"""Each group is compared with the largest one of its kind."""
 
 
-def accuracy(found: Votes, actors: pandas.DataFrame, rng: np.random.Generator, draws: int) -> pandas.DataFrame:
-    """The share of raters who chose what was to be acted, by what they had and by who acted.
+def accuracy(votes: Votes, actors: pandas.DataFrame, rng: np.random.Generator, draws: int) -> pandas.DataFrame:
+    """The share of raters who chose the intended emotion, by modality and by the actors' group.
 
-    Columns: ``ratings, kind, group, actors, accuracy, low, high``, then the difference from the largest group of the
-    kind with its interval, ``difference, difference_low, difference_high``, and ``verdict``: ``differs`` where the
-    interval leaves out 0, ``alike`` where it leaves out every difference of ``LARGE``, else "too few to conclude"; so
-    always for fewer than ``TOO_FEW`` actors. Intervals are 95 %, each by itself, over the actors within a group.
+    Args:
+        actors: by id, as ``crema_d_votes.read_actors`` gives them.
+        draws: of the bootstrap over actors.
+
+    Returns:
+        Columns ``ratings, kind, group, actors, accuracy, low, high``, then the difference from the largest group of the
+        kind with its interval, ``difference, difference_low, difference_high``, and ``verdict``: ``differs`` where the
+        interval excludes 0, ``alike`` where it excludes every difference of ``LARGE``, else "too few to conclude"; that
+        is also the verdict for fewer than ``TOO_FEW`` actors. Intervals are 95 % percentile intervals over the actors
+        within a group, not corrected for multiple comparisons.
+
+    Raises:
+        InputError: an actor who is not in the table.
     """
-    names, index = np.unique(found.actors, return_inverse=True)
+    names, index = np.unique(votes.actors, return_inverse=True)
     if unknown := sorted(set(names) - set(actors.index)):
         raise InputError(f"actor {unknown[0]} is not in {crema_d_votes.ACTORS}; "
                          "it is of another version than the votes")
-    right = found.counts[:, np.arange(len(index)), found.intended] / found.raters  # (ratings, clip)
+    right = votes.counts[:, np.arange(len(index)), votes.intended] / votes.raters  # (ratings, clip)
     by_actor = np.stack([np.bincount(index, share) / np.bincount(index) for share in right])  # (ratings, actor)
-    about = actors.loc[names]
+    table = actors.loc[names]
     rows = []
-    for had, scores in zip(RATINGS, by_actor, strict=True):
-        rows.append(_group_row(had, "all", "all", scores, _means(scores, rng, draws), None))
+    for rating, scores in zip(RATINGS, by_actor, strict=True):
+        everybody = Group(rating, "all", "all", scores, _means(scores, rng, draws))
+        rows.append(everybody.row(None))
         for kind, divide in KINDS.items():
-            group = divide(about).to_numpy(str)
-            sizes = pandas.Series(group).value_counts()
-            first = None
-            for name in sizes.index:
-                means = _means(scores[group == name], rng, draws)
-                rows.append(_group_row(had, kind, name, scores[group == name], means, first))
-                first = first if first is not None else (scores[group == name].mean(), means, len(means))
+            groups = divide(table).to_numpy(str)
+            reference = None
+            for name in pandas.Series(groups).value_counts().index:
+                means = _means(scores[groups == name], rng, draws)
+                group = Group(rating, kind, name, scores[groups == name], means)
+                rows.append(group.row(reference))
+                reference = reference or group
     return pandas.DataFrame(rows)
 
 
@@ -63,20 +74,30 @@ def _means(scores: np.ndarray, rng: np.random.Generator, draws: int) -> np.ndarr
     return scores[rng.integers(len(scores), size=(draws, len(scores)))].mean(axis=1)
 
 
-def _group_row(
-    had: str, kind: str, name: str, scores: np.ndarray, means: np.ndarray, first: tuple[float, np.ndarray, int] | None
-) -> dict:
-    few = len(scores) < TOO_FEW
-    low, high = (np.nan, np.nan) if len(scores) < 2 else np.quantile(means, INTERVAL)
-    row = {"ratings": had, "kind": kind, "group": name, "actors": len(scores), "accuracy": scores.mean(),
-           "low": low, "high": high, "difference": np.nan, "difference_low": np.nan, "difference_high": np.nan}
-    if first is None:
-        return row | {"verdict": ""}
-    least, most = (np.nan, np.nan) if len(scores) < 2 else np.quantile(means - first[1], INTERVAL)
-    verdict = UNCLEAR
-    if not few and (least > 0 or most < 0):
-        verdict = "differs"
-    elif not few and -LARGE < least and most < LARGE:
-        verdict = "alike"
-    return row | {"difference": scores.mean() - first[0], "difference_low": least, "difference_high": most,
-                  "verdict": verdict}
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The actors of one group: ``scores`` (actor,) and ``means`` (draw,), the bootstrap of their mean."""
+
+    rating: str
+    kind: str
+    name: str
+    scores: np.ndarray
+    means: np.ndarray
+
+    def row(self, reference: Group | None) -> dict:
+        """The group's row, compared with ``reference``."""
+        single = len(self.scores) < 2
+        low, high = (np.nan, np.nan) if single else np.quantile(self.means, INTERVAL)
+        row = {"ratings": self.rating, "kind": self.kind, "group": self.name, "actors": len(self.scores),
+               "accuracy": self.scores.mean(), "low": low, "high": high,
+               "difference": np.nan, "difference_low": np.nan, "difference_high": np.nan}  # fmt: skip
+        if reference is None:
+            return row | {"verdict": ""}
+        least, most = (np.nan, np.nan) if single else np.quantile(self.means - reference.means, INTERVAL)
+        verdict = UNCLEAR
+        if len(self.scores) >= TOO_FEW and (least > 0 or most < 0):
+            verdict = "differs"
+        elif len(self.scores) >= TOO_FEW and -LARGE < least and most < LARGE:
+            verdict = "alike"
+        difference = self.scores.mean() - reference.scores.mean()
+        return row | {"difference": difference, "difference_low": least, "difference_high": most, "verdict": verdict}

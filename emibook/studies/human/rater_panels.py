@@ -1,11 +1,11 @@
-"""Panels of raters of any size, and what they reach: correlations from votes, with expectations in place of draws.
+"""Panels of raters of any size: their correlation with other raters, from votes, as expectations and without sampling.
 
-A group of raters predicts by the fraction that chose an emotion. The fraction f of n raters has a variance of which
-f(1-f)/(n-1) is luck (``ceiling.luck``), so exactly m raters drawn for every clip would have the rest of it and
-n/(n-1) f(1-f)/m. For m <= n this is the expectation over all ways to leave raters out (hypergeometric); it holds for
-more raters too, and for infinitely many, who have no luck left. Covariances do not change. Every number is then a
-function of sums over clips, which are added up by actor once; drawing actors with replacement is one product with a
-matrix, and all rows share the draws, so differences are paired.
+A panel predicts by the fraction that chose an emotion. The variance of the fraction f of n raters contains the rater
+noise f(1-f)/(n-1) (``label_ceiling.rater_noise``). With exactly m raters for every clip the noise would be
+n/(n-1) f(1-f)/m instead. For m <= n this is the expectation over all ways to leave raters out (hypergeometric); it also
+holds for more raters, and for infinitely many, who have no noise. Covariances do not change. Every correlation is then
+a function of sums over clips, which are added up once per actor. A bootstrap over actors is one product with a matrix
+of weights, and all panels share its draws, so differences are paired.
 Source: Spearman (1904), American Journal of Psychology 15, 72-101 (attenuation); Bates and Granger (1969), Operational
 Research Quarterly 20, 451-468 (weights of two forecasts).
 """
@@ -19,42 +19,55 @@ import numpy as np
 from emibook.corpus import RATINGS
 from emibook.corpus.crema_d_votes import Votes
 from emibook.evaluation import weighted_pearson
-from emibook.studies.human.label_ceiling import luck
+from emibook.studies.human.label_ceiling import rater_noise
 
-SHOW_DRAWS = 100
-"""Times that raters are really drawn, to be set beside the formula."""
-TEN = 10
+SAMPLED_DRAWS = 100
+"""How often raters are really sampled, to check the formula."""
+PANEL = 10
+"""Raters of the panel whose composition varies."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """Who predicts: ``faces`` raters who saw and ``voices`` who heard, None for all there are, 0 for none.
+class Panel:
+    """A panel of raters: so many saw the clip without sound, so many heard it without picture.
 
-    ``share`` is the weight of those who saw; None weighs every rater alike. ``exact``: against a target without luck.
+    ``face_raters``, ``voice_raters``: None for all there are, 0 for none, infinity for noise-free ones. ``weight`` of
+    the face raters; None weighs every rater alike. ``noise_free_target``: correlated with a target without rater noise.
     """
 
     name: str
-    faces: float | None
-    voices: float | None
-    share: float | None = None
-    exact: bool = False
+    face_raters: float | None
+    voice_raters: float | None
+    weight: float | None = None
+    noise_free_target: bool = False
+
+    @property
+    def face_weight(self) -> float:
+        """The weight of the face raters' fraction."""
+        if self.weight is None:
+            return self.face_raters / (self.face_raters + self.voice_raters)
+        return self.weight
+
+    def moments(self, sums: ActorSums) -> np.ndarray:
+        """(moment, actor, emotion) of this panel, see ``ActorSums.moments``."""
+        return sums.moments(self.face_weight, self.face_raters, self.voice_raters, self.noise_free_target)
 
 
-class Sums:
-    """Sums over the clips of each actor, (actor, emotion), from which every correlation here is computed.
+class ActorSums:
+    """Sums over the clips of each actor, (actor, emotion), from which every correlation is computed.
 
-    ``f``, ``v``, ``b``: fractions of those who saw, heard, had both, less their mean over all clips; ``ff``, ``fv``
-    and so on: their products; ``luck_f``: what luck has given of ``ff``, and ``one_f`` what it would give a single
-    rater; the same for ``v`` and ``b``.
+    ``f``, ``v``, ``b``: the fractions of those who saw, heard, and both saw and heard, less their mean over all clips;
+    ``ff``, ``fv`` and so on: their products; ``noise_f``: the part of ``ff`` that is rater noise, and ``single_f``, the
+    noise of a single rater; the same for ``v`` and ``b``; ``n``, the number of clips.
     """
 
-    def __init__(self, found: Votes) -> None:
-        self.actors, index = np.unique(found.actors, return_inverse=True)
+    def __init__(self, votes: Votes) -> None:
+        self.actors, index = np.unique(votes.actors, return_inverse=True)
         parts = {}
-        for letter, fractions, raters in zip("vfb", found.fractions, found.raters, strict=True):
+        for letter, fractions, raters in zip("vfb", votes.fractions, votes.raters, strict=True):
             parts[letter] = fractions - fractions.mean(axis=0)
-            parts[f"luck_{letter}"] = luck(fractions, raters)
-            parts[f"one_{letter}"] = luck(fractions, raters) * raters[:, None]
+            parts[f"noise_{letter}"] = rater_noise(fractions, raters)
+            parts[f"single_{letter}"] = rater_noise(fractions, raters) * raters[:, None]
         parts |= {one + other: parts[one] * parts[other] for one in "fvb" for other in "fvb"}
         parts["n"] = np.ones_like(parts["f"])
         self._sums = {name: np.zeros((len(self.actors), part.shape[1])) for name, part in parts.items()}
@@ -64,44 +77,43 @@ class Sums:
     def __getitem__(self, name: str) -> np.ndarray:
         return self._sums[name]
 
-    def of(self, letter: str, raters: np.ndarray | float | None) -> np.ndarray:
-        """(actor, emotion) the squares of one group's fractions if each were of so many raters; None: as they are."""
+    def squares(self, letter: str, raters: np.ndarray | float | None) -> np.ndarray:
+        """(actor, emotion) sums of one group's squared fractions if each were of so many raters; None: as they are."""
         if raters is None:
             return self[letter * 2]
         with np.errstate(divide="ignore"):
-            one = np.where(np.equal(raters, 0), 0.0, self[f"one_{letter}"] / np.asarray(raters, float))
-        return self[letter * 2] - self[f"luck_{letter}"] + one
+            noise = np.where(np.equal(raters, 0), 0.0, self[f"single_{letter}"] / np.asarray(raters, float))
+        return self[letter * 2] - self[f"noise_{letter}"] + noise
 
-    def blend(
-        self, share: np.ndarray | float, faces: np.ndarray | float | None, voices: np.ndarray | float | None,
-        exact: bool = False,
+    def moments(
+        self,
+        face_weight: np.ndarray | float,
+        face_raters: np.ndarray | float | None,
+        voice_raters: np.ndarray | float | None,
+        noise_free_target: bool = False,
     ) -> np.ndarray:
-        """(moment, actor, emotion) sums of 1, b, p, b^2, p^2, b p for the prediction p = share f + (1 - share) v.
+        """(moment, actor, emotion) sums of 1, b, p, b^2, p^2, b p for the prediction p = w f + (1 - w) v.
 
-        Every argument may be a number or (actor, emotion).
+        The weight w and the numbers of raters may be numbers or (actor, emotion).
         """
-        rest = 1 - np.asarray(share)
-        squares = (share**2 * self.of("f", faces) + rest**2 * self.of("v", voices) + 2 * share * rest * self["fv"])
-        truth = self["bb"] - (self["luck_b"] if exact else 0)
-        predicted, together = (share * self[one] + rest * self[other] for one, other in (("f", "v"), ("fb", "vb")))
+        weight, rest = face_weight, 1 - np.asarray(face_weight)
+        squares = (weight**2 * self.squares("f", face_raters) + rest**2 * self.squares("v", voice_raters)
+                   + 2 * weight * rest * self["fv"])  # fmt: skip
+        truth = self["bb"] - (self["noise_b"] if noise_free_target else 0)
+        predicted, together = (weight * self[one] + rest * self[other] for one, other in (("f", "v"), ("fb", "vb")))
         return np.stack([self["n"], self["b"], predicted, truth, squares, together])
 
 
-def correlation(sums: np.ndarray) -> np.ndarray:
-    """From sums of 1, y, p, y^2, p^2, y p along the first axis."""
-    n, y, p, yy, pp, yp = sums
+def correlation(moments: np.ndarray) -> np.ndarray:
+    """Pearson's correlation from sums of 1, y, p, y^2, p^2, y p along the first axis."""
+    n, y, p, yy, pp, yp = moments
     return (yp - y * p / n) / np.sqrt((yy - y**2 / n) * (pp - p**2 / n))
 
 
-def share_of(group: Group) -> float:
-    """The weight of those who saw."""
-    return group.faces / (group.faces + group.voices) if group.share is None else group.share
+def best_weights(sums: ActorSums) -> np.ndarray:
+    """(actor, emotion) for each actor the weight of the face raters that is best for the other actors.
 
-
-def best_shares(sums: Sums) -> np.ndarray:
-    """(actor, emotion) for each actor the weight of those who saw, of all raters, that is best for the other actors.
-
-    The two weights of a regression, divided by their sum: correlation does not ask for more.
+    The two weights of a regression, divided by their sum: their scale does not change a correlation.
     """
     left = {name: sums[name].sum(axis=0) - sums[name] for name in ("n", "f", "v", "b", "ff", "vv", "fv", "fb", "vb")}
 
@@ -113,30 +125,30 @@ def best_shares(sums: Sums) -> np.ndarray:
     return face / (face + voice)
 
 
-def best_splits(sums: Sums) -> np.ndarray:
-    """(actor, emotion) for each actor how many of ten raters should see the clip, best for the other actors."""
+def best_splits(sums: ActorSums) -> np.ndarray:
+    """(actor, emotion) for each actor the number of face raters of a ``PANEL`` that is best for the other actors."""
     scores = []
-    for faces in range(TEN + 1):
-        blend = sums.blend(faces / TEN, faces, TEN - faces)
-        scores.append(correlation(blend.sum(axis=1, keepdims=True) - blend))
+    for face_raters in range(PANEL + 1):
+        moments = sums.moments(face_raters / PANEL, face_raters, PANEL - face_raters)
+        scores.append(correlation(moments.sum(axis=1, keepdims=True) - moments))
     return np.argmax(scores, axis=0)
 
 
-def drawn_raters(
-    found: Votes, faces: int, voices: int, rng: np.random.Generator, draws: int = SHOW_DRAWS
+def sampled_panel(
+    votes: Votes, face_raters: int, voice_raters: int, rng: np.random.Generator, draws: int = SAMPLED_DRAWS
 ) -> np.ndarray:
-    """(emotion,) the correlation when so many raters are drawn for each clip, without replacement, weighed alike.
+    """(emotion,) the correlation with so many raters sampled for each clip, without replacement, weighed alike.
 
-    The mean over ``draws``. A clip with fewer raters than are wanted keeps all it has.
+    Mean over ``draws``. A clip with fewer raters than that keeps all of them.
     """
-    total = np.zeros((draws, *found.counts.shape[1:]))
+    total = np.zeros((draws, *votes.counts.shape[1:]))
     voice, face, both = range(len(RATINGS))
-    for had, wanted in ((face, faces), (voice, voices)):
+    for rating, wanted in ((face, face_raters), (voice, voice_raters)):
         if wanted:
-            raters = found.raters[had][:, None]
+            raters = votes.raters[rating][:, None]
             taken = np.minimum(raters, wanted)
-            chosen = rng.hypergeometric(found.counts[had], raters - found.counts[had], taken, total.shape)
-            total += wanted / (faces + voices) * chosen / taken
-    truth = found.fractions[both]
-    one = np.ones((1, 1))
-    return weighted_pearson(truth, total, one, np.zeros(len(truth), int))[0].mean(axis=0)
+            chosen = rng.hypergeometric(votes.counts[rating], raters - votes.counts[rating], taken, total.shape)
+            total += wanted / (face_raters + voice_raters) * chosen / taken
+    truth = votes.fractions[both]
+    once = np.ones((1, 1))
+    return weighted_pearson(truth, total, once, np.zeros(len(truth), int))[0].mean(axis=0)

@@ -1,1 +1,1 @@
-"""Simulated features whose best predictor is known: how they are drawn, and what is attainable with them."""
+"""Simulated features whose best predictor is known: how they are simulated, and what is attainable with them."""
