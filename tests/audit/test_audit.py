@@ -329,7 +329,7 @@ def _run(work: Path, branch: str, seed: int, predicted: pd.DataFrame, recipe: st
              "targets": list(EMOTIONS), "recipe": {"name": recipe}, "modality": "V", "encoders": {}, "sequence": {},
              "labels": labels}
     (folder / "config.json").write_text(json.dumps(about))
-    (folder / "metrics.json").write_text(json.dumps({"weights": weights}))
+    (folder / "metrics.json").write_text(json.dumps({"weights": weights, "ranges": dict.fromkeys(EMOTIONS, (0, 1))}))
     predicted.assign(**{PRESENT: 1}).rename_axis("clip").to_csv(folder / "predictions.csv")
 
 
