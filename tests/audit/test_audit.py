@@ -181,7 +181,8 @@ def test_measures_can_disagree():
 
 
 def test_the_optimizer_is_the_one_that_takes_the_steps(monkeypatch):
-    monkeypatch.setattr(networks.loop, "adam", lambda model, *_: torch.optim.SGD(model.parameters(), lr=0.0))
+    monkeypatch.setattr("emibook.training.optimizer.adam",
+                        lambda model, *_: torch.optim.SGD(model.parameters(), lr=0.0))
     networks._flat_training.cache_clear()
     try:
         assert verdict("measured", optimizer="Adam") == "not reproduced"
