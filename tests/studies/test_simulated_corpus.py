@@ -19,7 +19,7 @@ from emibook.studies.simulation import corpus
 from emibook.studies.simulation import features as simulated_features
 from emibook.studies.simulation.calibration import LEVELS as TABLE_2
 from emibook.studies.simulation.corpus import sequences, write_corpus, write_features
-from emibook.studies.simulation.simulate import simulate
+from emibook.studies.simulation.simulate import CorpusPlan, simulate
 from emibook.studies.simulation.sizes import Size
 from emibook.studies.simulation.tuned_ridge import ridge
 from emibook.training.loop import Recipe
