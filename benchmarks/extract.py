@@ -164,7 +164,7 @@ def on_gpu(faces: np.ndarray, folder: Path) -> None:
         line(encoder.name, f"batches of {encoder.batch}, GPU", each)
     sound = (np.random.default_rng(0).standard_normal(round(SOUND_SECONDS * SAMPLE_RATE)) * 5000).astype(np.int16)
     wav2vec2 = Wav2Vec2(Weights("untrained"), folder, "cuda")
-    each = seconds(lambda: wav2vec2.together([sound] * SOUNDS)) / SOUNDS / SOUND_SECONDS
+    each = seconds(lambda: wav2vec2.encode_batch([sound] * SOUNDS)) / SOUNDS / SOUND_SECONDS
     line("wav2vec2", f"{SOUNDS} clips together, GPU", each)
 
 

@@ -1,8 +1,8 @@
-"""The book: chapters through papermill, then the site through Jupyter Book.
+"""Builds the book: runs the chapters with papermill, then the site with Jupyter Book.
 
 A chapter is a percent file in ``notebooks/``, the only form of it that is committed. It is converted one way, executed
 in ``book/executed/`` under another name, moved into place when its last cell has run, and built into ``_build/html``.
-Nothing that is up to date is done again.
+What is up to date is not run again.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from emibook.book.notebooks import declared, execute, fingerprint, read_chapter
 from emibook.book.notebooks import pair as pair_chapters
 from emibook.book.page import PROFILES, TABLE_FEATURES
 from emibook.book.pages import write_pages
+from emibook.files import write_text
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -37,11 +38,11 @@ if TYPE_CHECKING:
 EXECUTED = Path("book/executed")
 SITE = Path("_build/html")
 LOG = Path("_build/sphinx.log")
-LEDGER = "timings.csv"
+TIMINGS = "timings.csv"
 LIBRARY = Path(__file__).parents[1]
-AT_ONCE = 2
-"""Chapters that run at one time, where there are as many cores: each may hold a gigabyte."""
-_ONE_AT_A_TIME = threading.Lock()  # for what chapters that run side by side write into one file
+MAX_PARALLEL = 2
+"""Chapters that run in parallel, given as many cores: each may need a gigabyte of memory."""
+_TIMINGS_LOCK = threading.Lock()  # chapters that run in parallel write into one file
 
 
 def book(
@@ -53,13 +54,21 @@ def book(
 ) -> Path:
     """Bring the chapters and the site up to date; returns the folder of the site, ``_build/html``.
 
-    ``root`` is the corpus (made on the spot for ``builtin``), ``work`` everything computed from it
-    (``work/<profile>`` unless given). ``chapters`` are names as in ``notebooks/``, all of them unless given; a chapter
-    that is then neither chosen nor up to date gets a page that says so. ``parameters`` overrides the profile's values.
-    A chapter that declares ``chapters`` is given the fingerprint of each of the others, and runs after them.
-    Raises ``InputError`` for an unknown profile, chapter or parameter, a missing root, a cell that stops, a chapter
-    that is stale when all have run because something changed meanwhile, a warning of Sphinx, and where the current
-    folder is not the project's.
+    A chapter that declares the parameter ``chapters`` receives the fingerprint of each of the others and runs after
+    them.
+
+    Args:
+        profile: a name in ``page.PROFILES``.
+        root: the corpus; the profile ``builtin`` makes its own.
+        work: the folder for everything computed from it, ``work/<profile>`` by default.
+        chapters: names as in ``notebooks/``, by default all. A chapter that is neither chosen nor up to date gets a
+            page that says so.
+        parameters: values that replace the profile's.
+
+    Raises:
+        InputError: unknown profile, chapter or parameter; no root; a cell that fails; a file that changed during the
+            build, so that a chapter is out of date again; a warning of Sphinx; or the current folder is not the
+            project's.
     """
     sources = _sources()
     names = list(dict.fromkeys(chapters)) if chapters else list(sources)
@@ -68,55 +77,56 @@ def book(
     values = _values(profile, root, work, parameters)
 
     notebooks = {name: read_chapter(path) for name, path in sources.items()}
-    taken = {name: declared(notebook) for name, notebook in notebooks.items()}
-    if unknown := sorted(set(parameters or {}) - set().union(*(taken[name] for name in names))):
+    parameters_of = {name: declared(notebook) for name, notebook in notebooks.items()}
+    if unknown := sorted(set(parameters or {}) - set().union(*(parameters_of[name] for name in names))):
         raise InputError(f"no parameter {unknown[0]} in {', '.join(names)}; see the first code cell of each")
-    library, given, prints = Library(LIBRARY), {}, {}
-    about_others = [name for name in sources if "chapters" in taken[name]]
-    for name in [*(name for name in sources if name not in about_others), *about_others]:
-        values["chapters"] = dict(prints)
-        given[name] = {key: values[key] for key in taken[name] if key in values}
-        prints[name] = fingerprint(sources[name], given[name], library)
+    library, given, fingerprints = Library(LIBRARY), {}, {}
+    dependent = [name for name in sources if "chapters" in parameters_of[name]]
+    for name in [*(name for name in sources if name not in dependent), *dependent]:
+        values["chapters"] = dict(fingerprints)
+        given[name] = {key: values[key] for key in parameters_of[name] if key in values}
+        fingerprints[name] = fingerprint(sources[name], given[name], library)
 
-    stale = [name for name in names if not _fresh(name, prints[name])]
+    stale = [name for name in names if not _up_to_date(name, fingerprints[name])]
     if stale:
-        _stages(values, set().union(*(taken[name] for name in stale)))
+        _stages(values, set().union(*(parameters_of[name] for name in stale)))
 
     def run(name: str) -> None:
         print(f"chapter {name}", file=sys.stderr)
         with _timed(Path(values["work"]), f"chapter {name}"):
             execute(notebooks[name], EXECUTED / f"{name}.ipynb", given[name])
-        _write(_record(name), json.dumps({"fingerprint": prints[name], "profile": profile, "parameters": given[name]}))
+        record = {"fingerprint": fingerprints[name], "profile": profile, "parameters": given[name]}
+        write_text(_record(name), json.dumps(record))
 
-    _side_by_side(run, [name for name in stale if name not in about_others])
-    _side_by_side(run, [name for name in stale if name in about_others])
+    _in_parallel(run, [name for name in stale if name not in dependent])
+    _in_parallel(run, [name for name in stale if name in dependent])
     if stale:
         library = Library(LIBRARY)
         for name in names:
-            if fingerprint(sources[name], given[name], library) != prints[name]:
+            if fingerprint(sources[name], given[name], library) != fingerprints[name]:
                 raise InputError(f"chapter {name}, or code or kept results that it uses, changed while the book was "
                                  "built; run emibook book again")
     for name in sources:
-        if not _fresh(name, prints[name]):
+        if not _up_to_date(name, fingerprints[name]):
             _record(name).unlink(missing_ok=True)
-            _write(EXECUTED / f"{name}.ipynb", _placeholder(name, notebooks[name]))
-    for line in pair():
-        print(line, file=sys.stderr)
+            write_text(EXECUTED / f"{name}.ipynb", _placeholder(name, notebooks[name]))
+    for message in pair():
+        print(message, file=sys.stderr)
     write_pages(sources, LIBRARY)
     return build_site()
 
 
-def _side_by_side(run: Callable[[str], None], names: Sequence[str]) -> None:
-    """Run each chapter, two at a time where there are two cores; the first that stops lets no further one begin.
+def _in_parallel(run: Callable[[str], None], names: Sequence[str]) -> None:
+    """Run each chapter, two in parallel on two cores or more; after the first failure no further one starts.
 
-    A chapter is a process of its own, so threads that wait for it are enough.
+    A chapter runs in a process of its own, so threads that wait for it are enough.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(min(AT_ONCE, cores)) as pool:
+    with ThreadPoolExecutor(min(MAX_PARALLEL, cores)) as pool:
         runs = [pool.submit(run, name) for name in names]
         try:
-            for done in as_completed(runs):
-                done.result()
+            for run_ended in as_completed(runs):
+                run_ended.result()
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -132,7 +142,7 @@ def _sources() -> dict[str, Path]:
 def _values(
     profile: str, root: Path | str | None, work: Path | str | None, parameters: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """What a profile gives the chapters that declare it."""
+    """The values of the parameters that chapters may declare, for a profile."""
     if profile not in PROFILES:
         raise InputError(f"no profile {profile}; there are {', '.join(PROFILES)}")
     settings = PROFILES[profile]
@@ -152,15 +162,15 @@ def _record(name: str) -> Path:
     return EXECUTED / f"{name}.json"
 
 
-def _fresh(name: str, wanted: str) -> bool:
+def _up_to_date(name: str, fingerprint: str) -> bool:
     record = _record(name)
     if not record.exists() or not (EXECUTED / f"{name}.ipynb").exists():
         return False
-    return json.loads(record.read_text(encoding="utf-8"))["fingerprint"] == wanted
+    return json.loads(record.read_text(encoding="utf-8"))["fingerprint"] == fingerprint
 
 
 def _placeholder(name: str, notebook: NotebookNode) -> str:
-    """The page of a chapter that was not chosen and is not up to date: its title, and how to run it."""
+    """The page of a chapter that was not chosen and is not up to date: its title and how to run it."""
     import nbformat
 
     title = next(cell.source for cell in notebook.cells if cell.cell_type == "markdown").splitlines()[0]
@@ -170,21 +180,14 @@ def _placeholder(name: str, notebook: NotebookNode) -> str:
     return nbformat.writes(page)
 
 
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-
-
-def _stages(values: dict[str, Any], needed: set[str]) -> None:
-    """Everything the chapters will find done, here in the terminal where progress can be seen.
+def _stages(values: dict[str, Any], declared: set[str]) -> None:
+    """Compute what the chapters need, here in the terminal, where the progress can be seen.
 
     A chapter that takes ``weights`` reads features, and one that takes ``seeds`` reads the tables.
     """
     from emibook.corpus import open_corpus
 
-    if not needed & {"root", "work"}:
+    if not declared & {"root", "work"}:
         return
     root, work = Path(values["root"]), Path(values["work"])
     if PROFILES[values["profile"]].clips is not None:
@@ -197,12 +200,12 @@ def _stages(values: dict[str, Any], needed: set[str]) -> None:
 
     with _timed(work, "preprocess"):
         preprocess(corpus, work)
-    if needed & {"weights", "seeds"}:
+    if declared & {"weights", "seeds"}:
         from emibook.features import extract
 
         with _timed(work, "extract"):
             extract(corpus, work, TABLE_FEATURES, weights=values["weights"])
-    if "seeds" in needed:
+    if "seeds" in declared:
         from emibook.experiments import tables
         from emibook.studies.human.people import rows
 
@@ -212,15 +215,15 @@ def _stages(values: dict[str, Any], needed: set[str]) -> None:
 
 @contextmanager
 def _timed(work: Path, stage: str) -> Iterator[None]:
-    """Add a stage's seconds to ``WORK/timings.csv``, whether it ended well or not."""
-    start, ended = time.perf_counter(), "stopped"
+    """Add a stage's seconds to ``WORK/timings.csv``, whether it succeeded or failed."""
+    start, ended = time.perf_counter(), "failed"
     try:
         yield
         ended = "ok"
     finally:
-        ledger = work / LEDGER
-        ledger.parent.mkdir(parents=True, exist_ok=True)
-        with _ONE_AT_A_TIME, ledger.open("a", newline="", encoding="utf-8") as file:
+        timings = work / TIMINGS
+        timings.parent.mkdir(parents=True, exist_ok=True)
+        with _TIMINGS_LOCK, timings.open("a", newline="", encoding="utf-8") as file:
             new = not file.tell()
             rows = csv.writer(file)
             if new:
@@ -229,10 +232,13 @@ def _timed(work: Path, stage: str) -> Iterator[None]:
 
 
 def build_site() -> Path:
-    """``_build/html`` from the executed chapters; warnings are errors, and all that Sphinx said is in the log.
+    """Build ``_build/html`` from the executed chapters; warnings are errors, and Sphinx's output is in the log.
 
-    Built from nothing each time, because Sphinx repeats no warning about a page that it has read before; skipped
-    where no input has changed since the last good build.
+    Built from scratch each time, because Sphinx does not repeat a warning about a page that it has read before;
+    skipped if no input has changed since the last successful build.
+
+    Raises:
+        InputError: no Jupyter Book, or a warning; the text has the first one.
     """
     stamp = SITE.parent / "site.json"
     inputs = [Path("_config.yml"), *sorted(path for path in Path("book").rglob("*") if path.is_file())]
@@ -248,17 +254,17 @@ def build_site() -> Path:
     for old in (SITE, SITE.parent / ".doctrees", SITE.parent / "jupyter_execute"):
         shutil.rmtree(old, ignore_errors=True)
     command = [str(program), "build", ".", "--toc", "book/_toc.yml", "-n", "-W", "--keep-going"]
-    ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    said = re.sub(r"\x1b\[[0-9;]*m", "", ended.stdout)
-    _write(LOG, said)
-    wrong = [line.strip() for line in said.splitlines() if re.search(r"WARNING|ERROR|Error:", line)]
-    if ended.returncode or not (SITE / "index.html").exists():
-        first = wrong[0] if wrong else f"jupyter-book ended with code {ended.returncode}"
-        raise InputError(f"the site was not built: {first} ({len(wrong)} in all, see {LOG})")
-    _write(stamp, json.dumps({"inputs": state}))
+    process = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
+    output = re.sub(r"\x1b\[[0-9;]*m", "", process.stdout)
+    write_text(LOG, output)
+    warnings = [line.strip() for line in output.splitlines() if re.search(r"WARNING|ERROR|Error:", line)]
+    if process.returncode or not (SITE / "index.html").exists():
+        first = warnings[0] if warnings else f"jupyter-book failed with exit code {process.returncode}"
+        raise InputError(f"the site was not built: {first} ({len(warnings)} in all, see {LOG})")
+    write_text(stamp, json.dumps({"inputs": state}))
     return SITE
 
 
 def pair() -> list[str]:
-    """Write an ``.ipynb`` beside each percent file; returns a line for each that a reader edited and that stays."""
+    """Write an ``.ipynb`` beside each percent file; returns a message for each that a reader edited, which is kept."""
     return pair_chapters(_sources().values())

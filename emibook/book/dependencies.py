@@ -45,12 +45,16 @@ class Library:
         return dict(sorted(counted.items()))
 
     def _read(self, module: str) -> tuple[str, set[str]]:
-        """A hash of a module's code, and what it imports: by a computed name, any module of its package."""
+        """A hash of a module's code, and what it imports.
+
+        Also every module that a string names, and, where it imports by computed names, all of its own package.
+        """
         text = self.texts[module]
         tree = ast.parse(text)
         nodes = list(ast.walk(tree))
-        names = imported(nodes)
-        if re.search(r"^(from|import) importlib( |$)", text, re.M) and module not in (ROOT, BY_CHAPTER):
+        names = imported(nodes) | {node.value for node in nodes if isinstance(node, ast.Constant)
+                                   and node.value in self.texts}
+        if re.search(r"^ *(from|import) importlib( |$)", text, re.M) and module not in (ROOT, BY_CHAPTER):
             package = module if module in self.packages else module.rpartition(".")[0]
             names |= {name for name in self.texts if name.startswith(f"{package}.")}
         for node in nodes:

@@ -1,4 +1,4 @@
-"""Chapters: percent files as notebooks, executed by papermill, paired for JupyterLab, and what each depends on.
+"""Chapters: percent files as notebooks, executed by papermill, paired for JupyterLab, and their fingerprints.
 
 A chapter is a percent file in ``notebooks/``, the only form of it that is committed. It is converted one way.
 """
@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 from emibook import InputError
 from emibook.book.dependencies import BY_CHAPTER, Library
 from emibook.book.exercises import CHAPTERS, chapter_of
+from emibook.files import write_text
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
 RESULTS = "results"
-"""Folders of this name hold what was computed once and is kept beside the book."""
+"""Folders of this name hold results that were computed once and are kept with the book."""
 
 
 def read_chapter(path: Path) -> NotebookNode:
@@ -40,33 +41,35 @@ def read_chapter(path: Path) -> NotebookNode:
 
 
 def declared(notebook: NotebookNode) -> dict[str, Any]:
-    """Names and defaults in the cell tagged ``parameters``. Raises ``InputError`` for one that is no plain value."""
-    found: dict[str, Any] = {}
+    """Names and defaults in the cell tagged ``parameters``. Raises ``InputError`` for one that is not a literal."""
+    defaults: dict[str, Any] = {}
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
             try:
                 for node in ast.parse(cell.source).body:
                     if isinstance(node, ast.Assign | ast.AnnAssign) and node.value:  # `seed = 3` or `seed: int = 3`
                         names = node.targets if isinstance(node, ast.Assign) else [node.target]
-                        found |= {ast.unparse(name): ast.literal_eval(node.value) for name in names}
+                        defaults |= {ast.unparse(name): ast.literal_eval(node.value) for name in names}
             except SyntaxError as error:
-                raise InputError("the cell tagged parameters is no Python "
+                raise InputError("the cell tagged parameters is not Python "
                                  f"({error.msg}, line {error.lineno})") from None
             except ValueError:
-                raise InputError(f"the cell tagged parameters has {ast.unparse(node)!r}, which is no plain value; "
+                raise InputError(f"the cell tagged parameters has {ast.unparse(node)!r}, which is not a literal; "
                                  "write the value out") from None
             break
-    return found
+    return defaults
 
 
 def execute(
     notebook: NotebookNode, target: Path, parameters: dict[str, Any], failed: Path | None = None
 ) -> None:
-    """Run a notebook with ``parameters`` and leave it at ``target`` once its last cell has run.
+    """Run a notebook with ``parameters`` and write it to ``target`` after its last cell.
 
-    Where a cell stops, the notebook as far as it ran stays at ``failed``, else beside ``target`` as
+    If a cell fails, the notebook as far as it ran is kept at ``failed``, by default beside ``target`` as
     ``.<name>.failed.ipynb``.
-    Raises ``InputError`` for a parameter that the notebook does not declare, and for a cell that stops.
+
+    Raises:
+        InputError: a parameter that the notebook does not declare, or a cell that fails.
     """
     import nbformat
     import papermill
@@ -76,6 +79,7 @@ def execute(
     if unknown := sorted(set(parameters) - set(known)):
         raise InputError(f"{target.stem}: no parameter {unknown[0]}; it has {', '.join(known) or 'none'}")
     target.parent.mkdir(parents=True, exist_ok=True)
+    # Not files.replacing: papermill wants the suffix .ipynb, and after a failure this file becomes the failed notebook.
     partial = target.with_name(f".{target.stem}.running.ipynb")
     failed = failed or target.with_name(f".{target.stem}.failed.ipynb")
     try:
@@ -85,18 +89,18 @@ def execute(
     except papermill.PapermillExecutionError as error:
         os.replace(partial, failed)
         reason = " ".join(f"{error.ename}: {error.evalue}".split())
-        raise InputError(f"chapter {target.stem}: a cell stopped with {reason}; as far as it ran: {failed}") from None
+        raise InputError(f"chapter {target.stem}: a cell failed with {reason}; as far as it ran: {failed}") from None
     except DeadKernelError:
-        raise InputError(f"chapter {target.stem}: its process was killed, perhaps for want of memory") from None
-    as_written = all(known[name] == value for name, value in parameters.items())
+        raise InputError(f"chapter {target.stem}: its process was killed, perhaps because memory ran out") from None
+    are_defaults = all(known[name] == value for name, value in parameters.items())
     for index, cell in enumerate(executed.cells):
         tags = cell.metadata.get("tags", [])
         if "injected-parameters" in tags:
             cell["id"] = f"{index:03d}-parameters"
-        if "injected-parameters" in tags or ("parameters" in tags and not as_written):
-            tags.append("remove-cell")  # a page shows no value that it did not run with
+        if "injected-parameters" in tags or ("parameters" in tags and not are_defaults):
+            tags.append("remove-cell")  # a page shows only values that it ran with
         cell.metadata.pop("papermill", None)
-    executed.metadata.pop("papermill", None)  # it holds paths of this machine
+    executed.metadata.pop("papermill", None)  # it holds absolute paths
     nbformat.write(executed, partial)
     os.replace(partial, target)
     failed.unlink(missing_ok=True)
@@ -105,30 +109,30 @@ def execute(
 def pair(sources: Iterable[Path]) -> list[str]:
     """Write ``notebooks/<chapter>.ipynb`` beside each percent file, and ``notebooks/exercises/<chapter>.ipynb``.
 
-    Either opens in JupyterLab, and papermill's own command line runs the first; the second is for the reader's answers
-    (``without_solutions``). One that was edited since it was written here is never overwritten. Returns a line for
-    each one left alone; an exercise notebook that is being worked on is none, unless its chapter has changed since.
+    Both open in JupyterLab, and papermill's own command line runs the first; the second is for the reader's answers
+    (``without_solutions``). A notebook that a reader edited is never overwritten. Returns a message for each one kept;
+    an exercise notebook with answers is reported only if its chapter has changed since.
     """
-    kept = []
+    messages = []
     for path in sources:
         notebook = read_chapter(path)
         blank = without_solutions(notebook)
         notebook.metadata["jupytext"]["formats"] = "ipynb,py:percent"
         target, exercise = path.with_suffix(".ipynb"), path.parent / "exercises" / f"{path.stem}.ipynb"
         if _keep_edited(notebook, target):
-            kept.append(f"{target} was edited and differs from {path}; left as it is: delete it for a new one")
+            messages.append(f"{target} was edited and differs from {path}; kept as it is: delete it for a new one")
         if has_exercises(blank) and _keep_edited(blank, exercise) not in ("", _cells(blank)):
-            kept.append(f"{exercise} has answers and {path} has changed; left as it is: delete it for a new one")
-    return kept
+            messages.append(f"{exercise} has answers and {path} has changed; kept as it is: delete it for a new one")
+    return messages
 
 
 def has_exercises(blank: NotebookNode) -> bool:
-    """Whether there is anything to answer in a chapter without its solutions."""
+    """Whether a chapter without its solutions has an exercise to solve."""
     return any("answer = ..." in cell.source for cell in blank.cells if cell.cell_type == "code")
 
 
 def _keep_edited(notebook: NotebookNode, target: Path) -> str:
-    """Write ``notebook``, unless what is there was edited: then what it was written from, as ``_cells`` has it."""
+    """Write ``notebook`` unless ``target`` was edited; then return the ``_cells`` that it was written from."""
     import nbformat
 
     cells = _cells(notebook)
@@ -140,19 +144,16 @@ def _keep_edited(notebook: NotebookNode, target: Path) -> str:
         if now != written:
             return written
     notebook.metadata["emibook"] = {"written": cells}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    nbformat.write(notebook, partial)
-    os.replace(partial, target)
+    write_text(target, nbformat.writes(notebook) + "\n")
     return ""
 
 
 def without_solutions(notebook: NotebookNode) -> NotebookNode:
-    """The chapter for a reader who wants to solve: exercises, checks, and in the solutions' place three dots.
+    """The chapter with open exercises: their text and their checks, and three dots instead of the solutions.
 
-    What stands between ``solution-start`` and ``solution-end`` is left out, its words and its code; the call of
-    ``check_exercise`` in it stays, with ``answer`` where the solution had its own. Directives that only the site
-    understands become headings, and numbers that the site fills in become dots.
+    Text and code between ``solution-start`` and ``solution-end`` are left out; the call of ``check_exercise`` stays,
+    with ``answer`` as its answer. Directives that only the site understands become headings, and numbers that the site
+    fills in become dots.
     """
     import nbformat
 
@@ -172,22 +173,22 @@ def without_solutions(notebook: NotebookNode) -> NotebookNode:
             inside = False
     blank = nbformat.v4.new_notebook(cells=kept)
     blank.metadata = nbformat.from_dict(json.loads(json.dumps(notebook.metadata)))
-    blank.metadata.pop("jupytext", None)  # this one has no percent file
+    blank.metadata.pop("jupytext", None)  # it has no percent file
     return blank
 
 
 def _blank_checks(solution: NotebookNode) -> Iterator[str]:
-    """For each check in a solution's code, the cell that waits for the reader's answer."""
+    """For each check in a solution's code, the cell for the reader's answer."""
     for node in ast.walk(ast.parse(solution.source)):
         if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "check_exercise":
             number, _, *others = node.args
-            given = [ast.unparse(each) for each in (*others, *node.keywords)]
-            call = ", ".join([json.dumps(ast.literal_eval(number)), "answer", *given])
+            arguments = [ast.unparse(argument) for argument in (*others, *node.keywords)]
+            call = ", ".join([json.dumps(ast.literal_eval(number)), "answer", *arguments])
             yield f"answer = ...  # yours\n{ast.unparse(node.func)}({call})"
 
 
 def _plain(text: str, exercise: int) -> str:
-    """Markdown for JupyterLab, which knows none of the site's directives and roles."""
+    """Markdown for JupyterLab, which does not know the site's directives and roles."""
     text = re.sub(r"```\{exercise-start\} (.*)\n(?::.*\n)+```", rf"### Exercise {exercise}: \1", text)
     text = re.sub(r"```\{exercise-end\}\n```", "", text)
     text = re.sub(r"```\{figure\} \S*?static/(\S+)\n((?::.*\n)*)\n?([^`]*?)\n```", _picture, text)
@@ -199,7 +200,7 @@ def _plain(text: str, exercise: int) -> str:
 
 
 def _picture(figure: re.Match) -> str:
-    """A figure of the site as Markdown has it, seen from ``notebooks/exercises``."""
+    """A figure of the site as Markdown, with its path from ``notebooks/exercises``."""
     name, options, caption = figure.groups()
     words = re.search(r":alt: (.*)", options)
     return f"![{words.group(1) if words else ''}](../../book/static/{name})\n\n{caption}"
@@ -212,9 +213,10 @@ def _cells(notebook: NotebookNode) -> str:
 
 
 def fingerprint(chapter: Path, parameters: dict[str, Any], library: Library) -> str:
-    """Changes with the chapter's text and parameters, the library's modules that it uses, and files that it names.
+    """A hash of all that a chapter's result depends on.
 
-    The checks of a chapter's exercises count as used by it.
+    Its text and parameters, the library's modules that it uses, among them its exercises' checks, and the files that it
+    names.
     """
     text = chapter.read_text(encoding="utf-8")
     checks = CHAPTERS.get(chapter_of(chapter.stem))
@@ -229,8 +231,8 @@ def fingerprint(chapter: Path, parameters: dict[str, Any], library: Library) -> 
 def _files_named(source: str) -> list[Path]:
     """Files of the project that a chapter names by their path from its folder, as ``book/claims.yml``.
 
-    Of a folder ``results`` that it names, or names a file of, those too whose first word occurs in one of its texts:
-    ``book/results`` and ``rehearsal_{name}.csv`` mean all that begin with ``rehearsal``.
+    If it names a folder ``results`` or a file in one, also the files there whose first word occurs in one of its
+    strings: ``book/results`` and ``rehearsal_{name}.csv`` mean all that begin with ``rehearsal``.
     """
     texts = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)
              and isinstance(node.value, str) and re.fullmatch(r"[\w/.*-]+", node.value)}

@@ -1,4 +1,4 @@
-"""What a chapter calls: the profile that it ran with, paths of the project, a listing of the library's source."""
+"""What a chapter calls: its profile, paths of the project, the banner below its title, listings of source code."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from emibook.corpus import Corpus
 
 TABLE_FEATURES = ("vit", "resnet18", "aus", "wav2vec2", "mfcc")
+"""The feature sets of Tables 2 and 3."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,10 @@ class Profile:
     data: str
     """What the clips are, in words for the top of a page."""
     clips: int | None
-    """How many clips are drawn; None where the corpus is the reader's."""
+    """Clips of the corpus that the book makes; None if the corpus is the reader's."""
     seeds: int
     weights: dict[str, str] = field(default_factory=dict)
-    """Feature name to source; a name left out takes what the work folder uses, or else that feature's default."""
+    """Feature set to source; a name left out takes the source that the work folder uses, else the default."""
 
 
 PROFILES = {
@@ -40,7 +41,7 @@ PROFILES = {
 
 
 def project_path(path: Path | str) -> Path:
-    """A path from the project's folder, wherever in the project the notebook was opened; others as they are."""
+    """A path relative to the project's folder, wherever in the project the notebook was opened."""
     for folder in (Path.cwd(), *Path.cwd().parents):
         if (folder / "_config.yml").exists() and (folder / "notebooks").is_dir():
             return folder / path
@@ -48,16 +49,16 @@ def project_path(path: Path | str) -> Path:
 
 
 def banner(profile: str, corpus: Corpus) -> Any:
-    """What stands below a chapter's title: the profile, the corpus with its size, and what must be said of it."""
+    """The box below a chapter's title: the profile, the corpus with its size, and what it is not."""
     from IPython.display import HTML
 
     from emibook.corpus import PARTITIONS
 
-    shares = ", ".join(f"{len(corpus.partition(name))} {name}" for name in PARTITIONS if len(corpus.partition(name)))
-    text = f"{len(corpus.clips)} clips of the corpus {corpus.name}" + (f" ({shares})" if shares else "") + "."
+    sizes = ", ".join(f"{len(corpus.partition(name))} {name}" for name in PARTITIONS if len(corpus.partition(name)))
+    text = f"{len(corpus.clips)} clips of the corpus {corpus.name}" + (f" ({sizes})" if sizes else "") + "."
     if corpus.note:
         text += f" {corpus.note[0].upper()}{corpus.note[1:]}."
-    data = PROFILES[profile].data if corpus.root != Path() else "simulated numbers, drawn by this page"
+    data = PROFILES[profile].data if corpus.root != Path() else "simulated numbers, made by this page"
     title = f"Made by the profile “{profile}”: {data}"
     return HTML(
         f'<div class="admonition note"><p class="admonition-title">{html.escape(title)}</p>'

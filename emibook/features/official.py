@@ -81,7 +81,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in NAMES:
             raise InputError(f"asks for {module}.{name}, which no array needs; it may be malicious and was not read")
-        # Wrapped anew, because a pickle can set attributes of what it gets.
+        # A new function each time, because a pickle can set attributes of what it gets.
         return lambda *given: NAMES[module, name](*given)
 
 

@@ -218,15 +218,15 @@ def test_two_at_a_time_and_none_after_one_that_stops(monkeypatch):
             raise InputError("b stopped")
         done.append(name)
 
-    build._side_by_side(run, ["a", "c", "d", "e"])
+    build._in_parallel(run, ["a", "c", "d", "e"])
     assert most == 2 and sorted(done) == ["a", "c", "d", "e"]
     done.clear()
     with pytest.raises(InputError, match="b stopped"):
-        build._side_by_side(run, ["a", "b", "c", "d", "e", "f", "g", "h"])
+        build._in_parallel(run, ["a", "b", "c", "d", "e", "f", "g", "h"])
     assert len(done) <= 4
     monkeypatch.setattr(build.os, "sched_getaffinity", lambda process: {0}, raising=False)
     together = most = 0
-    build._side_by_side(run, ["a", "c"])
+    build._in_parallel(run, ["a", "c"])
     assert most == 1
 
 
@@ -307,14 +307,14 @@ def test_paths_mean_the_project_wherever_the_notebook_was_opened(project, monkey
     assert page.project_path("/elsewhere") == Path("/elsewhere")
 
 
-def test_the_ledger(tmp_path):
+def test_the_timings(tmp_path):
     with build._timed(tmp_path, "one"):
         pass
     with pytest.raises(RuntimeError), build._timed(tmp_path, "two"):
         raise RuntimeError
-    rows = [line.split(",") for line in (tmp_path / build.LEDGER).read_text().splitlines()]
+    rows = [line.split(",") for line in (tmp_path / build.TIMINGS).read_text().splitlines()]
     assert rows[0] == ["stage", "seconds", "ended"]
-    assert [(row[0], row[2]) for row in rows[1:]] == [("one", "ok"), ("two", "stopped")]
+    assert [(row[0], row[2]) for row in rows[1:]] == [("one", "ok"), ("two", "failed")]
 
 
 def test_banner_says_what_the_clips_are(tmp_path):

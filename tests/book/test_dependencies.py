@@ -26,6 +26,9 @@ FILES = {
     "registry/__init__": "from emibook.registry.table import load",
     "registry/table": 'import importlib\n\n\ndef load(name):\n'
                       '    return importlib.import_module(f"emibook.registry.{name}")',
+    "tasks/__init__": "",
+    "tasks/named": 'from importlib import import_module\n\nFITTED_BY = "emibook.metrics"\n\n\n'
+             "def load():\n    return import_module(FITTED_BY)",
     "registry/encoder": "from emibook.metrics import pearson",
 }
 CHAPTERS = {
@@ -35,10 +38,11 @@ CHAPTERS = {
     "late": "import emibook\nemibook.fused()",
     "late_from": "from emibook import fused\nfused()",
     "registry": "from emibook import registry\nregistry.load('encoder')",
+    "named": "from emibook.tasks.named import load\nload()",
     "other": "from emibook.plain import load\nimport emibook\nemibook.__version__",
     "parts": "from emibook.parts import inner\ninner()",
 }
-REACH_METRICS = {"directly", "through", "inside", "late", "late_from", "registry"}
+REACH_METRICS = {"directly", "through", "inside", "late", "late_from", "named", "registry"}
 
 
 @pytest.fixture

@@ -12,20 +12,20 @@ RIGHT_AND_WRONG = [  # exercise, right answer, then mistakes with a word of the 
     ("3.1", 38416, {10_000: "one standard error", 196: "root"}),
     ("4.1", 3.0, {300.0: "hundred times too large"}),
     ("4.2", 124, {125: "400 samples"}),
-    ("4.3", 2.0, {28: "something else"}),
+    ("4.3", 2.0, {28: "another one"}),
     ("7.1", 197, {196: "One more token", 14: "one side"}),
     ("8.1", -6.0206, {-3.0103: "half the power", 6.0206: "wrong sign"}),
-    ("8.2", -76.15, {-12.04: "each band", -481.6: "root of their number"}),
+    ("8.2", -76.15, {-12.04: "Each band", -481.6: "root of their number"}),
     ("8.3", 149, {150: "400 samples"}),
     ("9.1", 1.0, {1.5: "without a penalty"}),
     ("10.1", 31, {62: "three taps", 5: "too small"}),
     ("10.2", 8, {7: "too small"}),
     ("10.3", 31, {21: "overlap"}),
-    ("11.1", 0.75, {0.25: "first one"}),
+    ("11.1", 0.75, {0.25: "first weight"}),
     ("11.2", (1, 2, 3, 6, 7), {(1, 2, 3, 4): "2 of them missing and 1 that do not"}),
     ("12.1", 0.16 / 6, {0.16: "sum of the squares", (0.16 / 6) ** 0.5: "root"}),
     ("17.1", 0.25, {0.6: "turns it around"}),
-    ("17.2", ("b", "c"), {("a", "b"): "1 uses missing", ("x",): "none of the letters"}),
+    ("17.2", ("b", "c"), {("a", "b"): "1 uses missing", ("x",): "not a letter"}),
     ("a1.1", (16, 546), {(300, 546): "over the batch", (16,): "leaves two"}),
     ("a1.2", -1.0, {5.0: "odd number"}),
 ]
@@ -53,10 +53,10 @@ def test_1_3_wants_the_smallest_number_for_all_labels_at_once():
 
 
 def test_1_4_takes_any_change_of_units_and_nothing_else():
-    emibook.check_exercise("1.4", lambda guess: guess * np.arange(1, 7) + 5)
-    assert "what it was" in hint("1.4", lambda guess: guess)
-    assert "notices" in hint("1.4", lambda guess: guess**2)
-    assert "(300,)" in hint("1.4", lambda guess: guess.ravel())
+    emibook.check_exercise("1.4", lambda table: table * np.arange(1, 7) + 5)
+    assert "what it was" in hint("1.4", lambda table: table)
+    assert "correlation changes" in hint("1.4", lambda table: table**2)
+    assert "(300,)" in hint("1.4", lambda table: table.ravel())
 
 
 def test_3_2_tells_a_difference_of_unpaired_draws():
@@ -66,7 +66,7 @@ def test_3_2_tells_a_difference_of_unpaired_draws():
     both = seen + 0.05 * rng.normal(size=truth.shape)
     people = [f"p{clip % 30}" for clip in range(300)]
     given = {"truth": truth, "seen": seen, "both": both, "people": people}
-    assert "same draw" in hint("3.2", (-0.08, 0.08), **given)
+    assert "same resample" in hint("3.2", (-0.08, 0.08), **given)
     assert "too large" in hint("3.2", (0.03, 0.04), **given)
     emibook.check_exercise("3.3", 0.0, truth=truth, seen=seen, both=-seen, people=people)
 
@@ -96,7 +96,7 @@ def test_10_4_wants_past_and_future():
     assert "time has to stay" in hint("10.4", lambda values: values[:, :-1])
     assert "A function" in hint("10.4", torch.zeros(2))
     assert "each time" in hint("10.4", lambda values: torch.rand(1, 41, 2))
-    assert "makes a NoneType" in hint("10.4", lambda values: None)
+    assert "returns a NoneType" in hint("10.4", lambda values: None)
 
 
 def test_12_2_counts_as_the_training_does():

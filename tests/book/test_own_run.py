@@ -30,11 +30,12 @@ def test_cores_for_a_night():
     assert "too large" in hint("16.1", 9, core_hours=core_hours)
 
 
-def test_met_before():
+def test_person_leakage():
     pairs = np.repeat(np.arange(2000), 2)
     dealt = np.random.default_rng(3).integers(5, size=len(pairs))
     check_exercise("16.2", np.mean([np.isin(pairs[dealt == each], pairs[dealt != each]).mean() for each in range(5)]))
-    assert "not met" in hint("16.2", 0.2) and "only whether" in hint("16.2", 0.64) and "too small" in hint("16.2", 0.5)
+    assert "share of the others" in hint("16.2", 0.2) and "only whether" in hint("16.2", 0.64)
+    assert "too small" in hint("16.2", 0.5)
 
 
 def test_the_page_says_that_nobody_has_run_it_until_somebody_has():

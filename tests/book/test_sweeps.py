@@ -83,7 +83,7 @@ def test_through_a_dask_scheduler_too_what_failed_and_what_did_not_are_kept(note
         for process in hosts.running:
             hosts.kill(process)
     failed = out / "bad.failed.ipynb"
-    told = f"chapter bad: a cell stopped with AssertionError: two is not allowed; as far as it ran: {failed}"
+    told = f"chapter bad: a cell failed with AssertionError: two is not allowed; as far as it ran: {failed}"
     assert code == 1 and said.out.splitlines() == ["1 ok, 1 failed", "out/sweep.csv"]
     assert [line for line in said.err.splitlines() if line.startswith("failed")] == [f"failed: bad: {told}"]
     assert {path.name for path in out.iterdir()} == {"good.ipynb", "good.json", "bad.failed.ipynb", "sweep.csv"}
@@ -109,12 +109,12 @@ def test_a_grid_is_every_combination():
         ("a: 3", "give names of runs"),
         ("", "give names of runs"),
         ("../a: {number: 1}", "no notebook can be named after it"),
-        ("a: [", "is no YAML"),
+        ("a: [", "is not YAML"),
         ("grid: {number: []}", "grid: number has no values; give one or more"),
         ("grid: {number: [1, 1]}", "two runs are called number-1; give each"),
-        ("a: {number: 1}\na: {number: 3}", "runs.yml: a is there twice; give each a name of its own"),
-        ("a: {number: 1, number: 3}", "runs.yml: number is there twice"),
-        ("1: {number: 1}\n'01': {number: 1}\n'1': {number: 3}", "1 is there twice"),
+        ("a: {number: 1}\na: {number: 3}", "runs.yml: a appears twice; give each a name of its own"),
+        ("a: {number: 1, number: 3}", "runs.yml: number appears twice"),
+        ("1: {number: 1}\n'01': {number: 1}\n'1': {number: 3}", "1 appears twice"),
     ],
 )
 def test_what_cannot_be_swept_is_one_line_and_nothing_is_written(notebook, tmp_path, text, said):
@@ -128,7 +128,7 @@ def test_notebooks_and_parameters_that_are_not_there(notebook, tmp_path):
     (tmp_path / "broken.ipynb").write_text("no notebook")
     for path, runs, said in (("nowhere.py", {"a": {}}, "no such notebook"),
                              ("notebook.py", "nowhere.yml", "no such file"),
-                             ("broken.ipynb", {"a": {}}, "is no notebook")):
+                             ("broken.ipynb", {"a": {}}, "is not a notebook")):
         with pytest.raises(InputError, match=said):
             sweep(path, runs, "out", resources=Resources(progress=False))
 
@@ -140,9 +140,9 @@ def test_two_names_that_one_file_would_have_are_refused():
 
 @pytest.mark.parametrize(
     ("cell", "said"),
-    [("number = int(3)", "the cell tagged parameters has 'number = int(3)', which is no plain value"),
-     ("number: int = int(3)", "has 'number: int = int(3)', which is no plain value"),
-     ("number = (", "the cell tagged parameters is no Python"),
+    [("number = int(3)", "the cell tagged parameters has 'number = int(3)', which is not a literal"),
+     ("number: int = int(3)", "has 'number: int = int(3)', which is not a literal"),
+     ("number = (", "the cell tagged parameters is not Python"),
      ("text = 'none'", "has no parameter number; it has text"),
      ("number: int", "has no parameter number; it has none")],
 )

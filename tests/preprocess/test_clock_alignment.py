@@ -1,7 +1,7 @@
 """One event at 1.0 s, a blink and a click, is at 1.0 s in every feature set, whatever the container does with time.
 
 Whole clips go through preprocessing: pictures at six rates and at no rate, sound that starts late, a video that does
-not start at zero. "There" is within one step of the clock, 1/30 s.
+not start at zero. The tolerance is one step of the clock, 1/30 s.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ SOUND_STARTS = Fraction(1, 2)
 RATES = {"15": Fraction(15), "24": Fraction(24), "25": Fraction(25), "29.97": Fraction(30000, 1001), "30": Fraction(30),
          "60": Fraction(60), "variable": None}
 SEARCHED = ("variable",)  # the whole detector; on the others a face is where it was found there
-VISUAL = [name for name, each in EXTRACTORS.items() if each.modality == "V" and each.sources != ("official",)]
-SOUND = [name for name, each in EXTRACTORS.items() if each.modality == "A" and each.rate and
-         each.sources != ("official",)]
+VISUAL = [name for name, extractor in EXTRACTORS.items() if extractor.modality == "V" and
+          extractor.sources != ("official",)]
+SOUND = [name for name, extractor in EXTRACTORS.items() if extractor.modality == "A" and extractor.rate and
+         extractor.sources != ("official",)]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Filmed:
     quiet: np.ndarray
 
 
-class Found(Detector):
+class FixedDetector(Detector):
     """A detector that knows where the face is."""
 
     def __init__(self, faces: Detections) -> None:
@@ -90,7 +91,7 @@ def films(tmp_path_factory) -> dict[str, Filmed]:
                           sound_rate=44100, sound_start=SOUND_STARTS)
         with patch.context() as patched:
             if name not in SEARCHED:
-                patched.setattr(clip, "_detector", lambda exhaustive: Found(known))
+                patched.setattr(clip, "_detector", lambda exhaustive: FixedDetector(known))
             row = clip.preprocess_clip(name, path, None, folder)
         assert row["status"] == "ok", row
         faces, sound = read_faces(folder, name), read_audio(folder, name)
@@ -122,6 +123,17 @@ def onset(values: np.ndarray, times: np.ndarray) -> float:
     return float(times[np.flatnonzero(away > 0.5 * away.max())[0]])
 
 
+def first_beyond_noise(values: np.ndarray, times: np.ndarray) -> float:
+    """The time of the first row that is farther from the rows well before the event than these are from each other.
+
+    Random weights also answer to a codec's noise and to a crop that moves by a pixel, and how much depends on the
+    processor. The margin of a quarter lies between these, at most 1, and the blink, at least 1.5 over several seeds.
+    """
+    before = times < EVENT - 0.1
+    away = np.linalg.norm(values - values[before].mean(axis=0), axis=1)
+    return float(times[np.flatnonzero(away > 1.25 * away[before].max())[0]])
+
+
 @pytest.mark.parametrize("rate", RATES)
 def test_the_blink_is_in_the_crops_when_it_was_filmed(films, rate):
     images, times, _ = films[rate].faces
@@ -137,9 +149,9 @@ def test_the_blink_is_in_the_crops_when_it_was_filmed(films, rate):
 def test_the_blink_is_in_every_set_of_the_face(films, encoders, name):
     for rate in SEARCHED if name != "aus" else RATES:
         images, times, landmarks = films[rate].faces
-        near = np.abs(times - EVENT) < 0.15
+        near = (times > EVENT - 0.45) & (times < EVENT + 0.2)
         sequence = encoders[name](images[near], times[near], landmarks[near])
-        assert abs(onset(sequence.values, sequence.times) - EVENT) < STEP, rate
+        assert abs(first_beyond_noise(sequence.values, sequence.times) - EVENT) < STEP, rate
 
 
 @pytest.mark.parametrize("rate", RATES)

@@ -1,14 +1,14 @@
-"""Checks of the readers' answers: each says what is wrong and keeps the answer to itself.
+"""Checks of readers' answers: each says what is wrong and does not reveal the answer.
 
-A chapter's checks are functions ``(answer, **given)`` that return what is wrong in one or two sentences, or nothing
-where the answer is right. ``given`` is what the page has computed that the check needs, so that an answer is judged
-by the reader's own corpus. They are listed in the ``CHECKS`` of a module here, and the module in ``CHAPTERS``:
+A chapter's checks are functions ``(answer, **given)`` that return a hint of one or two sentences, or empty text if the
+answer is right. ``given`` is what the page has computed and the check needs, so that an answer is judged by the
+reader's own corpus. They are listed in the ``CHECKS`` of a module here, and the module in ``CHAPTERS``:
 
     CHECKS = {"13.1": where_averaging_stops_to_pay, "13.2": ...}        # the second exercise of chapter 13 is 13.2
 
-In a chapter the exercise's text tells the form of the answer and shows the call, and the solution's last cell makes
-it: ``emibook.check_exercise("13.1", limits, by_emotion=by_emotion)``. Keywords are names that stand before the
-solution. The notebook without solutions gets the same call, with ``answer`` in the first place.
+In a chapter the exercise's text gives the form of the answer and shows the call, and the solution's last cell makes
+it: ``emibook.check_exercise("13.1", limits, by_emotion=by_emotion)``. Keywords are names defined before the solution.
+The notebook without solutions has the same call, with ``answer`` as its answer.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ CHAPTERS = {
     "a2": "status",
     "a3": "performance",
 }
-"""Chapter, or appendix, to the module here that holds its checks."""
+"""Chapter or appendix to the module here with its checks."""
 
 
 class Unsolved(InputError):
-    """An answer that is missing or wrong. In a notebook only its line is shown, without the library's frames."""
+    """An answer that is missing or wrong. A notebook shows only its text, without a traceback."""
 
     def _render_traceback_(self) -> list[str]:
         return [str(self)]
@@ -61,28 +61,28 @@ def chapter_of(name: str) -> int | str:
 
 
 def checks(chapter: int | str) -> dict[str, Callable[..., str]]:
-    """The checks of one chapter by the exercise's number; none where the chapter has no module here."""
+    """The checks of one chapter by the exercise's number; none if the chapter has no module here."""
     return import_module(f"{__name__}.{CHAPTERS[chapter]}").CHECKS if chapter in CHAPTERS else {}
 
 
 def check_exercise(number: str, answer: Any = ..., **given: Any) -> None:
-    """Say that an answer is right, or stop with what is wrong about it.
+    """Print that an answer is right, or raise an error that says what is wrong with it.
 
     Args:
         number: the exercise, as ``"13.1"``.
-        answer: in the form that the exercise asks for; three dots stand for none yet.
+        answer: in the form that the exercise asks for; three dots mean that there is none yet.
         given: what the page has computed that the check needs, as the exercise shows.
 
     Raises:
         Unsolved: the answer is missing or wrong; the text says in what way, and not what is right. Or there is no such
-            exercise, or what it needs was not given.
+            exercise, or an argument is missing.
     """
     known = checks(chapter_of(str(number)))
     if number not in known:
         others = ", ".join(known) or "none in that chapter"
         raise Unsolved(f"no exercise {number} can be checked; there are {others}")
     if answer is ...:
-        raise Unsolved(f"Exercise {number} has no answer yet: put yours in the place of the three dots.")
+        raise Unsolved(f"Exercise {number} has no answer yet: replace the three dots by yours.")
     if answer is None:
         raise Unsolved(f"Exercise {number}, not yet: None was given, as by a function that returns nothing.")
     try:
@@ -90,13 +90,13 @@ def check_exercise(number: str, answer: Any = ..., **given: Any) -> None:
     except TypeError as error:
         raise Unsolved(f"exercise {number}: {error}; call the check as the exercise shows") from None
     try:
-        wrong = known[number](hints.plain(answer), **given)
-    except hints.Stopped as stop:
-        wrong = str(stop)
+        hint = known[number](hints.plain(answer), **given)
+    except hints.FunctionFailed as failure:
+        hint = str(failure)
     except Exception as error:  # an answer may be anything at all
-        wrong = (f"The check cannot read it as the exercise describes it: something of the type "
-                 f"{type(answer).__name__} was given ({' '.join(str(error).split())[:120]}).")
-        wrong += f" Has {' or '.join(given)} been changed since the page made it?" if given else ""
-    if wrong:
-        raise Unsolved(f"Exercise {number}, not yet: {wrong}")
+        hint = (f"The check cannot read it as the exercise describes it: something of the type "
+                f"{type(answer).__name__} was given ({' '.join(str(error).split())[:120]}).")
+        hint += f" Has {' or '.join(given)} been changed since the page made it?" if given else ""
+    if hint:
+        raise Unsolved(f"Exercise {number}, not yet: {hint}")
     print(f"Exercise {number}: right.")

@@ -1,4 +1,4 @@
-"""Chapter 15: what follows from Table 1 and from two numbers, and which verdicts hang on a tolerance."""
+"""Chapter 15: what follows from Table 1 and from two numbers, and which verdicts depend on a tolerance."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def lengths(answer: Any, paper: audit.Paper) -> str:
     values = dict(answer)
     if lacking := [name for name in given if name not in values]:
         return f"{lacking[0]!r} is missing; the names are {', '.join(given)}."
-    for name, each in given.items():
-        mean = seconds(each["duration"]) / each["samples"]
+    for name, claimed in given.items():
+        mean = seconds(claimed["duration"]) / claimed["samples"]
         wrong = hints.number(values[name], mean, 0.01, f"the mean length of {name}")
         if wrong and abs(hints.one(values[name]) - mean / 60) < 0.01:
             return "Seconds were asked for, not minutes."
@@ -42,24 +42,24 @@ def gain(answer: Callable[[float, float, float, int], bool], paper: audit.Paper)
         return f"A function was asked for, something of the type {type(answer).__name__} was given."
     table = paper.tables["2"]
     levels = [(table[row], table["ViT(baseline)"], table[row], 2) for row in ("ResNet18", "AUs")]
-    for each in (*GAINS, *levels):
-        said, expected = hints.called(answer, *each), may_follow(*each)
-        if np.shape(said) or np.asarray(said).dtype != bool:
-            return f"It should say True or False; it gives {said!r:.40}."
-        if bool(said) != expected:
-            level, baseline, claimed, decimals = each
+    for numbers in (*GAINS, *levels):
+        result, expected = hints.called(answer, *numbers), may_follow(*numbers)
+        if np.shape(result) or np.asarray(result).dtype != bool:
+            return f"It should return True or False; it returns {result!r:.40}."
+        if bool(result) != expected:
+            level, baseline, claimed, decimals = numbers
             return (f"For the level {level}, the baseline {baseline} of {decimals} decimals and the gain {claimed} it "
-                    f"says {bool(said)}. A printed number stands for all that round to it, and a gain has a sign.")
+                    f"returns {bool(result)}. A printed number means all that round to it, and a gain has a sign.")
     return ""
 
 
-def hanging(answer: Any, paper: audit.Paper) -> str:
-    """15.3: the ids of the claims whose verdict differs between the least and the greatest of ``claims.SCALES``."""
+def on_tolerance(answer: Any, paper: audit.Paper) -> str:
+    """15.3: the ids of the claims whose verdict differs between the least and the greatest of ``audit.SCALES``."""
     tight, wide = (audit.audit(paper, scale=scale) for scale in (min(audit.SCALES), max(audit.SCALES)))
     truth = {name for name in tight if tight[name].verdict != wide[name].verdict}
-    if strange := [name for name in answer if name not in tight]:
-        return f"There is no claim {strange[0]!r}."
+    if unknown := [name for name in answer if name not in tight]:
+        return f"There is no claim {unknown[0]!r}."
     return hints.members(answer, truth, "of the claims")
 
 
-CHECKS = {"15.1": lengths, "15.2": gain, "15.3": hanging}
+CHECKS = {"15.1": lengths, "15.2": gain, "15.3": on_tolerance}

@@ -1,4 +1,4 @@
-"""Chapter 9: a slope on a leash, a leash without end, and something that beats the averages."""
+"""Chapter 9: a ridge slope, an infinite penalty, and a better prediction than the ridge on time averages."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from emibook.book.exercises import hints
 from emibook.metrics import mean_pearson
 
 
-def leash(answer: Any) -> str:
+def ridge_slope(answer: Any) -> str:
     """9.1: the ridge slope for x = -1, 0, 1, y = -1, 0, 2 and the penalty 1."""
     if not hints.number(answer, 1.5, 1e-3):
         return "That is the slope without a penalty."
     return hints.number(answer, 1.0, 1e-3, "the slope")
 
 
-def endless(answer: Any, train: Any) -> str:
-    """9.2: (target,) what every clip is predicted as where the penalty has no end."""
+def infinite_penalty(answer: Any, train: Any) -> str:
+    """9.2: (target,) the prediction of every clip as the penalty goes to infinity."""
     labels = train.targets[train.present].astype(float)
     if np.shape(answer) == labels.shape[1:] and not np.any(answer):
-        return "The slopes go to nought, but the offset is not penalised."
+        return "The slopes go to zero, but the intercept is not penalised."
     return hints.numbers(answer, labels.mean(axis=0), 1e-3, list(train.target_names), "prediction")
 
 
@@ -36,4 +36,4 @@ def better(answer: Any, truth: Any, baseline: Any) -> str:
     return "" if scores[0] > scores[1] else f"It scores {scores[0]:.3f}, no more than the baseline's {scores[1]:.3f}."
 
 
-CHECKS = {"9.1": leash, "9.2": endless, "9.3": better}
+CHECKS = {"9.1": ridge_slope, "9.2": infinite_penalty, "9.3": better}

@@ -1,4 +1,4 @@
-"""Chapter 12: a loss by hand, when a rate is halved, and the loss of knowing nothing."""
+"""Chapter 12: a loss by hand, when the learning rate is halved, and the loss of the training mean."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def loss(answer: Any) -> str:
     return hints.number(answer, 0.16 / 6, 1e-4, "the loss")
 
 
-def halved(answer: Any, scores: Any, patience: Any) -> str:
-    """12.2: the epochs, counted from 1, after which the rate is halved."""
+def halvings(answer: Any, scores: Any, patience: Any) -> str:
+    """12.2: the epochs, counted from 1, after which the learning rate is halved."""
     best, waited, truth = -np.inf, 0, []
     for epoch, score in enumerate(scores, 1):
         best, waited = (score, 0) if score > best else (best, waited + 1)
@@ -31,12 +31,12 @@ def halved(answer: Any, scores: Any, patience: Any) -> str:
     return hints.members(answer, truth, "epochs")
 
 
-def nothing(answer: Any, train: Any, valid: Any) -> str:
-    """12.3: the mean squared error on the validation clips of the training mean."""
+def training_mean(answer: Any, train: Any, valid: Any) -> str:
+    """12.3: the mean squared error of the training mean on the validation clips."""
     mean = train.targets[train.present].mean(axis=0)
     if not hints.number(answer, float(np.square(valid.targets).mean()), 1e-4):
-        return "That is the loss of nought for every label, which is not the training mean."
+        return "That is the loss of predicting zero for every label, which is not the training mean."
     return hints.number(answer, float(np.square(valid.targets - mean).mean()), 2e-4, "the loss")
 
 
-CHECKS = {"12.1": loss, "12.2": halved, "12.3": nothing}
+CHECKS = {"12.1": loss, "12.2": halvings, "12.3": training_mean}

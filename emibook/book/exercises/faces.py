@@ -1,4 +1,4 @@
-"""Chapter 6: clips that play at the wrong speed, and how sure is sure enough."""
+"""Chapter 6: clips that play at the wrong speed, and a detection threshold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CLOCK = 30  # frames a second
 
 
 def speed(answer: Any, rates: pandas.DataFrame) -> str:
-    """6.1: ``(clip, factor)``: the clip whose speed comes out most wrong, and how many times too fast it plays."""
+    """6.1: ``(clip, factor)``: the clip whose speed is most wrong, and how many times too fast it plays."""
     clip, factor = answer
     factors = CLOCK / rates["average"]
     wrongness = np.log(factors).abs()
@@ -26,15 +26,15 @@ def speed(answer: Any, rates: pandas.DataFrame) -> str:
     return hints.number(factor, float(factors[clip]), 0.01 * float(factors[clip]), "the factor")
 
 
-def sure_enough(answer: Any, kept: pandas.DataFrame, both: pandas.DataFrame) -> str:
+def thresholds(answer: Any, kept: pandas.DataFrame, both: pandas.DataFrame) -> str:
     """6.2: a table by threshold with the columns ``faces kept``, ``hit rate`` and ``false alarms``, as shares."""
     levels = np.asarray(answer.index, dtype=float)
     if len(set(levels)) < 3 or not ((0 <= levels) & (levels < 1)).all():
         return "The index should hold three thresholds or more, each a probability below 1."
     truth = pandas.DataFrame({"faces kept": [(kept["probability"] > level).mean() for level in levels]}, answer.index)
     for name, truly in (("hit rate", 1), ("false alarms", 0)):
-        found = both.loc[both["face_true"] == truly, "probability"].fillna(0)
-        truth[name] = [(found > level).mean() for level in levels]
+        probability = both.loc[both["face_true"] == truly, "probability"].fillna(0)
+        truth[name] = [(probability > level).mean() for level in levels]
     if lacking := [name for name in truth if name not in answer]:
         return f"The column {lacking[0]!r} is missing."
     labels = [f"threshold {level:g}" for level in levels]
@@ -47,4 +47,4 @@ def sure_enough(answer: Any, kept: pandas.DataFrame, both: pandas.DataFrame) -> 
     return ""
 
 
-CHECKS = {"6.1": speed, "6.2": sure_enough}
+CHECKS = {"6.1": speed, "6.2": thresholds}

@@ -1,4 +1,4 @@
-"""Chapter 8: half the amplitude in decibels, what a gain does to the first coefficient, and rows of wav2vec 2.0."""
+"""Chapter 8: half the amplitude in decibels, what a gain does to the first coefficient, and frames of wav2vec 2.0."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def shift(answer: Any) -> str:
     """8.2: by how much a quarter of the amplitude moves the first coefficient, with 40 bands."""
     level = 20 * np.log10(0.25)
     if not hints.number(answer, level, 0.05):
-        return "So much does each band move. The first coefficient is their sum, divided by the root of their number."
+        return "Each band moves by that much. The first coefficient is their sum, divided by the root of their number."
     if not hints.number(answer, level * BANDS, 0.5):
         return "That is the sum over the bands; it is divided by the root of their number."
     return hints.number(answer, level * np.sqrt(BANDS), 0.1, "the shift")

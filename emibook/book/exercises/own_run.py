@@ -1,4 +1,4 @@
-"""Chapter 16: cores for one night, and how many clips show somebody whom the training has met."""
+"""Chapter 16: cores for one night, and how many clips show a person who is also in the training folds."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def one_night(answer: Any, core_hours: Any) -> str:
     return hints.number(answer, float(np.ceil(total / NIGHT_HOURS)), 0.5, "the number of cores")
 
 
-def met(answer: Any) -> str:
+def person_leakage(answer: Any) -> str:
     """16.2: the share of clips whose person is in another of five folds, two clips a person dealt at random."""
     if not hints.number(answer, 1 / FOLDS, 0.03):
-        return "That is the share of those who are not met."
+        return "That is the share of the others."
     if not hints.number(answer, (1 - 1 / FOLDS) ** 2, 0.01):
         return "Where the first clip lies does not matter; only whether the other one lies there too."
     return hints.number(answer, 1 - 1 / FOLDS, 0.03, "the share")
 
 
-CHECKS = {"16.1": one_night, "16.2": met}
+CHECKS = {"16.1": one_night, "16.2": person_leakage}

@@ -1,4 +1,4 @@
-"""Chapter 5: action units that are taken for each other, and the best score that the raters allow."""
+"""Chapter 5: action units that look alike, and the noise ceiling of the raters."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from emibook.puppet import labels
 from emibook.puppet.renderer import UNIT_NAMES
 
 PAIRS = 3
-OVERALL, BY_RATERS = 0.02, 0.05  # what two draws of tens of thousands of labels differ by, at most
+OVERALL, BY_RATERS = 0.02, 0.05  # the largest difference of two samples of tens of thousands of labels
 
 
-def doubles(answer: Any, changes: Sequence[np.ndarray]) -> str:
-    """5.1: three ``(unit, unit, correlation)``; ``changes`` holds for each face (unit, pixel)."""
+def similar_units(answer: Any, changes: Sequence[np.ndarray]) -> str:
+    """5.1: three ``(unit, unit, correlation)``; ``changes``: for each face (unit, pixel)."""
     rows = [tuple(row) for row in answer]
     if len(rows) != PAIRS or any(len(row) != 3 for row in rows):
         return f"{PAIRS} rows of two units and a correlation were asked for."
@@ -26,12 +26,12 @@ def doubles(answer: Any, changes: Sequence[np.ndarray]) -> str:
     upper = np.argsort(-strength[np.triu_indices(len(UNIT_NAMES), 1)], kind="stable")[:PAIRS]
     truth = {frozenset((UNIT_NAMES[one], UNIT_NAMES[other])): likeness[one, other]
              for one, other in zip(*(side[upper] for side in np.triu_indices(len(UNIT_NAMES), 1)), strict=True)}
-    strange = [name for row in rows for name in row[:2] if name not in UNIT_NAMES]
-    if strange:
-        return f"{strange[0]!r} is no unit; their names are as in UNIT_NAMES, {UNIT_NAMES[0]} and so on."
+    unknown = [name for row in rows for name in row[:2] if name not in UNIT_NAMES]
+    if unknown:
+        return f"{unknown[0]!r} is not a unit; their names are as in UNIT_NAMES, {UNIT_NAMES[0]} and so on."
     given = {frozenset(row[:2]): hints.one(row[2]) for row in rows}
     if any(len(pair) < 2 for pair in given):
-        return "A unit is always like itself; two different ones were asked for."
+        return "A unit always looks like itself; two different ones were asked for."
     if set(given) - set(truth) and all(value > 0 for value in given.values()) and min(truth.values()) < 0:
         return "Alike may also mean exactly opposite: a strong negative correlation counts."
     return hints.members(given, truth, "of the three pairs") or "".join(
@@ -39,8 +39,8 @@ def doubles(answer: Any, changes: Sequence[np.ndarray]) -> str:
         for pair in truth if abs(given[pair] - truth[pair]) > 0.02)
 
 
-def ceiling(answer: Any) -> str:
-    """5.2: mean correlations with the labels of one who knows what is felt: ``as drawn``, and by ``N raters``."""
+def noise_ceiling(answer: Any) -> str:
+    """5.2: mean correlations of the labels with the felt intensities: ``as drawn``, and by ``N raters``."""
     names = ["as drawn", *(f"{count} raters" for count in labels.RATERS)]
     values = dict(answer)
     if lacking := [name for name in names if name not in values]:
@@ -57,4 +57,4 @@ def ceiling(answer: Any) -> str:
     return wrong
 
 
-CHECKS = {"5.1": doubles, "5.2": ceiling}
+CHECKS = {"5.1": similar_units, "5.2": noise_ceiling}

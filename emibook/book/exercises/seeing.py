@@ -1,4 +1,4 @@
-"""Chapter 7: patches of a crop, who is told apart, and which unit rises with the smile."""
+"""Chapter 7: patches of a crop, the unit that rises with the smile, and features without the person's mean."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from emibook.book.exercises import hints
 def tokens(answer: Any) -> str:
     """7.1: how many tokens a ViT with patches of 16 pixels makes of a picture of 224."""
     if not hints.number(answer, 196, 0.5):
-        return "These are the patches. One more token goes with them, and it is the one that is read in the end."
+        return "These are the patches. One more token goes with them, and its output is the embedding."
     if not hints.number(answer, 14, 0.5):
         return "That is one side."
     return hints.number(answer, 197, 0.5, "the number of tokens")
 
 
-def companion(answer: Any, units: Any) -> str:
-    """7.2: the intensity that goes most with AU12's over the clip."""
+def most_correlated(answer: Any, units: Any) -> str:
+    """7.2: the intensity most correlated with AU12's over the clip."""
     names = [name for name in units.names if name.endswith("_r") and units.values[:, units.names.index(name)].std() > 0]
     smile = units.values[:, units.names.index("AU12_r")]
     rho = {name: np.corrcoef(smile, units.values[:, units.names.index(name)])[0, 1] for name in names}
     rho.pop("AU12_r", None)
     if answer == "AU12_r":
-        return "A unit always goes with itself; another one was asked for."
+        return "A unit is always correlated with itself; another one was asked for."
     return hints.chosen(answer, max(rho, key=rho.__getitem__), list(rho))
 
 
-def without_habit(answer: Any, averages: Mapping[str, np.ndarray], participants: Any) -> str:
-    """7.3: by feature set, the share of clips whose nearest is the same person's, each person's mean taken away."""
+def without_person_mean(answer: Any, averages: Mapping[str, np.ndarray], participants: Any) -> str:
+    """7.3: by feature set, the share of clips whose nearest is the same person's, without each person's mean."""
     participants = np.asarray(participants)
     for name, table in averages.items():
         if name not in answer:
@@ -53,4 +53,4 @@ def same_person(averages: np.ndarray, participants: np.ndarray) -> float:
     return float(np.mean(participants[distances.argmin(axis=1)] == participants))
 
 
-CHECKS = {"7.1": tokens, "7.2": companion, "7.3": without_habit}
+CHECKS = {"7.1": tokens, "7.2": most_correlated, "7.3": without_person_mean}

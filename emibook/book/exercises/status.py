@@ -1,4 +1,4 @@
-"""Appendix 2: the least time for all chapters, and the wordiest of them."""
+"""Appendix 2: the least time for all chapters, and their words per line of code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from emibook.book.exercises import hints
 
 
 def bound(answer: Any, seconds: pandas.Series) -> str:
-    """a2.1: seconds that two workers need at least for jobs that cannot be divided."""
+    """a2.1: the least number of seconds of two workers for jobs that cannot be divided."""
     half, longest = float(seconds.sum()) / 2, float(seconds.max())
     wrong = hints.number(answer, max(half, longest), 0.5, "the bound")
     if wrong and abs(hints.one(answer) - min(half, longest)) <= 0.5:
@@ -20,8 +20,8 @@ def bound(answer: Any, seconds: pandas.Series) -> str:
     return wrong
 
 
-def ends(answer: Any, sizes: pandas.DataFrame) -> str:
-    """a2.2: the chapters of most and of fewest words a line of code."""
+def extremes(answer: Any, sizes: pandas.DataFrame) -> str:
+    """a2.2: the chapters with most and with fewest words per line of code."""
     names = list(answer)
     if len(names) != 2:
         return f"Two names were asked for, {len(names)} were given."
@@ -32,4 +32,4 @@ def ends(answer: Any, sizes: pandas.DataFrame) -> str:
     return hints.chosen(names[0], truth[0], list(share.index)) or hints.chosen(names[1], truth[1], list(share.index))
 
 
-CHECKS = {"a2.1": bound, "a2.2": ends}
+CHECKS = {"a2.1": bound, "a2.2": extremes}

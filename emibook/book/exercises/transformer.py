@@ -1,4 +1,4 @@
-"""Chapter 11: a softmax by hand, heads that divide a width, and clips played backwards."""
+"""Chapter 11: a softmax by hand, heads that divide a width, and reversed clips."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from emibook.training.loop import predict
 
 
 def softmax(answer: Any) -> str:
-    """11.1: the second share of the fits 0 and log 3."""
+    """11.1: the second attention weight of the scores 0 and log 3."""
     if not hints.number(answer, 0.25, 1e-3):
-        return "That is what the first one gets."
-    return hints.number(answer, 0.75, 1e-3, "the share")
+        return "That is the first weight."
+    return hints.number(answer, 0.75, 1e-3, "the weight")
 
 
 def heads(answer: Any) -> str:
@@ -25,16 +25,16 @@ def heads(answer: Any) -> str:
 
 
 @torch.no_grad()
-def backwards(answer: Any, model: Any, valid: Any) -> str:
-    """11.3: each emotion's correlation between the answers to clips played forwards and backwards."""
+def reversed_clips(answer: Any, model: Any, valid: Any) -> str:
+    """11.3: each emotion's correlation between the predictions for clips and for the reversed clips."""
     forwards = predict(model, valid)
-    other = forwards.copy()
+    reversed_ = forwards.copy()
     feed = Feed(valid, "cpu")
     for row in np.flatnonzero(valid.present):
-        other[row] = model(*(part.flip(1) for part in feed.batch(np.array([row]))))[0]
-    truth = [np.corrcoef(*pair)[0, 1] for pair in zip(forwards.T, other.T, strict=True)]
+        reversed_[row] = model(*(part.flip(1) for part in feed.batch(np.array([row]))))[0]
+    truth = [np.corrcoef(*pair)[0, 1] for pair in zip(forwards.T, reversed_.T, strict=True)]
     wrong = hints.numbers(answer, truth, 0.01, list(valid.target_names), "correlation")
-    return wrong and wrong + " Turn each clip around by itself: in a batch its padding would come first."
+    return wrong and wrong + " Reverse each clip by itself: in a batch its padding would come first."
 
 
-CHECKS = {"11.1": softmax, "11.2": heads, "11.3": backwards}
+CHECKS = {"11.1": softmax, "11.2": heads, "11.3": reversed_clips}
