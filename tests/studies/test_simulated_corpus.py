@@ -204,7 +204,7 @@ def test_one_number_that_is_none_is_named_whichever_partition_it_is_in(places, t
     rewrite(path, values)
     quick = Recipe("quick", learning_rate=3e-3, batch=16, epochs=1, threads=1)
     clip = about["clips"][3]
-    with pytest.raises(InputError, match=f"^features aus, clip {clip}, step 1: aus_2 is nan, no number; make the set"):
+    with pytest.raises(InputError, match=f"^features aus, clip {clip}, step 1: aus_2 is nan, not a finite number"):
         paper_tables.train(open_corpus(root), tmp_path, "aus", 0, quick, resources=feature_corpus.QUIET)
     assert not [path for path in (tmp_path / "runs").iterdir() if path.is_dir()], "a run folder without a run"
 
