@@ -6,13 +6,16 @@ STAMP := .venv/.installed
 # Threads that wait sleep instead of spinning; see emibook/cli.py.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: book test check-site lint bench clean
+.PHONY: book test test-slow check-site lint bench clean
 
 book: $(STAMP)
 	$(BIN)/emibook book
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
 
 check-site: $(STAMP)
 	$(BIN)/python -m pytest tests/site

@@ -32,11 +32,11 @@ from myst_nb import glue
 
 # %% tags=["hide-input"]
 import emibook
-from emibook import figures
+from emibook import evaluation, figures
 from emibook.book.page import banner, listing, project_path
 from emibook.compute import Resources
 from emibook.corpus import open_corpus
-from emibook.evaluation import Bootstrap, clusters, paired_difference, resampled, weighted_pearson
+from emibook.evaluation import Bootstrap, clusters, paired_difference, resampled
 from emibook.features import extract
 from emibook.fusion import late_fusion
 from emibook.metrics import mean_pearson
@@ -222,7 +222,8 @@ glue("sure_held_clips", f"{np.mean(held['clips']):.0%}", display=False)
 alone = resampled(truth, seen[None], groups, draws, np.random.default_rng(seed))
 gain = by_people - alone
 low, high = np.nanquantile(gain, [0.025, 0.975])
-library = paired_difference(truth, [both], [seen], people, bootstrap=Bootstrap(draws, seed=seed))
+library = paired_difference(
+    truth, [both], [seen], people, bootstrap=Bootstrap(draws, seed=seed))
 [round(float(each), 3) for each in (low, high, library.low, library.high)]
 
 # %% mystnb={"image": {"alt": "Left, two histograms of scores that overlap for the most part, for the face alone and for the average. Right, the histogram of their difference, far narrower, with a dashed line at nought."}, "figure": {"caption": "Left: scores of the face alone and of the average, over the same draws of people. Right: their difference, draw by draw.", "name": "sure-paired"}}
@@ -267,7 +268,8 @@ half = groups % 2 == 0
 def scored(part):
     """(try,) the mean correlation of every blind guess on some of the clips."""
     once = np.ones((1, part.sum()))
-    rho = weighted_pearson(truth[part], blind[:, part], once, np.arange(part.sum()))
+    own = np.arange(part.sum())
+    rho = evaluation.weighted_pearson(truth[part], blind[:, part], once, own)
     return np.nanmean(rho[0], axis=1)
 
 

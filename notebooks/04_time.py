@@ -239,7 +239,8 @@ middle = sound.times[-1] / 2
 near = np.abs(sound.times - middle) < 0.25
 fig, ax = plt.subplots(figsize=(figures.WIDTH, 2.4))
 ax.plot(sound.times[near], sound.values[near, column], ".", color=figures.GREY)
-ax.stairs(steps[:, column], np.arange(len(steps) + 1) / FRAME_RATE, linewidth=1.8, baseline=None)
+edges = np.arange(len(steps) + 1) / FRAME_RATE
+ax.stairs(steps[:, column], edges, linewidth=1.8, baseline=None)
 ax.set(xlabel="seconds", ylabel="mfcc_01", xlim=(middle - 0.25, middle + 0.25))
 plt.show()
 

@@ -434,7 +434,8 @@ for name, inputs in {"face": np.array(seen), "voice": np.array(heard)}.items():
     guess = inputs[valid] @ np.linalg.lstsq(inputs[train], target[train])[0]
     for place, emotion in enumerate(corpus.targets):
         truth, answer = target[valid][:, [place]], guess[:, [place]]
-        probe[emotion, name] = bootstrap_interval(truth, [answer], who, bootstrap=Bootstrap(draws=500))
+        probe[emotion, name] = bootstrap_interval(
+            truth, [answer], who, bootstrap=Bootstrap(draws=500))
 
 # %% mystnb={"image": {"alt": "Six rows, one an emotion, each with a dot for the face and a square for the voice, and a line for the interval. For Admiration, Determination and Empathic Pain the square stands to the right, for Amusement, Excitement and Joy the dot."}, "figure": {"caption": "Correlation with the raters' labels, by the true units of the face and by the true manner of the voice. Lines are intervals over participants.", "name": "corpus-modalities"}}
 fig, ax = plt.subplots()

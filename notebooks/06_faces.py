@@ -41,7 +41,8 @@ from emibook import figures
 from emibook.book.page import banner, project_path
 from emibook.compute import Resources
 from emibook.corpus import open_corpus
-from emibook.preprocess import CROP_SIZE, LANDMARKS, TEMPLATE, frames, preprocess, read_faces, read_track
+from emibook.preprocess import frames, preprocess, read_faces, read_track
+from emibook.preprocess.alignment import CROP_SIZE, LANDMARKS, TEMPLATE
 from emibook.preprocess.detector import Detector
 from emibook.preprocess.tracking import compare_tracks
 from emibook.preprocess.video_detection import detect_faces

@@ -199,8 +199,9 @@ glue("base_strongest", "; ".join(told), display=False)
 # network; chapter 12 trains it, here it is enough that it is done.
 
 # %%
-table2, _ = paper_tables.tables(corpus, work, seeds=seeds, reference_rows=people_rows(corpus),
-        resources=Resources(progress=False))
+table2, _ = paper_tables.tables(
+    corpus, work, seeds=seeds, reference_rows=people_rows(corpus),
+    resources=Resources(progress=False))
 networks = table2[~table2["features"].str.contains("baseline")].set_index("features")
 lines = {}
 for name in networks.index:

@@ -229,7 +229,8 @@ glue("branch_batches", int(np.ceil(train.present.sum() / used.batch)), display=F
 
 # %%
 names = ["aus", "mfcc"]
-runs = {name: [Run.open(paper_tables.train(corpus, work, name, number, resources=Resources(progress=False)))
+quiet = Resources(progress=False)
+runs = {name: [Run.open(paper_tables.train(corpus, work, name, number, resources=quiet))
                for number in range(seeds)] for name in names}
 logs = {name: [pd.read_csv(run.folder / LOG, index_col="epoch") for run in each]
         for name, each in runs.items()}
@@ -281,8 +282,9 @@ glue("branch_epochs", len(every[0]), display=False)
 # `mfcc` is ours.
 
 # %%
-table2, _ = paper_tables.tables(corpus, work, seeds=seeds, reference_rows=people_rows(corpus),
-        resources=Resources(progress=False))
+table2, _ = paper_tables.tables(
+    corpus, work, seeds=seeds, reference_rows=people_rows(corpus),
+    resources=Resources(progress=False))
 table2.set_index("features")[["mean", "cross_fitted", "low", "high", "weights"]].round(3)
 
 # %% mystnb={"image": {"alt": "Rows of Table 2, one under another: a dot for the mean correlation of each feature set and a line for its interval; rows of untrained encoders have hollow grey dots."}, "figure": {"caption": "Table 2 on this corpus: one modality a row, mean over seeds, interval over participants and seeds. Small dots: seed by seed.", "name": "branch-table-2"}}

@@ -45,7 +45,6 @@ from emibook.experiments.runs import Run
 from emibook.features import EXTRACTORS, extract
 from emibook.fusion import late_fusion
 from emibook.metrics import mean_pearson, pearson
-from emibook.models import IntensityRegressor
 from emibook.preprocess import preprocess
 from emibook.puppet.corpus import make_corpus
 from emibook.studies.human.people import rows as people_rows
@@ -101,8 +100,9 @@ banner(profile, corpus)
 # %%
 emotions = len(corpus.targets)
 branches = {
-    "visual": IntensityRegressor(512 + 34, emotions, transformer_layers=2),
-    "acoustic": IntensityRegressor(EXTRACTORS["mfcc"].width, emotions, transformer_layers=0),
+    "visual": emibook.IntensityRegressor(512 + 34, emotions, transformer_layers=2),
+    "acoustic": emibook.IntensityRegressor(
+        EXTRACTORS["mfcc"].width, emotions, transformer_layers=0),
 }
 sizes = {name: sum(each.numel() for each in branch.parameters())
          for name, branch in branches.items()}
@@ -126,8 +126,9 @@ glue("training_clips", len(corpus.partition("train")), display=False)
 # %%
 preprocess(corpus, work, resources=Resources(progress=False))
 extract(corpus, work, TABLE_FEATURES, weights=weights, resources=Resources(progress=False))
-table2, table3 = paper_tables.tables(corpus, work, seeds=seeds, reference_rows=people_rows(corpus),
-        resources=Resources(progress=False))
+table2, table3 = paper_tables.tables(
+    corpus, work, seeds=seeds, reference_rows=people_rows(corpus),
+    resources=Resources(progress=False))
 shown = ["mean", "low", "high", "weights"]
 table2.set_index("features")[shown].round(3)
 
@@ -220,7 +221,8 @@ plt.show()
 valid = corpus.partition("valid")
 people = list(valid["participant"])
 truth = valid[list(corpus.targets)].to_numpy()
-runs = [paper_tables.train(corpus, work, each, resources=Resources(progress=False)) for each in (eyes, ears)]
+quiet = Resources(progress=False)
+runs = [paper_tables.train(corpus, work, name, resources=quiet) for name in (eyes, ears)]
 seen, heard = (Run.open(run).predictions("valid", valid["clip"])[0] for run in runs)
 by_emotion = pd.DataFrame(index=corpus.targets)
 by_emotion["r1"], by_emotion["r2"] = pearson(truth, seen), pearson(truth, heard)

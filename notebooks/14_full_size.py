@@ -209,7 +209,8 @@ glue("full_rate", size["frame_rate"], display=False)
 
 # %%
 called = recovery["variant"].replace("base", "paper").str.replace("-times", " times")
-replication = recovery["replication"].map({0: "", 1: ", replication 1", 2: ", replication 2"})
+labels = {0: "", 1: ", replication 1", 2: ", replication 2"}
+replication = recovery["replication"].map(labels)
 shown = recovery.assign(experiment=called + replication)
 means = shown[shown["patterns"] == "mean"]
 columns = ["features", "attainable", "train_clips", "experiment", "reached", "test"]

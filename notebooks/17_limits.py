@@ -92,7 +92,8 @@ banner(profile, corpus)
 
 # %%
 clips_drawn = np.arange(20_000)
-drawn = labels.sample_labels(clips_drawn // 60, clips_drawn // 30, np.random.default_rng(seed))
+rng = np.random.default_rng(seed)
+drawn = labels.sample_labels(clips_drawn // 60, clips_drawn // 30, rng)
 rng = np.random.default_rng(seed + 1)
 asked = drawn.raters[:, None]
 others = rng.binomial(asked, labels.MAX_VOTE_PROBABILITY * drawn.felt) / asked

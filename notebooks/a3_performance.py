@@ -32,6 +32,7 @@ import numpy as np
 import pandas as pd
 from myst_nb import glue
 
+# %% tags=["hide-input"]
 import emibook
 from emibook import figures
 from emibook.book.page import banner, project_path

@@ -55,9 +55,12 @@ def test_conda_environment_installs_what_the_makefile_installs():
     assert Requirement(f"python{PROJECT['project']['requires-python']}").specifier.contains(python.split("=")[1])
 
 
-def test_packages_are_all_listed():
-    found = {".".join(path.parent.relative_to(ROOT).parts) for path in ROOT.glob("emibook/**/__init__.py")}
-    assert found == set(PROJECT["tool"]["setuptools"]["packages"])
+def test_every_package_is_found():
+    from setuptools import find_packages
+
+    packages = {".".join(path.parent.relative_to(ROOT).parts) for path in ROOT.glob("emibook/**/__init__.py")}
+    options = PROJECT["tool"]["setuptools"]["packages"]["find"]
+    assert packages == set(find_packages(str(ROOT), include=options["include"]))
 
 
 def test_readme_names_the_makefile_targets_and_they_exist():

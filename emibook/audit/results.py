@@ -136,8 +136,8 @@ def licensed(work: Path | str | None) -> Licensed | None:
     about = Path(work) / "corpus.json"
     if not about.is_file():
         raise InputError(f"no corpus.json in {work}: give a work folder, as emibook preprocess writes it")
-    made = json.loads(about.read_text(encoding="utf-8"))
-    return Licensed(Path(work), Path(made["root"])) if made["name"] == CORPUS and not made["note"] else None
+    owner = json.loads(about.read_text(encoding="utf-8"))
+    return Licensed(Path(work), Path(owner["root"])) if owner["name"] == CORPUS and not owner["note"] else None
 
 
 def _with_data(check: Callable[[Claim, Licensed], Finding]) -> Callable[[Claim, Evidence], Finding]:
@@ -158,11 +158,11 @@ def row(claim: Claim, data: Licensed) -> Finding:
     read_as = next((name for name in (OFFICIALLY[features], features) if name in rows.index), None)
     if read_as is None:
         return Finding(NEEDS_DATA, f"{table}.csv has no row {features} yet")
-    made = rows.loc[read_as]
-    if is_substitute(made["weights"]) or made["recipe"] != RECIPE:
-        return Finding(NEEDS_DATA, f"made with weights {made['weights']} and the recipe {made['recipe']}")
-    mean, low, high = (float(made[name]) for name in ("mean", "low", "high"))
-    words = f"{read_as}: {mean:.4f}, {low:.4f} to {high:.4f} over {made['interval_over']}, {made['seeds']} seeds"
+    row = rows.loc[read_as]
+    if is_substitute(row["weights"]) or row["recipe"] != RECIPE:
+        return Finding(NEEDS_DATA, f"made with weights {row['weights']} and the recipe {row['recipe']}")
+    mean, low, high = (float(row[name]) for name in ("mean", "low", "high"))
+    words = f"{read_as}: {mean:.4f}, {low:.4f} to {high:.4f} over {row['interval_over']}, {row['seeds']} seeds"
     if abs(mean - value) <= claim.tolerance:
         return Finding(REPRODUCED, words)
     return Finding(PARTLY if low <= value <= high else NOT_REPRODUCED, words)

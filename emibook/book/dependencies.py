@@ -59,20 +59,20 @@ class Library:
             names |= {name for name in self.texts if name.startswith(f"{package}.")}
         for node in nodes:
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-                node.body = [each for each in node.body
-                             if not (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant))]
+                node.body = [statement for statement in node.body
+                             if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))]
         return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), names
 
     def _modules(self, dotted: str) -> set[str]:
         """The modules behind a dotted name: the packages that it is in, its own, and one that is loaded late."""
         parts = dotted.split(".")
-        found = {".".join(parts[:end]) for end in range(1, len(parts) + 1)} & set(self.texts)
-        if found != {ROOT} or len(parts) == 1:
-            return found
+        modules = {".".join(parts[:end]) for end in range(1, len(parts) + 1)} & set(self.texts)
+        if modules != {ROOT} or len(parts) == 1:
+            return modules
         if re.search(rf"(^|^class |^def | import ){parts[1]}\b", self.texts[ROOT], re.M):
-            return found
+            return modules
         home = f"{ROOT}.{self.late.get(parts[1], '').removeprefix(f'{ROOT}.')}"
-        return found | (self._modules(f"{home}.{parts[1]}") if home in self.texts else set(self.texts))
+        return modules | (self._modules(f"{home}.{parts[1]}") if home in self.texts else set(self.texts))
 
     def _as_written(self, module: str, listed: set[str]) -> Iterator[str]:
         """The functions and classes of a module that a chapter lists."""

@@ -23,6 +23,8 @@ def process(app: Any, what: str, name: str, thing: Any, options: Any, lines: lis
         return f":py:obj:`{literal[1]} <{target.__module__}.{target.__qualname__}>`"
 
     lines[:] = [re.sub(r"(?<!`)``(\w+)``(?!`)", link, line) for line in keep_lines(lines)]
+    if what in ("attribute", "data", "property"):
+        lines.insert(0, "")  # otherwise napoleon takes what stands before a colon in the first line for a type
 
 
 def _has_page(value: Any) -> bool:

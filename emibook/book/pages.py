@@ -44,7 +44,7 @@ def exercise_pages(sources: dict[str, Path]) -> Iterator[tuple[str, str]]:
         title = next(cell.source for cell in notebook.cells if cell.cell_type == "markdown").splitlines()[0]
         count = sum("answer = ..." in cell.source for cell in blank.cells if cell.cell_type == "code")
         yield f"exercises/{name}.ipynb", nbformat.writes(blank) + "\n"
-        number = re.sub(r"^0*(\d+)_.*|.*", lambda found: f"{found[1]}. " if found[1] else "", name, count=1)
+        number = re.sub(r"^0*(\d+)_.*|.*", lambda match: f"{match[1]}. " if match[1] else "", name, count=1)
         rows.append(f"| [{number}{title.removeprefix('# ')}](../executed/{name}.ipynb) | {count} | "
                     f"{{download}}`{name}.ipynb <exercises/{name}.ipynb>` |")
     yield "exercises.md", EXERCISES.format(rows="\n".join(rows))

@@ -40,7 +40,7 @@ class Corpus:
     """Ratings by people who were shown less than the raters behind the targets: ``V``, the picture only, and ``A``, the
     sound only, each (clip, target) in the order of ``clips``. Empty where the corpus has no such raters."""
     made_with: str = ""
-    """Stands for the settings of a simulated corpus, as its features note it; empty for any other."""
+    """The settings of a simulated corpus as text, which its features repeat; empty for any other corpus."""
 
     def __post_init__(self) -> None:
         expected = [*COLUMNS, *self.targets]

@@ -102,10 +102,10 @@ def chosen_rows(
 
     Each name is a row of Table 2, each pair of a visual and a sound one a row of Table 3; a row of the paper's keeps
     its value. ``resnet18 & aus`` are branches of one modality that are trained apart and averaged. Without names and
-    where the ``official`` features are there, they stand in the paper's rows, and what is extracted anew has rows of
+    where the ``official`` features are there, they stand in the paper's rows, and what is extracted here has rows of
     its own beside them, without the paper's value.
 
-    Raises ``InputError`` for a feature set that there is not, one named twice, or a name of two modalities.
+    Raises ``InputError`` for an unknown feature set, one named twice, or a name of two modalities.
     """
     table2, table3 = (*TABLE2, *EXTRA_TABLE2), (*TABLE3, *EXTRA_TABLE3)
     if not names and official:

@@ -129,8 +129,8 @@ def _indexed(path: Path, clips: list[str], columns: list[str]) -> pandas.DataFra
     numbers = table.apply(pandas.to_numeric, errors="coerce")
     if len(wrong := np.argwhere(~np.isfinite(numbers.to_numpy(float)))):
         row, column = wrong[0]
-        raise InputError(f"{path}, clip {table.index[row]}: {columns[column]} is {table.iat[row, column]}, no number; "
-                         f"{AGAIN}")
+        raise InputError(f"{path}, clip {table.index[row]}: {columns[column]} is {table.iat[row, column]}, not a "
+                         f"number; {AGAIN}")
     return numbers.loc[clips]
 
 
@@ -152,7 +152,7 @@ def write_ledger(work: Path, entry: dict) -> None:
 
 
 def tensorboard_writer() -> type:
-    """TensorBoard's own writer of files. Raises ``InputError`` where the package is not there."""
+    """TensorBoard's own writer of files. Raises ``InputError`` where the package is missing."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -164,7 +164,7 @@ def tensorboard_writer() -> type:
 def write_tensorboard(run: Path | str) -> Path:
     """A run's curves (loss, learning rate, correlations by epoch) as TensorBoard's files, in ``RUN/tensorboard``.
 
-    Raises ``InputError`` where the package is not there.
+    Raises ``InputError`` where the package is missing.
     """
     writer_of = tensorboard_writer()
     folder = Path(run) / "tensorboard"

@@ -30,7 +30,7 @@ class Variant:
     baselines have none of them); ``recipe``: of ``training.Recipe``. ``one | other`` is both together.
 
     Raises:
-        InputError: an option that there is not, or one that ``one`` and ``other`` both have.
+        InputError: an unknown option, or one that ``one`` and ``other`` both have.
     """
 
     name: str = "base"

@@ -19,7 +19,7 @@ from emibook.features.resnet18 import builtin_input, resnet18_trunk
 from emibook.puppet.stills import SEED, Stills
 
 if TYPE_CHECKING:
-    from emibook.puppet.builtin import Recipe
+    from emibook.puppet import builtin
 
 COMPONENTS_WEIGHT = 2.0  # of their error, beside that of action units and emotions
 READOUT = 2500  # stills at most: that principal components and the linear readout are fitted on
@@ -27,7 +27,7 @@ PATCHES_FROM = 200  # stills at most, for the first convolution
 
 
 def train(
-    stills: Stills, dense: np.ndarray, recipe: Recipe, progress: bool
+    stills: Stills, dense: np.ndarray, recipe: builtin.Recipe, progress: bool
 ) -> tuple[dict[str, np.ndarray], Callable[[np.ndarray], np.ndarray]]:
     """Train the trunk to predict action units, emotions and ``dense`` (still, component), through a linear layer.
 

@@ -204,10 +204,10 @@ def feature_names(features: str) -> list[str]:
 
 def modality(features: str) -> str:
     """``V`` or ``A``. Raises ``InputError`` where sets of both are joined: the two meet in late fusion."""
-    found = {EXTRACTORS[name].modality for name in feature_names(features)}
-    if len(found) > 1:
+    modalities = {EXTRACTORS[name].modality for name in feature_names(features)}
+    if len(modalities) > 1:
         raise InputError(f"features {features} join faces and sound; train a run for each, they are fused afterwards")
-    return found.pop()
+    return modalities.pop()
 
 
 def missing_files(work: Path | str, features: str, clips: Sequence[str]) -> dict[str, list[str]]:

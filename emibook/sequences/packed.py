@@ -78,13 +78,14 @@ class Sequences:
     @property
     def present(self) -> np.ndarray:
         """(clip,) true where the clip has anything in this modality: a step that is no gap."""
-        there, first = self.lengths > 0, self.tensor()[:, 0]  # a gap is NaN in its first feature as in all
-        # Last steps alone, so that not all of the file is read: of packed clips they are no gaps. A clip that was drawn
-        # may end with one, and is looked through.
-        gaps = first[self.offsets[1:][there] - 1].isnan().numpy()
-        for clip in np.flatnonzero(there)[gaps]:
-            there[clip] = not first[self.offsets[clip] : self.offsets[clip + 1]].isnan().all()
-        return there
+        # A gap is NaN in its first feature as in all.
+        present, first = self.lengths > 0, self.tensor()[:, 0]
+        # Only last steps, so that not all of the file is read: a clip that was packed here does not end with a gap. A
+        # clip that came packed may, and is read through.
+        gaps = first[self.offsets[1:][present] - 1].isnan().numpy()
+        for clip in np.flatnonzero(present)[gaps]:
+            present[clip] = not first[self.offsets[clip] : self.offsets[clip + 1]].isnan().all()
+        return present
 
     def rows(self, first: int, last: int) -> np.ndarray:
         """(step, feature) float32: the packed rows ``first`` up to ``last``."""
@@ -92,7 +93,7 @@ class Sequences:
         return (rows.astype(np.uint32) << 16).view(np.float32) if rows.dtype == np.uint16 else rows.astype(np.float32)
 
     def first_nonfinite(self) -> str:
-        """Where the first value lies that is no finite number and in no gap; empty where there is none."""
+        """Where the first value that is not finite lies, gaps left out; empty text where all are finite."""
         # But for the sign the bits of every finite number are below those of infinity, and those of NaN above. This is
         # ten times as fast as to ask the numbers themselves; so few rows at once stay in a processor's cache.
         infinity = INFINITY[self.values.dtype.type]
@@ -106,7 +107,7 @@ class Sequences:
                 column = int(np.flatnonzero(~np.isfinite(values))[0])
                 clip = int(np.searchsorted(self.offsets, row, side="right")) - 1
                 return (f"features {self.features}, clip {self.clips[clip]}, step {row - self.offsets[clip]}: "
-                        f"{self.names[column]} is {values[column]}, no number")
+                        f"{self.names[column]} is {values[column]}, not a finite number")
         return ""
 
     def tensor(self) -> torch.Tensor:
@@ -135,12 +136,12 @@ class Feed:
         ``clips`` are positions in the partition; time is the longest among them, and at least one. One that is longer
         than ``multiple`` is rounded up to a multiple of it. What stands outside the mask means nothing.
         """
-        place = self.values.device
-        starts, lengths = (torch.from_numpy(each[clips]).to(place) for each in (self.starts, self.lengths))
+        device = self.values.device
+        starts, lengths = (torch.from_numpy(numbers[clips]).to(device) for numbers in (self.starts, self.lengths))
         longest = max(1, int(self.lengths[clips].max(initial=0)))
         if longest > multiple:
             longest = -(-longest // multiple) * multiple
-        steps = torch.arange(longest, device=place)
+        steps = torch.arange(longest, device=device)
         mask = steps < lengths[:, None]  # (batch, time)
         if not len(self.values):
             return torch.zeros(*mask.shape, self.values.shape[1], device=self.device), mask.to(self.device)
@@ -157,9 +158,10 @@ def fits(features: str, bytes_: int, free: int, device: str = "cuda") -> bool:
     """
     if bytes_ <= SHARE[device] * free:
         return True
-    told = {"cuda": f"{SHARE[device]:.0%} of the {free / 2**30:.1f} GiB free on the GPU; they are sent batch by batch",
-            "cpu": f"the {free / 2**30:.1f} GiB of free memory; they are read from disk in every epoch"}
-    print(f"features {features}: {bytes_ / 2**30:.1f} GiB are more than {told[device]}, which is slower",
+    reason = {"cuda": f"{SHARE[device]:.0%} of the {free / 2**30:.1f} GiB free on the GPU; they are sent batch by "
+                      "batch",
+              "cpu": f"the {free / 2**30:.1f} GiB of free memory; they are read from disk in every epoch"}
+    print(f"features {features}: {bytes_ / 2**30:.1f} GiB are more than {reason[device]}, which is slower",
           file=sys.stderr)
     return False
 
@@ -178,7 +180,7 @@ def write(path: Path, tables: Iterable[np.ndarray], clips: int, about: Mapping, 
     memory at a time.
 
     Raises:
-        InputError: a precision that there is not.
+        InputError: an unknown precision.
     """
     if precision not in PRECISIONS:
         raise InputError(f"no precision {precision!r} to pack in; there are {', '.join(PRECISIONS)}")

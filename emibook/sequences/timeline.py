@@ -1,4 +1,4 @@
-"""How a clip's features become steps: one clock, sets side by side, and the other ways to take the paper's words.
+"""How a clip's features become steps: one clock, sets side by side, and what else the paper's words allow.
 
 Faces: the steps are the faces, in order; where frames without a face were discarded the sequence closes up, as the
 paper writes it. Sound: brought from the extractor's own rate onto 30 steps a second. Both: the first 300 steps.
@@ -82,8 +82,8 @@ def joined(
     if len(values) > config.steps:
         uniform = np.linspace(0, len(values) - 1, config.steps).round().astype(int)
         values = values[uniform if config.sampling == "uniform" else slice(config.steps)]
-    there = np.flatnonzero(~np.isnan(values[:, 0]))
-    return values[: there[-1] + 1 if len(there) else 0], names
+    filled = np.flatnonzero(~np.isnan(values[:, 0]))
+    return values[: filled[-1] + 1 if len(filled) else 0], names
 
 
 def _sounds(parts: Sequence[store.FeatureSequence], config: SequenceConfig) -> list[np.ndarray]:
@@ -93,8 +93,9 @@ def _sounds(parts: Sequence[store.FeatureSequence], config: SequenceConfig) -> l
     if config.sound == "own":
         rates = {part.extractor: EXTRACTORS[part.extractor].rate for part in parts}
         if len(set(rates.values())) > 1:
-            told = ", ".join(f"{name} {rate:g}" for name, rate in rates.items())
-            raise InputError(f"sets of different rates ({told} a second) cannot be joined at their own; use the clock")
+            listed = ", ".join(f"{name} {rate:g}" for name, rate in rates.items())
+            raise InputError(f"sets of different rates ({listed} per second) cannot be joined at their own; use the "
+                             "clock")
         return [part.values for part in parts]
     limit = config.steps if config.sampling == "first" else np.inf
     return [on_clock(part.values, part.times, CLOCK_RATE, limit) for part in parts]

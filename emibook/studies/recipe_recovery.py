@@ -254,7 +254,7 @@ def slopes(
     present = clips.loc[inside, sets[0].modality].to_numpy()
     planted = [simulated_features.scores(simulation, feature_set)[inside][present] for feature_set in sets]
     columns = np.column_stack([np.concatenate(planted, axis=1), np.ones(present.sum())])
-    ours, theirs = (np.linalg.lstsq(columns, each[present], rcond=None)[0][:-1] for each in (predicted, best))
+    ours, theirs = (np.linalg.lstsq(columns, values[present], rcond=None)[0][:-1] for values in (predicted, best))
     own = np.tile(np.eye(len(EMOTIONS), dtype=bool), (len(sets), 1))
     return (ours[own] / theirs[own]).reshape(len(sets), len(EMOTIONS))
 

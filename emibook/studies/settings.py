@@ -31,5 +31,5 @@ def plain(value: Any, *, defaults: bool = True) -> Any:
 
 def digest(*settings: Any) -> str:
     """Twelve hexadecimal digits that identify ``settings``, by the names and values of their fields alone."""
-    text = json.dumps([plain(each) for each in settings], sort_keys=True)
+    text = json.dumps([plain(setting) for setting in settings], sort_keys=True)
     return sha256(text.encode()).hexdigest()[:12]

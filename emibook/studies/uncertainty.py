@@ -117,7 +117,7 @@ def differences(
     values = {row.features: row.paper for row in rows}
     scores = replicated_scores(simulation, list(branches.values()), repeats)
     of_row = dict(zip(branches, scores.T, strict=True))
-    found = []
+    comparisons = []
     for table in (TABLE2, TABLE3):
         for index, row in enumerate(table):
             before = table[index - 1] if index and table[index - 1].modality == row.modality else None
@@ -125,9 +125,9 @@ def differences(
             for other in dict.fromkeys(name for name in others if name):
                 margin = WIDTH_95 / 2 * (of_row[row.features] - of_row[other]).std(ddof=1)
                 reported = values[row.features] - values[other]
-                found.append({"features": row.features, "compared_with": other, "difference": reported,
-                              "margin": margin, "larger": abs(reported) > margin})  # fmt: skip
-    return pandas.DataFrame(found)
+                comparisons.append({"features": row.features, "compared_with": other, "difference": reported,
+                                    "margin": margin, "larger": abs(reported) > margin})  # fmt: skip
+    return pandas.DataFrame(comparisons)
 
 
 def optimism(

@@ -181,7 +181,8 @@ def test_measures_can_disagree():
 
 
 def test_the_optimizer_is_the_one_that_takes_the_steps(monkeypatch):
-    monkeypatch.setattr(networks.loop, "adam", lambda model, *_: torch.optim.SGD(model.parameters(), lr=0.0))
+    monkeypatch.setattr("emibook.training.optimizer.adam",
+                        lambda model, *_: torch.optim.SGD(model.parameters(), lr=0.0))
     networks._flat_training.cache_clear()
     try:
         assert verdict("measured", optimizer="Adam") == "not reproduced"
@@ -329,7 +330,7 @@ def _run(work: Path, branch: str, seed: int, predicted: pd.DataFrame, recipe: st
              "targets": list(EMOTIONS), "recipe": {"name": recipe}, "modality": "V", "encoders": {}, "sequence": {},
              "labels": labels}
     (folder / "config.json").write_text(json.dumps(about))
-    (folder / "metrics.json").write_text(json.dumps({"weights": weights}))
+    (folder / "metrics.json").write_text(json.dumps({"weights": weights, "ranges": dict.fromkeys(EMOTIONS, (0, 1))}))
     predicted.assign(**{PRESENT: 1}).rename_axis("clip").to_csv(folder / "predictions.csv")
 
 

@@ -217,7 +217,7 @@ def test_a_layout_in_a_docstring_keeps_its_lines():
     assert kept == ["Words.", "", "::", "", *lines[2:]]
 
 
-def test_a_name_in_a_docstring_becomes_a_link_and_a_parameter_does_not():
+def test_a_name_in_a_docstring_becomes_a_link_unless_it_is_a_parameter():
     lines = ["``late_fusion`` and ``pearson``, ``predictions``, ``one_spread`` and ``np``."]
     docstrings.process(None, "module", "emibook.fusion", fusion, None, lines)
     assert lines[0].startswith(":py:obj:`late_fusion <emibook.fusion.late_fusion>` and :py:obj:`pearson <emibook.me")
@@ -226,6 +226,9 @@ def test_a_name_in_a_docstring_becomes_a_link_and_a_parameter_does_not():
     def fused(pearson):
         """Not the metric."""
 
+    lines = ["Steps: 1 + 2."]
+    docstrings.process(None, "property", "emibook.fusion.late_fusion", fusion.late_fusion, None, lines)
+    assert lines == ["", "Steps: 1 + 2."], "no type before the colon"
     lines = ["``pearson``"]
     docstrings.process(None, "function", "emibook.fusion.fused", fused, None, lines)
     assert lines == ["``pearson``"]

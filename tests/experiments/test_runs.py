@@ -71,9 +71,11 @@ def test_what_is_known_of_a_run(trained, copy, tmp_path, name, text, said):
     ("spoil", "said"),
     [
         (lambda lines: [*lines, lines[-1]], "has clip {last} twice"),
-        (lambda lines: [*lines[:-1], lines[-1].rsplit(",", 1)[0] + ",abc"], "clip {last}: {column} is abc, no number"),
-        (lambda lines: [*lines[:-1], lines[-1].rsplit(",", 1)[0] + ",nan"], "clip {last}: {column} is nan, no number"),
-        (lambda lines: [*lines[:-1], lines[-1].rsplit(",", 1)[0] + ","], "clip {last}: {column} is , no number"),
+        (lambda lines: [*lines[:-1], lines[-1].rsplit(",", 1)[0] + ",abc"],
+         "clip {last}: {column} is abc, not a number"),
+        (lambda lines: [*lines[:-1], lines[-1].rsplit(",", 1)[0] + ",nan"],
+         "clip {last}: {column} is nan, not a number"),
+        (lambda lines: [*lines[:-1], lines[-1].rsplit(",", 1)[0] + ","], "clip {last}: {column} is , not a number"),
         (lambda lines: lines[:-1], "clips (first {last})"),
         (lambda lines: [line.rsplit(",", 1)[0] for line in lines], "cannot be read (KeyError)"),
         (lambda lines: [], "cannot be read (EmptyDataError)"),
@@ -103,7 +105,7 @@ def test_a_packed_number_that_is_none_is_named_before_there_is_a_folder(trained,
     tables[2][2, 3] = -np.inf
     write(packed, tables, len(tables), about)
     clip = corpus.partition(partition)["clip"].iloc[2]
-    said = f"features mfcc, clip {clip}, step 2: mfcc_3 is -inf, no number; make the set again"
+    said = f"features mfcc, clip {clip}, step 2: mfcc_3 is -inf, not a finite number; make the set again"
     assert refusal(make_run, Experiment.of(corpus, tmp_path, QUICK), "mfcc", 0) == said
     assert not [path for path in (tmp_path / "runs").iterdir() if path.is_dir()]
 

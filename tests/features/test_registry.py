@@ -32,7 +32,7 @@ def puppet(tmp_path_factory) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
     item = next(item for item in corpus.plan(30, 0) if item.partition == "train" and not item.trap)
     for folder in ("raw", "audio", "truth"):
         (root / folder).mkdir(parents=True)
-    corpus._make_clip(replace(item, seconds=0.6), root=root)
+    corpus._write_clip(replace(item, seconds=0.6), root=root)
     row = preprocess_clip(item.clip, root / item.video, None, work)
     assert row["status"] == "ok" and row["faces"] > 10
     sound = read_audio(work, item.clip)

@@ -114,7 +114,7 @@ def test_the_first_number_that_is_none_is_found_wherever_it_lies_and_gaps_are_no
     assert not sequences(stored(table, precision), offsets).first_nonfinite()
     table[[15_003, 17_003], 1] = wrong
     assert sequences(stored(table, precision), offsets).first_nonfinite() == (
-        f"features aus, clip 1, step 6003: b is {wrong}, no number")
+        f"features aus, clip 1, step 6003: b is {wrong}, not a finite number")
     table[1] = np.inf
     assert "clip 0, step 1: a is inf" in sequences(stored(table, precision), offsets).first_nonfinite()
 

@@ -122,7 +122,7 @@ def test_sets_that_are_trained_apart_are_fused_and_held_against_the_best_that_se
     shutil.rmtree(folders[1])
     trained, train = [], recipe_recovery.train
     monkeypatch.setattr(recipe_recovery, "train", lambda *given,
-                        **also: trained.append(given[4]) or train(*given, **also))
+                        **also: trained.append(given[2]) or train(*given, **also))
     again = score(condition, SIZE, tmp_path, progress=False)
     assert trained == folders[1:] and again | {"seconds": 0} == row | {"seconds": 0}
 

@@ -49,7 +49,7 @@ def test_a_nonfinite_feature_is_named_and_not_the_learning_rate(sequences, tmp_p
     values[row, 3] = value
     parts[index] = replace(parts[index], values=values)
     clip = parts[index].clips[6]
-    message = f"features aus, clip {clip}, step 2: aus_3 is {value}, no number; make the set again"
+    message = f"features aus, clip {clip}, step 2: aus_3 is {value}, not a finite number; make the set again"
     assert refusal(parts, tmp_path) == message
     values[row] = np.nan  # a gap
     run(parts, tmp_path / "gap", replace(QUICK, epochs=1))

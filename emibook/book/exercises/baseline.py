@@ -30,7 +30,7 @@ def better(answer: Any, truth: Any, baseline: Any) -> str:
     answer, baseline = np.asarray(answer, float), np.asarray(baseline, float)
     if answer.shape != baseline.shape:
         return f"A table {baseline.shape} was asked for, of clips and emotions; the shape given is {answer.shape}."
-    scores = [mean_pearson(truth, each) for each in (answer, baseline)]
+    scores = [mean_pearson(truth, prediction) for prediction in (answer, baseline)]
     if scores[0] > 0.97:
         return "That is too good. Were the validation labels used?"
     return "" if scores[0] > scores[1] else f"It scores {scores[0]:.3f}, no more than the baseline's {scores[1]:.3f}."
