@@ -40,7 +40,7 @@ __all__ = ["FITS", "VERSION", "Recipe", "Stills", "aligned", "draw", "encoder", 
 FOLDS = 3  # of the cross-validation that chooses a penalty
 FEWEST = 3  # stills to fit on, and to score
 NOTE = "fitted on drawings; says nothing about people"
-CORE_SECONDS = {"person": 0.5, "small step": 0.8, "step": 2.0, "resnet18": 60.0, "aus": 40.0}
+CORE_SECONDS = {"person": 0.45, "step": 0.18, "resnet18": 30.0, "aus": 30.0}
 """About what a person's stills, a step of ``resnet18`` and the rest of a fit take one core."""
 
 
@@ -49,17 +49,15 @@ class Recipe:
     """How many stills are rendered and how long is trained.
 
     Steps are fixed, never a clock, so that a repeated fit gives the same numbers. ``people`` are rendered, each on
-    ``stills.STILLS`` stills; ``held_out`` of them are only scored. ResNet-18 sees ``small_steps`` batches of ``batch``
-    stills at ``small_size`` pixels and then ``steps`` at full size, while its learning rate rises to ``learning_rate``
-    and falls to zero. It predicts ``components`` numbers for each still besides action units and emotions.
+    ``stills.STILLS`` stills; ``held_out`` of them are only scored. ResNet-18 takes ``steps`` steps, each on a batch of
+    ``batch`` stills, while its learning rate rises to ``learning_rate`` and falls to zero. It predicts ``components``
+    numbers for each still besides action units and emotions.
     """
 
-    people: int = 480
+    people: int = 400
     held_out: int = 60
-    small_steps: int = 0
-    small_size: int = 64
-    steps: int = 520
-    batch: int = 32
+    steps: int = 880
+    batch: int = 16
     learning_rate: float = 3e-3
     components: int = 256
 
@@ -138,8 +136,8 @@ def _check_name(name: str) -> None:
 
 
 def _core_seconds(name: str, recipe: Recipe) -> float:
-    steps = {"small step": recipe.small_steps, "step": recipe.steps} if name == "resnet18" else {}
-    counts = {"person": recipe.people, name: recipe.people / Recipe.people} | steps
+    steps = recipe.steps if name == "resnet18" else 0
+    counts = {"person": recipe.people, "step": steps, name: recipe.people / Recipe.people}
     return sum(CORE_SECONDS[part] * count for part, count in counts.items())
 
 

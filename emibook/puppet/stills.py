@@ -16,7 +16,7 @@ from emibook.compute import Resources, run
 from emibook.features.action_units import UNITS
 from emibook.files import replacing
 
-VERSION = "3"  # of the drawings and the fits; an encoder of another version is fitted again
+VERSION = "4"  # of the drawings and the fits; an encoder of another version is fitted again
 SEED = 20240318
 STILLS = 12  # of each person: a portrait takes far longer than a picture of it
 CHUNK = 5  # people in one file

@@ -21,7 +21,7 @@ from emibook.puppet.builtin import Recipe, Stills
 from emibook.puppet.stills import STILLS
 
 pytestmark = pytest.mark.slow
-TINY = Recipe(people=6, held_out=2, small_steps=1, steps=1, batch=4, components=8)
+TINY = Recipe(people=6, held_out=2, steps=2, batch=4, components=8)
 QUIET = Resources(workers=2, progress=False)
 
 
@@ -81,15 +81,32 @@ def test_an_encoder_is_written_with_what_it_is_and_how_well_it_does(encoders):
 
 
 def test_the_fitted_encoders_look_at_faces(encoders):
-    stills = builtin.draw(encoders, 6, progress=False)
+    stills = builtin.draw(encoders, 6, QUIET)
     faces = stills.images[:3], np.arange(3) / 30, stills.landmarks[:3]
     for name in builtin.FITS:
         values = EXTRACTORS[name].load("builtin", encoders)(*faces).values
         assert values.shape == (3, EXTRACTORS[name].width) and np.abs(values[0] - values[1]).max() > 1e-3
 
 
+def test_the_extractor_computes_what_the_whole_trunk_does(encoders):
+    """It leaves out the blocks that are the identity and folds batch normalisation into the convolutions."""
+    import torch
+
+    from emibook.features.resnet18 import builtin_input, read_resnet18, resnet18_trunk
+
+    stills = builtin.draw(encoders, 6, QUIET)
+    trunk = resnet18_trunk().eval()
+    trunk.load_state_dict(read_resnet18(encoders / "resnet18-builtin.safetensors"))
+    with torch.inference_mode():
+        expected = trunk(builtin_input(torch.from_numpy(stills.images[:3]))).numpy()
+    encoder = EXTRACTORS["resnet18"].load("builtin", encoders)
+    assert sum(isinstance(module, torch.nn.Conv2d) for module in encoder.model.modules()) == 12
+    faces = stills.images[:3], np.arange(3) / 30, stills.landmarks[:3]
+    np.testing.assert_allclose(encoder(*faces).values, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_stills_are_aligned_faces_of_people_in_many_expressions(encoders):
-    stills = builtin.draw(encoders, 6, progress=False)
+    stills = builtin.draw(encoders, 6, QUIET)
     assert len(stills) >= 0.97 * 6 * STILLS  # MTCNN finds the drawn faces
     assert stills.images.shape[1:] == (CROP_SIZE, CROP_SIZE, 3) and stills.images.dtype == np.uint8
     assert np.abs(stills.landmarks - TEMPLATE).mean() < 3  # the crop is aligned, and they are in its pixels
@@ -106,7 +123,7 @@ def test_rendering_resumes_replaces_damaged_files_and_depends_on_nothing_else(en
     before = first.stat().st_mtime_ns
     again = builtin.draw(tmp_path, 6, Resources(workers=1, progress=False))
     assert first.stat().st_mtime_ns == before
-    stills = builtin.draw(encoders, 6, progress=False)
+    stills = builtin.draw(encoders, 6, QUIET)
     for key in ("images", "landmarks", "units", "emotions", "person"):
         np.testing.assert_array_equal(getattr(again, key), getattr(stills, key))
 

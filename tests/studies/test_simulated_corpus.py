@@ -1,6 +1,7 @@
 """Simulated features on disk: what is mapped is what was simulated, and the whole of training runs on it."""
 
 import shutil
+from dataclasses import replace
 
 import feature_corpus
 import numpy as np
@@ -29,7 +30,7 @@ LEVELS = {"resnet18": 0.5, "aus": 0.5, "wav2vec2": 0.6, "resnet18+aus": 0.55}
 
 
 def rewrite(path, values, **changes):
-    """The drawn file with other values, or another ``about``."""
+    """The simulated file with other values, or another ``about``."""
     _, offsets, about = read(path)
     tables = [values[first:last].copy() for first, last in zip(offsets[:-1], offsets[1:], strict=True)]
     write(path, tables, len(tables), about | changes)
@@ -44,7 +45,7 @@ def places(tmp_path_factory):
     return simulation, folder / "corpus", folder / "work"
 
 
-def test_what_is_loaded_is_what_was_drawn(places):
+def test_what_is_loaded_is_what_was_simulated(places):
     simulation, root, work = places
     corpus = open_corpus(root)
     assert corpus.name == "simulated" and "nothing about people" in corpus.note
@@ -97,7 +98,7 @@ def test_both_tables_are_made_without_media(places):
     assert fused["clips"] == 120 and found.loc["wav2vec2", "mean"] > 0.1
 
 
-def test_the_command_draws_all_that_the_tables_need(tmp_path, monkeypatch, capsys):
+def test_the_command_simulates_all_that_the_tables_need(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("emibook.studies.simulation.sizes.SIZES", {"tiny": SIZE})
     where = [str(tmp_path / "corpus"), "--work", str(tmp_path / "work")]
     assert cli.main(["simulate", *where, "--size", "tiny", "--stronger", "2"]) == 0
@@ -116,7 +117,7 @@ def test_the_command_draws_all_that_the_tables_need(tmp_path, monkeypatch, capsy
         CorpusPlan(["smell"], "tiny")
 
 
-def test_a_set_can_be_drawn_so_that_ridge_regression_attains_table_2(tmp_path):
+def test_a_set_can_be_simulated_so_that_ridge_regression_attains_table_2(tmp_path):
     size = Size("some", (1500, 1000, 20), 6, 0.5, 8)
     where = tmp_path / "corpus", tmp_path / "work"
     simulate(*where, CorpusPlan(["aus", "wav2vec2"], size, "mean", "attained"), progress=False)
@@ -173,7 +174,7 @@ def test_a_partition_with_other_columns_or_weights_than_the_training_clips_is_re
     shutil.copytree(work / "packed" / "aus", tmp_path / "packed" / "aus")
     path = packed_file(tmp_path, "aus", partition)
     rewrite(path, read(path)[0], **changes)
-    with pytest.raises(InputError, match=f"^{path} has other (columns|weights) than train.safetensors .*; draw it again"
+    with pytest.raises(InputError, match=f"^{path} has other (columns|weights) than train.safetensors .*; make it again"
                        ) as error:
         paper_tables.train(open_corpus(root), tmp_path, "aus", resources=feature_corpus.QUIET)
     assert "\n" not in str(error.value) and not (tmp_path / "runs").exists()
@@ -209,7 +210,7 @@ def test_one_number_that_is_none_is_named_whichever_partition_it_is_in(places, t
     assert not [path for path in (tmp_path / "runs").iterdir() if path.is_dir()], "a run folder without a run"
 
 
-def test_a_drawn_clip_of_gaps_alone_is_empty_and_left_to_the_other_branch(places, tmp_path, capsys):
+def test_a_simulated_clip_of_gaps_alone_is_empty_and_left_to_the_other_branch(places, tmp_path, capsys):
     simulation, root, work = places
     corpus, empty = open_corpus(root), {}
     for name in ("resnet18", "wav2vec2"):
@@ -224,7 +225,7 @@ def test_a_drawn_clip_of_gaps_alone_is_empty_and_left_to_the_other_branch(places
     clips, quick = [face.clips[gone], face.clips[other]], Recipe("quick", learning_rate=3e-3,
                                                                  batch=16, epochs=2, threads=1)
     _, table3 = paper_tables.tables(corpus, tmp_path, seeds=1, rows=["resnet18", "wav2vec2"],
-                                    recipe=quick, resources=feature_corpus.QUIET)
+                                    recipe=quick, resources=replace(feature_corpus.QUIET, progress=True))
     said = next(line for line in capsys.readouterr().err.splitlines() if "valid clips have none" in line)
     assert said.startswith(f"features resnet18: {empty['valid']} of 120 valid") and clips[0] in said
     assert list(table3["missing"]) == [missing] and list(table3["clips"]) == [120]
