@@ -88,10 +88,10 @@ def test_baselines_take_readings_and_recipes_but_have_no_options_of_ours(world):
     assert run.config["sequence"]["sampling"] == "uniform" and run.config["variant"] == "both"
 
 
-def test_the_mended_recipe_is_all_of_its_parts(world):
-    assert variant_for("mended") == IMPROVED and IMPROVED.name == "mended"
+def test_the_improved_recipe_is_all_of_its_parts(world):
+    assert variant_for("improved") == IMPROVED and IMPROVED.name == "improved"
     joined = variant_for("+".join(IMPROVEMENTS))
-    assert replace(joined, name="mended") == IMPROVED and len(IMPROVEMENTS) == 5
+    assert replace(joined, name="improved") == IMPROVED and len(IMPROVEMENTS) == 5
     corpus, work = world
     short = replace(IMPROVED, recipe={**IMPROVED.recipe, "epochs": 2})
     for branch in ("aus", "wav2vec2"):
