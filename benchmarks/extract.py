@@ -4,8 +4,8 @@ Prints one table: milliseconds a face (for sound: a second of it), how often tha
 and the least cosine of a face's row with its row alone in float32, as it is and after the mean of all faces is taken
 off (which shows whether what tells faces apart is kept). All is made on the spot: drawn faces, noise for sound,
 networks of the published sizes with random weights. ``--folder`` takes 112x112 crops instead, for example WORK/faces;
-``--encoder`` a ResNet-18 checkpoint, for example WORK/encoders/resnet18-builtin.safetensors. On a machine with a GPU
-the networks are measured there too.
+``--encoder`` a ResNet-18 checkpoint (not the built-in one, half of whose blocks are the identity). On a machine with a
+GPU the networks are measured there too.
 """
 
 from __future__ import annotations
