@@ -149,7 +149,8 @@ for stage in range(1, 5):
     # PyTorch calls this with what the stage gives out, whenever it has given it out.
     layer.register_forward_hook(lambda module, inputs, output, keep=keep: keep(output))
 with torch.inference_mode():
-    pixels = encoders["resnet18"].prepare(torch.from_numpy(images[moment : moment + 1].copy()))
+    picture = torch.from_numpy(images[moment : moment + 1].copy())
+    pixels = encoders["resnet18"].prepare(picture)
     last = network(pixels.to(network.conv1.weight.dtype))
 energy = [maps[stage][0].float().abs().mean(dim=0).numpy() for stage in range(1, 5)]
 

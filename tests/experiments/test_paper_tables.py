@@ -333,7 +333,7 @@ def test_features_of_two_versions_are_refused_before_anything_is_trained(planted
     for clip in corpus.partition(partition)["clip"]:
         path = store.clip_path(store.feature_folder(tmp_path, "mfcc"), clip)
         store.save(replace(store.load(path), version="0"), path)
-    said = refusal(train, corpus, tmp_path, "mfcc", 0, QUICK, progress=False)
+    said = refusal(train, corpus, tmp_path, "mfcc", 0, QUICK, resources=feature_corpus.QUIET)
     assert "features mfcc: made by mfcc 0 (builtin), others by mfcc 1 (builtin); delete" in said
     assert not (tmp_path / "runs").exists()
 
