@@ -49,7 +49,7 @@ def refusal(function, *arguments) -> str:
     ("name", "text", "said"),
     [
         ("config.json", "[1]", "config.json is damaged: it holds no object"),
-        ("config.json", '{"format": 2}', "config.json is damaged: it lacks features, modality, recipe, seed, corpus"),
+        ("config.json", '{"format": 3}', "config.json is damaged: it lacks features, modality, recipe, seed, corpus"),
         ("config.json", "{}", "another version of emibook"),
         ("config.json", "{", "holds no finished run"),
         ("metrics.json", "{}", "metrics.json is damaged: it lacks weights"),
