@@ -10,6 +10,7 @@ import numpy as np
 import pandas
 import pytest
 
+from emibook.compute import Resources
 from emibook.evaluation import halves
 from emibook.experiments import batch, paper_tables
 from emibook.experiments.runs import LOG
@@ -108,11 +109,11 @@ def test_experiments_draw_where_progress_is_wanted(pair, notebook, monkeypatch, 
     _, _, corpus, work = pair
     for name in ("preprocess", "extract"):
         monkeypatch.setattr(batch, name, lambda *_, **__: None)
-    paper_tables.tables(corpus, work, seeds=2, rows=["aus"], recipe=Recipe(f"r{wanted}", 0.02, 8, 2, threads=1),
-                       workers=1, device="cpu", progress=wanted)
+    recipe = Recipe(f"r{wanted}", learning_rate=0.02, batch=8, epochs=2, threads=1)
+    resources = Resources(device="cpu", workers=1, progress=wanted)
+    paper_tables.tables(corpus, work, seeds=2, rows=["aus"], recipe=recipe, resources=resources)
     assert len(notebook.displays) == (2 if wanted else 0), "one display per training"
-    paper_tables.train(corpus, work, "aus", 0, Recipe(f"r{wanted}", 0.02, 8, 2, threads=1), device="cpu",
-                      progress=wanted)
+    paper_tables.train(corpus, work, "aus", 0, recipe, resources=resources)
     assert len(notebook.displays) == (2 if wanted else 0), "a finished run has nothing to draw"
 
 
