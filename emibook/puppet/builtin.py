@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,11 @@ from emibook.features.weights import Weights, file_fingerprint
 from emibook.files import cache_folder, link_or_copy, lock, replacing, write_text
 from emibook.metrics import pearson
 from emibook.models.ridge import fit_ridge
+from emibook.puppet import train_resnet18
 from emibook.puppet.stills import SEED, VERSION, Stills, aligned, draw
+from emibook.puppet.train_resnet18 import FitRecipe
 
-__all__ = ["FITS", "VERSION", "Recipe", "Stills", "aligned", "draw", "encoder", "fit", "ready"]
+__all__ = ["FITS", "VERSION", "FitRecipe", "Stills", "aligned", "draw", "encoder", "fit", "ready"]
 
 FOLDS = 3  # of the cross-validation that chooses a penalty
 FEWEST = 3  # stills to fit on, and to score
@@ -44,26 +46,8 @@ CORE_SECONDS = {"person": 0.45, "step": 0.18, "resnet18": 30.0, "aus": 30.0}
 """About what a person's stills, a step of ``resnet18`` and the rest of a fit take one core."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How many stills are rendered and how long is trained.
-
-    Steps are fixed, never a clock, so that a repeated fit gives the same numbers. ``people`` are rendered, each on
-    ``stills.STILLS`` stills; ``held_out`` of them are only scored. ResNet-18 takes ``steps`` steps, each on a batch of
-    ``batch`` stills, while its learning rate rises to ``learning_rate`` and falls to zero. It predicts ``components``
-    numbers for each still besides action units and emotions.
-    """
-
-    people: int = 400
-    held_out: int = 60
-    steps: int = 880
-    batch: int = 16
-    learning_rate: float = 3e-3
-    components: int = 256
-
-
 def encoder(
-    name: str, encoders: Path | str, *, recipe: Recipe | None = None, resources: Resources | None = None
+    name: str, encoders: Path | str, *, recipe: FitRecipe | None = None, resources: Resources | None = None
 ) -> Weights:
     """The built-in encoder ``name``, made ready in the folder ``encoders``.
 
@@ -74,7 +58,7 @@ def encoder(
         InputError: ``name`` has no built-in encoder, or the cache cannot be written.
     """
     _check_name(name)
-    recipe, resources, encoders = recipe or Recipe(), resources or Resources(), Path(encoders)
+    recipe, resources, encoders = recipe or FitRecipe(), resources or Resources(), Path(encoders)
     if weights := ready(name, encoders):
         return weights
     cache = cache_folder() / "encoders"
@@ -95,7 +79,7 @@ def encoder(
     return _read(name, encoders)
 
 
-def fingerprint(name: str, recipe: Recipe) -> str:
+def fingerprint(name: str, recipe: FitRecipe) -> str:
     """Twelve digits that differ where the fitted numbers would: by version, recipe and the precision of training."""
     from emibook.device import native_precision
 
@@ -135,16 +119,16 @@ def _check_name(name: str) -> None:
         raise InputError(f"{name} has no built-in encoder; {' and '.join(FITS)} have")
 
 
-def _core_seconds(name: str, recipe: Recipe) -> float:
+def _core_seconds(name: str, recipe: FitRecipe) -> float:
     steps = recipe.steps if name == "resnet18" else 0
-    counts = {"person": recipe.people, "step": steps, name: recipe.people / Recipe.people}
+    counts = {"person": recipe.people, "step": steps, name: recipe.people / FitRecipe.people}
     return sum(CORE_SECONDS[part] * count for part, count in counts.items())
 
 
 def fit(
     name: str,
     folder: Path | str,
-    recipe: Recipe | None = None,
+    recipe: FitRecipe | None = None,
     *,
     stills: Path | str | None = None,
     resources: Resources | None = None,
@@ -160,7 +144,7 @@ def fit(
         InputError: ``name`` has no built-in encoder, or the stills are too few.
     """
     _check_name(name)
-    recipe, resources, folder = recipe or Recipe(), resources or Resources(), Path(folder)
+    recipe, resources, folder = recipe or FitRecipe(), resources or Resources(), Path(folder)
     drawn = draw(Path(stills or folder), recipe.people, resources)
     training, held_out = (drawn.of(drawn.person >= recipe.held_out), drawn.of(drawn.person < recipe.held_out))
     if len(held_out) < FEWEST or len(training) < FEWEST:
@@ -195,11 +179,9 @@ def descriptions(stills: Stills, label: str, progress: bool) -> np.ndarray:
 
 
 def _fit_resnet18(
-    training: Stills, held_out: Stills, recipe: Recipe, progress: bool
+    training: Stills, held_out: Stills, recipe: FitRecipe, progress: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Train ResNet-18; the scores are those of a ridge regression on its features, chosen over people like ``aus``."""
-    from emibook.puppet import train_resnet18
-
     dense = train_resnet18.components(descriptions(training, "describe stills", progress), recipe.components)
     state, features = train_resnet18.train(training, dense, recipe, progress)
     chosen = np.random.default_rng(SEED).permutation(len(training))[: train_resnet18.READOUT]
@@ -216,7 +198,7 @@ def _targets(stills: Stills) -> np.ndarray:
 
 
 def _fit_aus(
-    training: Stills, held_out: Stills, recipe: Recipe, progress: bool
+    training: Stills, held_out: Stills, recipe: FitRecipe, progress: bool
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Ridge regression of 17 intensities (/5) and 17 presences, the penalty of each chosen by cross-validation."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,16 +18,31 @@ from emibook.features.action_units import MAX_INTENSITY
 from emibook.features.resnet18 import builtin_input, resnet18_trunk
 from emibook.puppet.stills import SEED, Stills
 
-if TYPE_CHECKING:
-    from emibook.puppet import builtin
-
 COMPONENTS_WEIGHT = 2.0  # of their error, beside that of action units and emotions
 READOUT = 2500  # stills at most: that principal components and the linear readout are fitted on
 PATCHES_FROM = 200  # stills at most, for the first convolution
 
 
+@dataclass(frozen=True)
+class FitRecipe:
+    """How many stills are rendered and how long is trained.
+
+    Steps are fixed, never a clock, so that a repeated fit gives the same numbers. ``people`` are rendered, each on
+    ``stills.STILLS`` stills; ``held_out`` of them are only scored. ResNet-18 takes ``steps`` steps, each on a batch of
+    ``batch`` stills, while its learning rate rises to ``learning_rate`` and falls to zero. It predicts ``components``
+    numbers for each still besides action units and emotions.
+    """
+
+    people: int = 400
+    held_out: int = 60
+    steps: int = 880
+    batch: int = 16
+    learning_rate: float = 3e-3
+    components: int = 256
+
+
 def train(
-    stills: Stills, dense: np.ndarray, recipe: builtin.Recipe, progress: bool
+    stills: Stills, dense: np.ndarray, recipe: FitRecipe, progress: bool
 ) -> tuple[dict[str, np.ndarray], Callable[[np.ndarray], np.ndarray]]:
     """Train the trunk to predict action units, emotions and ``dense`` (still, component), through a linear layer.
 

@@ -17,11 +17,11 @@ from emibook.features import EXTRACTORS
 from emibook.features.action_units import UNITS, describe
 from emibook.preprocess.alignment import CROP_SIZE, TEMPLATE
 from emibook.puppet import builtin, train_resnet18
-from emibook.puppet.builtin import Recipe, Stills
+from emibook.puppet.builtin import FitRecipe, Stills
 from emibook.puppet.stills import STILLS
 
 pytestmark = pytest.mark.slow
-TINY = Recipe(people=6, held_out=2, steps=2, batch=4, components=8)
+TINY = FitRecipe(people=6, held_out=2, steps=2, batch=4, components=8)
 QUIET = Resources(workers=2, progress=False)
 
 
@@ -155,7 +155,7 @@ def test_an_encoder_is_fitted_once_and_linked_into_every_work_folder(cache, fits
 
 
 def test_another_recipe_is_another_encoder(cache, fits, tmp_path):
-    longer = Recipe(**{**vars(TINY), "steps": 3})
+    longer = FitRecipe(**{**vars(TINY), "steps": 3})
     weights = [builtin.encoder("aus", tmp_path / str(recipe.steps), recipe=recipe, resources=QUIET)
                for recipe in (TINY, longer, TINY)]
     assert len(fits) == 2 and weights[0] == weights[2] != weights[1]
@@ -214,7 +214,7 @@ def test_what_cannot_be_fitted_is_refused(encoders):
         with pytest.raises(InputError, match="resnet18 and aus have"):
             function("vit", encoders)
     with pytest.raises(InputError, match="too few"):
-        builtin.fit("aus", encoders, Recipe(people=6, held_out=6), resources=QUIET)
+        builtin.fit("aus", encoders, FitRecipe(people=6, held_out=6), resources=QUIET)
 
 
 def test_nobody_is_both_fitted_on_and_scored(encoders, tmp_path, fits):
@@ -241,7 +241,7 @@ def barred(count: int, seed: int) -> Stills:
 
 @pytest.mark.parametrize("name", ["resnet18", "aus"])
 def test_what_is_in_the_picture_is_learned_and_what_is_not_is_not(name):
-    _, scores = builtin.FITS[name](barred(120, 0), barred(60, 1), Recipe(steps=15, batch=8, components=8), False)
+    _, scores = builtin.FITS[name](barred(120, 0), barred(60, 1), FitRecipe(steps=15, batch=8, components=8), False)
     units = scores["units"]
     assert units["AU01"] > 0.9 and units["AU02"] > 0.9
     rest = [score or 0.0 for unit, score in units.items() if unit not in ("AU01", "AU02")]
@@ -259,14 +259,14 @@ def test_the_network_learns_from_step_to_step(monkeypatch):
         return mse_loss(outputs, truth, **keywords)
 
     monkeypatch.setattr(functional, "mse_loss", recorded)
-    builtin.FITS["resnet18"](barred(120, 0), barred(60, 1), Recipe(steps=30, batch=8, components=3), False)
+    builtin.FITS["resnet18"](barred(120, 0), barred(60, 1), FitRecipe(steps=30, batch=8, components=3), False)
     assert len(errors) == 30 and np.mean(errors[-5:]) < 0.93 * np.mean(errors[:5])
 
 
 def test_a_unit_that_cannot_be_seen_is_predicted_by_its_mean():
     """The penalty is chosen for each unit: small where the unit shows (1 is the error of the mean), large elsewhere."""
     training, held_out = barred(120, 0), barred(60, 1)
-    state, _ = builtin.FITS["aus"](training, held_out, Recipe(), False)
+    state, _ = builtin.FITS["aus"](training, held_out, FitRecipe(), False)
     inputs = np.stack([describe(*pair) for pair in zip(held_out.images, held_out.landmarks, strict=True)])
     truth = held_out.units / 5
     # With one small penalty for all, the mean over the unseen is 1.17; with one large for all, the seen are at 0.78.
