@@ -58,7 +58,7 @@ def test_sound_at_its_own_rate_is_the_rows_as_they_are():
     sound = feature_corpus.sequence("wav2vec2", RAMP)
     values, _ = joined([sound], "A", SequenceConfig(sound="own"))
     np.testing.assert_array_equal(values, RAMP[:300])  # six seconds
-    with pytest.raises(InputError, match="different rates .wav2vec2 50, mfcc 100 a second."):
+    with pytest.raises(InputError, match="different rates .wav2vec2 50, mfcc 100 per second."):
         joined([sound, feature_corpus.sequence("mfcc", RAMP[:50], np.arange(50) / 100)], "A",
                SequenceConfig(sound="own"))
 
