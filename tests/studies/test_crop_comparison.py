@@ -8,6 +8,7 @@ from emibook.experiments.runs import Run
 from emibook.preprocess import read_settings
 from emibook.studies.crop_comparison import SOUND, CropStudy, compare
 
+pytestmark = pytest.mark.slow
 TINY = CropStudy(clips=24, visual=("resnet18",), weights={"resnet18": "untrained"}, epochs=1, seeds=2)
 
 

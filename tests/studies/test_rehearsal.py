@@ -78,6 +78,7 @@ def test_a_part_that_depends_on_the_size_gets_and_records_it(tmp_path, monkeypat
         assert recorded == {**json.loads(json.dumps(asdict(SIZES[name]))), "train_clips": clips}
 
 
+@pytest.mark.slow
 def test_every_part_can_be_tried_at_the_tiny_size(tmp_path, monkeypatch):
     """All that ``--size tiny`` makes but the trainings of the recipes and variants, which other tests make."""
     monkeypatch.setattr("emibook.studies.recipe_recovery.conditions", lambda size: [])
