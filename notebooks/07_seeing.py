@@ -139,7 +139,7 @@ plt.show()
 # the first halve the resolution. Within a stage the input of every two layers is added to their answer, so that they
 # have to learn only what to change: the *residual* that gave the network its name. How strongly does each stage
 # respond, and where? (A network with published weights reads the crop as it is. The one that is fitted on drawn faces
-# reads the middle of it, reduced to 64 × 56 pixels, because that takes a third of the time.)
+# reads the middle of it, reduced to 64 × 56 pixels, because that takes less time.)
 
 # %%
 maps = {}
