@@ -184,6 +184,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_thousand_items_take_hardly_more_memory_than_a_hundred(tmp_path):
     result = subprocess.run(program(tmp_path, MEMORY), capture_output=True, text=True, check=True, timeout=120)
     few, many = map(int, result.stdout.split())

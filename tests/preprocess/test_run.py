@@ -334,6 +334,7 @@ def rows_in(work: Path) -> set[str]:
     return {line.split(",")[0] for line in lines if line.split(",")[1] != "failed"}
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_several_times_ends_like_an_uninterrupted_one(root, made, tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)

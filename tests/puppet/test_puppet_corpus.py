@@ -240,6 +240,7 @@ def test_truth_has_a_row_for_every_frame(corpus):
         assert truth.filter(like="_r").to_numpy().min() >= 0 and truth.filter(like="_r").to_numpy().max() <= 5
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_has_the_same_bytes_on_any_number_of_workers(corpus, tmp_path):
     root = tmp_path / "again"
     command = [sys.executable, "-m", "emibook.cli", "make-corpus", str(root), "--clips", str(CLIPS), "--workers", "2"]

@@ -167,6 +167,7 @@ def test_skins_run_from_light_to_dark():
     assert (np.diff(brightness) < 0).all() and brightness[0] > 3 * brightness[-1]
 
 
+@pytest.mark.slow
 def test_mtcnn_finds_forty_faces_of_any_skin_with_glasses_and_without():
     import torch
 

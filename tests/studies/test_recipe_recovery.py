@@ -93,6 +93,7 @@ def test_a_condition_is_scored_once_and_learns(tmp_path):
     assert score(condition, wider, tmp_path, progress=False)["width"] == 9, "another size is another condition"
 
 
+@pytest.mark.slow
 def test_sets_that_are_trained_apart_are_fused_and_held_against_the_best_that_sees_both(tmp_path, monkeypatch):
     quick = replace(QUICK, epochs=2)
     condition = Condition("resnet18 & aus", 0.6, "mean", 400, seed=4, replication=2, recipe=quick)
